@@ -1,0 +1,146 @@
+"""The ground types: frozen values with a shape beside each field.
+
+Letters in shapes: n texts, r token rows (a long text may own several), t tokens,
+b batch, w padded width, h hidden size, c classes, k stages, m tiers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Metric = Literal["agreement", "accuracy_drop", "accuracy"]
+NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
+ALWAYS = -math.inf  # a threshold every reliability reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One exit of one tier. Stages stand in order of execution."""
+
+    tier: int  # index of the tier in the cascade
+    exit: int  # index of the exit in its tier
+    depth: int  # layers of the tier that run before this head; 0 = on the embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token rows of many texts, ragged: row i is ids[offsets[i]:offsets[i + 1]]."""
+
+    ids: NDArray[np.int32]  # [t]
+    offsets: NDArray[np.int64]  # [r + 1]
+    types: NDArray[np.int8] | None  # [t] segment ids of pairs, where the model has them
+    owner: NDArray[np.int64]  # [r] the text each row belongs to, ascending
+    truncated: NDArray[np.bool_]  # [n] text was cut
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, [r]."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Right-padded rows on a device."""
+
+    ids: torch.Tensor  # [b, w] int64
+    mask: torch.Tensor  # [b, w] bool, True at real tokens
+    types: torch.Tensor | None  # [b, w] int64
+
+    def select(self, rows: torch.Tensor) -> TokenBatch:
+        """The given rows, cut to their longest; `rows` [b'] int64."""
+        mask = self.mask.index_select(0, rows)
+        width = int(mask.sum(1).max()) if len(rows) else 0
+        types = None if self.types is None else self.types.index_select(0, rows)[:, :width]
+        return TokenBatch(self.ids.index_select(0, rows)[:, :width], mask[:, :width], types)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The promise. Levels are losses, but for `accuracy`, which is a floor.
+
+    agreement: share of texts answered unlike the full tier, at most `level`.
+    accuracy_drop: accuracy lost against the full tier, as a share of the full tier's
+        accuracy, at most `level`; right answers where the full tier errs are credited.
+    accuracy: share of right answers, at least `level`.
+    """
+
+    metric: Metric
+    level: float
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that decides, as one value.
+
+    A text enters at the path's tier with the least `entry_cost + risk_weight x risk`, or at
+    the first of the path where `risk_weight` is None. It is answered by the first stage whose
+    reliability reaches its threshold. A tier's segments behind its last switched-on exit
+    never run: the text goes on to the next tier of the path. The path's last switched-on
+    stage answers whatever is left.
+    """
+
+    path: tuple[int, ...]  # tiers that may run, ascending
+    thresholds: tuple[float, ...]  # [k] NEVER = switched off; tiers off the path are NEVER
+    risk_weight: float | None = None
+    entry_cost: tuple[float, ...] = ()  # [m], in the unit the policy was searched in
+
+    def on(self, stage: int) -> bool:
+        """Whether the exit is switched on."""
+        return self.thresholds[stage] != NEVER
+
+    def with_threshold(self, stage: int, value: float) -> Policy:
+        """The same policy with one threshold changed."""
+        thresholds = list(self.thresholds)
+        thresholds[stage] = value
+        return replace(self, thresholds=tuple(thresholds))
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """What every stage would answer for held-out texts, so that any policy is a look-up."""
+
+    stages: tuple[Stage, ...]  # [k]
+    predictions: NDArray[np.int32]  # [n, k]
+    reliability: NDArray[np.float32]  # [n, k]
+    risk: NDArray[np.float32]  # [n, m] the router's estimate, zeros without a router
+    labels: NDArray[np.int32]  # [n], -1 where unknown
+    tokens: NDArray[np.int64]  # [n] tokens of each text
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+
+@dataclass(frozen=True, slots=True)
+class StageCosts:
+    """What each piece of the cascade costs each text, in one unit (layers x tokens or ms).
+
+    A policy's cost is a sum of these, see `adaptive.policy.evaluate`.
+    """
+
+    unit: str
+    embed: NDArray[np.float64]  # [n, m] entering a tier
+    segment: NDArray[np.float64]  # [n, k] layers between the previous exit and this one
+    head: NDArray[np.float64]  # [n, k] pooling, head and reliability
+    router: NDArray[np.float64]  # [n]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a cascade answered for a batch of token rows, on the host."""
+
+    probabilities: NDArray[np.float32]  # [b, c]
+    stage: NDArray[np.int32]  # [b] the stage that answered
+    entry: NDArray[np.int32]  # [b] the tier entered
+    reliability: NDArray[np.float32]  # [b] NaN where the answering stage is not asked for it

@@ -1,0 +1,1 @@
+"""Confidence-based early exits: heads, confidence measures, calibrated reliability."""

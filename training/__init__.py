@@ -1,0 +1,1 @@
+"""The offline side: from labelled text and a transformer to a bundle."""
