@@ -1,0 +1,139 @@
+"""The recipe: everything a build is told, as one frozen value."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from adaptive.config.fields import Count, Name, Section, Size, Whole
+from adaptive.config.steps import (
+    BagConfig,
+    CostConfig,
+    ExitsConfig,
+    FullConfig,
+    MidConfig,
+    RouterConfig,
+    SearchConfig,
+    TargetConfig,
+    TinyConfig,
+)
+
+
+class SplitSizes(Section):
+    """Rows (whole numbers) or shares (below 1) of each split; None = what the source gives."""
+
+    train: Size | None = None
+    fit: Size | None = None
+    search: Size | None = None
+    certify: Size | None = None
+    test: Size | None = None
+
+
+class DataConfig(Section):
+    """A source of text: a file, a folder, `package:<name>`, or a hub data set's id."""
+
+    source: Name
+    file: Name | None = None  # inside a package or folder
+    name: Name | None = None  # a hub data set's configuration
+    revision: Name | None = None
+    text: Name = "text"  # column
+    pair: Name | None = None  # column of the second text
+    label: Name | None = "label"  # column; None = unlabelled
+    where: dict[str, str] = {}  # column -> the value a row must have
+    rename: dict[str, str] = {}  # raw label -> name, in the order the labels shall have
+    limit: Whole | None = None  # rows taken
+    splits: SplitSizes = SplitSizes()
+    seed: Count | None = None  # of the splits; None = the recipe's
+    unlabelled: tuple[DataConfig, ...] = ()  # text for distillation
+
+    @field_validator("unlabelled", mode="before")
+    @classmethod
+    def _without_labels(cls, sources: Any) -> Any:
+        if not isinstance(sources, list | tuple):
+            return sources
+        return [{"label": None, **each} if isinstance(each, dict) else each for each in sources]
+
+    @field_validator("unlabelled")
+    @classmethod
+    def _plain(cls, sources: tuple[DataConfig, ...]) -> tuple[DataConfig, ...]:
+        for index, source in enumerate(sources):
+            given = [key for key in ("label", "rename", "unlabelled") if getattr(source, key)]
+            given += ["splits"] * (source.splits != SplitSizes())
+            if given:
+                raise ValueError(f"source {index} has no use for {', '.join(given)}")
+        return sources
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> DataConfig:
+        shares = [each for _, each in self.splits if isinstance(each, float)]
+        if sum(shares) > 1 + 1e-9:
+            raise ValueError(f"the shares of splits add up to {sum(shares):g}, more than 1")
+        return self
+
+
+class ModelConfig(Section):
+    """The full tier's checkpoint: a hub id, a folder, or `package:<name>`."""
+
+    id: Name
+    revision: Name | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the weights
+    max_length: Whole = 128  # tokens
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the training's autocast
+
+
+class Recipe(Section):
+    """A build, from data to bundle."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
+    seed: Count = 0
+    model: ModelConfig
+    data: DataConfig
+    full: FullConfig = FullConfig()
+    mid: MidConfig | None = None
+    tiny: TinyConfig | None = None
+    exits: ExitsConfig = ExitsConfig()
+    router: RouterConfig = RouterConfig()
+    target: TargetConfig = TargetConfig()
+    search: SearchConfig = SearchConfig()
+    cost: CostConfig = CostConfig()
+    output: Name  # folder of the bundle
+    license: Name | None = None  # of the bundle, for its card
+    language: Name | None = None
+    description: str | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recipe:
+        faults = [*_label_faults(self), *_exit_faults(self)]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+
+def _label_faults(recipe: Recipe) -> list[str]:
+    if recipe.data.label is not None:
+        return []
+    faults = []
+    if recipe.target.metric != "agreement":
+        faults.append(f"target.metric: {recipe.target.metric} needs labels, and data.label is null")
+    if recipe.full.tune != "none":
+        faults.append(f"full.tune: {recipe.full.tune} needs labels, and data.label is null")
+    return faults
+
+
+def _exit_faults(recipe: Recipe) -> list[str]:
+    """Each tier's depths within its layers; the first tier has the anchor at depth 0."""
+    faults = []
+    tiers: list[tuple[str, tuple[int, ...] | None, int | None]] = []
+    if recipe.tiny is not None and not isinstance(recipe.tiny, BagConfig):
+        tiers.append(("tiny", recipe.tiny.exits, recipe.tiny.layers))
+    if recipe.mid is not None:
+        tiers.append(("mid", recipe.mid.exits, recipe.mid.layers))
+    tiers.append(("full", recipe.full.exits, None))
+    for name, depths, layers in tiers:
+        if depths and layers is not None and depths[-1] > layers:
+            faults.append(f"{name}.exits: depth {depths[-1]} is behind the last layer, {layers}")
+    name, depths, _ = tiers[0]
+    if depths and depths[0] != 0 and not isinstance(recipe.tiny, BagConfig):
+        faults.append(f"{name}.exits: the first tier needs an exit at depth 0")
+    return faults

@@ -1,0 +1,147 @@
+"""What each step of a build is told: one section a step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adaptive.config.fields import (
+    Count,
+    Depths,
+    Float,
+    Name,
+    NotNegative,
+    PartShare,
+    Positive,
+    Section,
+    Share,
+    Whole,
+)
+from adaptive.types import Metric, Target
+
+
+class LoraConfig(Section):
+    """Low-rank adapters, read where `full.tune` is `lora`."""
+
+    rank: Whole = 8
+    alpha: Positive = 16.0
+    dropout: PartShare = 0.0
+    targets: tuple[Name, ...] | None = None  # module names; None = peft's choice for the family
+
+
+class FullConfig(Section):
+    """The full tier: how it is fine-tuned and where its exits stand."""
+
+    tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
+    epochs: Whole = 4
+    learning_rate: Positive = 3e-4
+    batch_size: Whole = 32
+    weight_decay: NotNegative = 0.01
+    warmup: PartShare = 0.1  # share of the steps
+    lora: LoraConfig = LoraConfig()
+    exits: Depths = None
+
+
+class MidConfig(Section):
+    """The mid tier: cut from the full one, then distilled back."""
+
+    layers: Whole
+    heads: Share = 1.0  # kept
+    ffn: Share = 1.0  # kept feed-forward neurons
+    multiple: Whole = 32  # feed-forward widths are rounded to it
+    importance_batches: Whole = 16
+    epochs: Whole = 2
+    learning_rate: Positive = 2e-4
+    batch_size: Whole = 32
+    exits: Depths = None
+    distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7  # the rest is on the labels
+    hidden_weight: NotNegative = 1.0  # of the loss between hidden states
+    temperature: Positive = 2.0  # of the soft labels
+
+
+class BagConfig(Section):
+    """A tiny tier without attention: an embedding bag, answered at depth 0."""
+
+    kind: Literal["bag"]
+    width: Whole | None = None  # of the embeddings; None = the full tier's
+    bigrams: Count = 0  # hash buckets; 0 = none
+    hidden: Whole | None = None  # width of the head's hidden layer; None = a linear head
+    epochs: Whole = 8
+    learning_rate: Positive = 2e-3
+    batch_size: Whole = 64
+    dropout: PartShare = 0.2
+    weight_decay: NotNegative = 0.0
+    distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7
+    temperature: Positive = 2.0
+
+
+class TransformerConfig(Section):
+    """A tiny tier that is a shallow, narrow transformer of the full tier's family."""
+
+    kind: Literal["transformer"]
+    layers: Whole = 2
+    hidden: Whole = 128
+    heads: Whole = 4
+    intermediate: Whole = 512
+    epochs: Whole = 4
+    learning_rate: Positive = 5e-4
+    batch_size: Whole = 32
+    weight_decay: NotNegative = 0.01
+    warmup: PartShare = 0.1
+    exits: Depths = None
+    distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7
+    temperature: Positive = 2.0
+
+
+TinyConfig = Annotated[BagConfig | TransformerConfig, Field(discriminator="kind")]
+
+
+class ExitsConfig(Section):
+    """Exit heads fitted on frozen backbones."""
+
+    head_width: Whole | None = None  # of a hidden layer; None = linear heads
+    epochs: Whole = 4
+    learning_rate: Positive = 1e-3
+    batch_size: Whole = 64
+
+
+class RouterConfig(Section):
+    """The routers that are tried, and what one must save to be packed."""
+
+    candidates: tuple[Literal["logistic", "mlp", "knn", "trees"], ...] = (
+        "logistic",
+        "mlp",
+        "knn",
+        "trees",
+    )
+    min_gain: PartShare = 0.02  # share of the cost without a router
+
+
+class TargetConfig(Section):
+    """The promise, see `adaptive.types.Target`."""
+
+    metric: Metric = "accuracy_drop"
+    level: Annotated[Float, Field(ge=0, le=1)] = 0.01
+    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+
+    def target(self) -> Target:
+        """The same as the ground type."""
+        return Target(self.metric, self.level, self.confidence)
+
+
+class SearchConfig(Section):
+    """The policy search."""
+
+    minimise: Literal["milliseconds", "work"] = "milliseconds"
+    trials: Whole = 200
+    margin: NotNegative = 1.0  # standard errors kept from the target's level
+
+
+class CostConfig(Section):
+    """The cost table's measurements."""
+
+    batch_size: Whole = 32
+    lengths: Annotated[tuple[Whole, ...], Field(min_length=1)] = (8, 16, 32, 64, 128)  # tokens
+    repeats: Whole = 5
+    dtype: Literal["float32", "bfloat16"] = "float32"
