@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ def size(value: Any) -> int | float:
 
 def ascending(depths: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Refuses depths that are not strictly ascending."""
-    if depths is not None and any(b <= a for a, b in zip(depths, depths[1:], strict=False)):
+    if depths is not None and any(b <= a for a, b in itertools.pairwise(depths)):
         raise ValueError(f"depths must ascend without repeats, found {list(depths)}")
     return depths
 

@@ -40,8 +40,8 @@ class DataConfig(Section):
     text: Name = "text"  # column
     pair: Name | None = None  # column of the second text
     label: Name | None = "label"  # column; None = unlabelled
-    where: dict[str, str] = {}  # column -> the value a row must have
-    rename: dict[str, str] = {}  # raw label -> name, in the order the labels shall have
+    where: dict[str, str] = Field(default_factory=dict)  # column -> the value a row must have
+    rename: dict[str, str] = Field(default_factory=dict)  # raw label -> name, in label order
     limit: Whole | None = None  # rows taken
     splits: SplitSizes = SplitSizes()
     seed: Count | None = None  # of the splits; None = the recipe's
