@@ -56,8 +56,8 @@ def max_probability(probabilities: torch.Tensor) -> torch.Tensor:
 
 def margin(probabilities: torch.Tensor) -> torch.Tensor:
     """Largest less second largest probability [b] of [b, c] (Scheffer et al. 2001)."""
-    top = probabilities.float().topk(2, dim=1).values
-    return top[:, 0] - top[:, 1]
+    first, second = probabilities.float().topk(2, dim=1).values.unbind(1)
+    return first - second
 
 
 def entropy(probabilities: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,8 @@ def entropy(probabilities: torch.Tensor) -> torch.Tensor:
     BranchyNet (Teerapittayanon et al. 2016, arXiv:1709.01686) and DeeBERT (Xin et al. 2020,
     arXiv:2004.12993) exit by it. Zero probabilities count nothing.
     """
-    return torch.special.entr(probabilities.float()).sum(1) / math.log(probabilities.shape[1])
+    nats: torch.Tensor = torch.special.entr(probabilities.float()).sum(1)
+    return nats / math.log(probabilities.shape[1])
 
 
 def energy(logits: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ class Reliability(nn.Module):
         return len(self.temperature)
 
     def temper(self, stage: int, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [b, c] of a stage over its temperature, float32 (Guo et al. 2017, see calibration)."""
+        """Logits [b, c] of a stage over its temperature, float32 (Guo et al. 2017)."""
         return logits.float() / self.temperature[stage]
 
     def forward(self, stage: int, features: torch.Tensor) -> torch.Tensor:
