@@ -1,0 +1,1 @@
+"""Tiers: models run layer by layer, with heads at chosen depths."""

@@ -1,0 +1,145 @@
+"""A loaded transformers classifier, run as embeddings, some layers, pooling, head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptive.tiers.families import Family, family_of
+from adaptive.types import TokenBatch
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Texts on their way through a tier."""
+
+    hidden: torch.Tensor  # [b, w, h]
+    mask: torch.Tensor  # [b, w] bool, True at real tokens
+    last: torch.Tensor | None = None  # [b] int64 position that decoders pool
+
+    def select(self, rows: torch.Tensor) -> State:
+        """The given rows, cut to their longest; `rows` [b'] int64."""
+        mask = self.mask.index_select(0, rows)
+        width = int(mask.sum(1).max()) if len(rows) else 0
+        return State(
+            self.hidden.index_select(0, rows)[:, :width],
+            mask[:, :width],
+            None if self.last is None else self.last.index_select(0, rows),
+        )
+
+
+class Backbone(nn.Module):
+    """The adapter around one `AutoModelForSequenceClassification`, own head kept.
+
+    Batches must be padded on the right. Nothing here changes the model or its config, so one
+    instance may serve many threads.
+
+    Attributes:
+        model: the transformers model.
+        family: its entry in the table.
+        fresh_head: the model's own head is untrained.
+    """
+
+    def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
+        """Raises FamilyError where the model's family has no adapter."""
+        super().__init__()
+        self.family: Family = family_of(model.config)
+        self.model = model
+        self.fresh_head = fresh_head
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self.model.config
+
+    @property
+    def body(self) -> Any:
+        """The model without its head."""
+        return self.model.base_model
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers."""
+        blocks = self.body.get_submodule(self.family.layers)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.blocks)
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text that the positions allow."""
+        limit = int(self.config.max_position_embeddings)
+        if not self.family.shifted:
+            return limit
+        return limit - 1 - int(self.body.embeddings.padding_idx)
+
+    @property
+    def embedding_table(self) -> torch.Tensor:
+        """Weights of the token table [V, h]; ELECTRA's may be narrower than `hidden`."""
+        weight: torch.Tensor = self.body.get_input_embeddings().weight
+        return weight
+
+    def embed(self, batch: TokenBatch) -> State:
+        """Hidden states before the first layer."""
+        last = self._last(batch) if self.family.causal else None
+        return State(self.family.embed(self.body, batch), batch.mask, last)
+
+    def run(self, state: State, start: int, stop: int) -> State:
+        """Layers `start` to `stop`, the latter excluded."""
+        if start == stop:
+            return state
+        step = self.family.prepare(self.body, state.hidden, state.mask)
+        hidden = state.hidden
+        blocks = self.blocks
+        for i in range(start, stop):
+            hidden = step(i, blocks[i], hidden)
+        return replace(state, hidden=hidden)
+
+    def pool(self, state: State) -> torch.Tensor:
+        """One vector a text, [b, h]: the mean over tokens, or a decoder's last token."""
+        if state.last is not None:
+            rows = torch.arange(len(state.hidden), device=state.hidden.device)
+            return state.hidden[rows, state.last]
+        total = state.hidden.masked_fill(~state.mask.unsqueeze(-1), 0).sum(1)
+        return total / state.mask.sum(1, keepdim=True).clamp(min=1)
+
+    def classify(self, state: State) -> torch.Tensor:
+        """Logits [b, c] of the model's own head, for states behind its last layer."""
+        return self.family.classify(self.model, self.body, state.hidden, state.mask, state.last)
+
+    def layer_work(self, layer: int) -> int:
+        """Multiply-adds per token in the matrices of a layer."""
+        return linear_work(self.blocks[layer])
+
+    def embed_work(self) -> int:
+        """Multiply-adds per token before the first layer: none but ELECTRA's projection."""
+        project = getattr(self.body, "embeddings_project", None)
+        return 0 if project is None else linear_work(project)
+
+    def head_work(self) -> int:
+        """Multiply-adds per text in the model's own head."""
+        return sum(linear_work(self.model.get_submodule(path)) for path in self.family.head)
+
+    def _last(self, batch: TokenBatch) -> torch.Tensor:
+        """The last token that is not padding, by id, as transformers' classifiers find it."""
+        pad = self.config.pad_token_id
+        real = batch.mask if pad is None else batch.ids != pad
+        positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+        return (positions * real).argmax(-1)
+
+
+def linear_work(module: nn.Module) -> int:
+    """Multiply-adds of one row through every linear layer of a module."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))

@@ -1,0 +1,94 @@
+"""The cheapest tier: a weighted mean of token embeddings, no layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adaptive.errors import FamilyError
+from adaptive.tiers.backbone import State
+from adaptive.tiers.projection import project
+from adaptive.types import TokenBatch
+
+
+class Bag(nn.Module):
+    """A bag of embeddings with the interface of a backbone of no layers.
+
+    A text becomes the mean of its tokens' vectors, each token weighing exp(its learned
+    score), plus the plain mean of the vectors of its neighbouring token pairs, hashed into
+    `buckets` rows (fastText, Joulin et al. 2017). A text of no tokens becomes zeros.
+    """
+
+    layers = 0
+
+    def __init__(self, vocabulary: int, hidden: int, buckets: int = 0) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.buckets = buckets
+        self.table = nn.Embedding(vocabulary, hidden)
+        self.score = nn.Parameter(torch.zeros(vocabulary))
+        # pairs start silent: the bag begins as the mean of its tokens
+        self.pairs = nn.Parameter(torch.zeros(buckets, hidden)) if buckets else None
+
+    @classmethod
+    def from_table(cls, table: torch.Tensor, hidden: int, buckets: int = 0) -> Bag:
+        """A bag that starts from another model's table [V, h], projected to `hidden`.
+
+        Raises:
+            ValueError: `hidden` is more than the table's width.
+        """
+        bag = cls(len(table), hidden, buckets).to(table.device, table.dtype)
+        with torch.no_grad():
+            bag.table.weight.copy_(project(table, hidden))
+        return bag
+
+    @property
+    def embedding_table(self) -> torch.Tensor:
+        """Weights of the token table [V, h]."""
+        return self.table.weight
+
+    def embed(self, batch: TokenBatch) -> State:
+        """The pooled text as a state of width 1: hidden [b, 1, h]."""
+        weight = self.score[batch.ids].exp() * batch.mask
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
+        # embedding_bag sums without ever holding [b, w, h]
+        pooled = functional.embedding_bag(
+            batch.ids, self.table.weight, per_sample_weights=weight, mode="sum"
+        )
+        if self.pairs is not None and batch.ids.shape[1] > 1:
+            pooled = pooled + self._pair_mean(batch, self.pairs)
+        mask = torch.ones(len(pooled), 1, dtype=torch.bool, device=pooled.device)
+        return State(pooled.unsqueeze(1), mask)
+
+    def run(self, state: State, start: int, stop: int) -> State:
+        """There are no layers: the state as it is."""
+        return state
+
+    def pool(self, state: State) -> torch.Tensor:
+        """The text's vector [b, h]."""
+        return state.hidden[:, 0]
+
+    def classify(self, state: State) -> torch.Tensor:
+        """Raises FamilyError: a bag has no head of its own."""
+        raise FamilyError("a bag has no head of its own: give its tier an exit head at depth 0")
+
+    def layer_work(self, layer: int) -> int:
+        """Raises IndexError: there are no layers."""
+        raise IndexError("a bag has no layers")
+
+    def embed_work(self) -> int:
+        """Multiply-adds per token."""
+        return self.hidden * (1 if self.pairs is None else 2)
+
+    def head_work(self) -> int:
+        """There is no own head."""
+        return 0
+
+    def _pair_mean(self, batch: TokenBatch, table: torch.Tensor) -> torch.Tensor:
+        # multiplicative hashing; the products stay below 2^63 for any vocabulary
+        mixed = batch.ids[:, :-1] * 2654435761 + batch.ids[:, 1:] * 2246822519
+        bucket = (mixed ^ (mixed >> 15)) % self.buckets
+        both = batch.mask[:, 1:].to(table.dtype)  # right padding: the second token decides
+        weight = both / both.sum(1, keepdim=True).clamp(min=1)
+        return functional.embedding_bag(bucket, table, per_sample_weights=weight, mode="sum")

@@ -1,0 +1,96 @@
+"""One model of a cascade: a backbone and a head at each exit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from adaptive.exits.heads import ExitHead
+from adaptive.tiers.backbone import Backbone, State, linear_work
+from adaptive.tiers.bag import Bag
+from adaptive.types import TokenBatch
+
+
+class Tier(nn.Module):
+    """A backbone cut into segments by its exits.
+
+    Attributes:
+        name: as users see it.
+        backbone: runs layers.
+        depths: layers before each exit, ascending; the last exit is behind the last layer.
+        labels: names of the classes, in the order of the logits.
+        own_head: the last exit answers with the model's own head.
+        heads: one a depth, but for the last where `own_head`.
+        head_width: hidden units of the heads, None for linear ones.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Backbone | Bag,
+        depths: Sequence[int],
+        labels: Sequence[str],
+        *,
+        own_head: bool = False,
+        head_width: int | None = None,
+    ) -> None:
+        """Makes untrained heads of the backbone's dtype and device.
+
+        Raises:
+            ValueError: depths do not ascend from 0 or more to the last layer.
+        """
+        super().__init__()
+        depths = tuple(depths)
+        if not depths or depths[-1] != backbone.layers or depths[0] < 0:
+            raise ValueError(
+                f"exits of tier {name!r} at depths {depths}: the last must be at "
+                f"{backbone.layers}, behind the last layer"
+            )
+        if list(depths) != sorted(set(depths)):
+            raise ValueError(f"exits of tier {name!r} at depths {depths}: not ascending")
+        self.name = name
+        self.backbone = backbone
+        self.depths = depths
+        self.labels = tuple(labels)
+        self.own_head = own_head
+        self.head_width = head_width
+        table = backbone.embedding_table
+        self.heads = nn.ModuleList(
+            ExitHead(backbone.hidden, len(self.labels), head_width)
+            for _ in range(len(depths) - own_head)
+        ).to(table.device, table.dtype)
+
+    def embed(self, batch: TokenBatch) -> State:
+        """The state before the first layer."""
+        return self.backbone.embed(batch)
+
+    def advance(self, state: State, exit: int) -> State:
+        """From the previous exit's depth (or the embeddings) to this one's."""
+        return self.backbone.run(state, self._start(exit), self.depths[exit])
+
+    def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [b, c] and pooled hidden states [b, h] at an exit."""
+        pooled = self.backbone.pool(state)
+        if exit == len(self.heads):
+            return self.backbone.classify(state), pooled
+        return self.heads[exit](pooled), pooled
+
+    def embed_work(self) -> int:
+        """Multiply-adds per token before the first layer."""
+        return self.backbone.embed_work()
+
+    def segment_work(self, exit: int) -> int:
+        """Multiply-adds per token from the previous exit's depth to this one's."""
+        span = range(self._start(exit), self.depths[exit])
+        return sum(self.backbone.layer_work(layer) for layer in span)
+
+    def head_work(self, exit: int) -> int:
+        """Multiply-adds per text in an exit's head."""
+        if exit == len(self.heads):
+            return self.backbone.head_work()
+        return linear_work(self.heads[exit])
+
+    def _start(self, exit: int) -> int:
+        return self.depths[exit - 1] if exit else 0
