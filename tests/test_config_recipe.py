@@ -1,0 +1,201 @@
+"""Recipes and presets: every fault at once, with its path and a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from adaptive.config import BagConfig, TransformerConfig, load_preset, load_recipe
+from adaptive.errors import ConfigError
+from adaptive.types import Target
+
+BASE: dict[str, Any] = {
+    "name": "demo",
+    "output": "out",
+    "model": {"id": "some/model"},
+    "data": {"source": "x.csv"},
+}
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def faults_of(source: Mapping[str, Any] | Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(source, overrides)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("recipes/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid_and_start_with_their_command(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    first = path.read_text().splitlines()[0]
+    assert first == f"# adaptive build configs/recipes/{path.name}"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("presets/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_presets_are_valid_and_start_with_their_command(path: Path) -> None:
+    load_preset(path)
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("#") and f"adaptive predict configs/presets/{path.name}" in first
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert {"rotten_tomatoes", "imdb"} <= {path.stem for path in CONFIGS.glob("recipes/*.yaml")}
+    assert (CONFIGS / "presets" / "default.yaml").is_file()
+
+
+def test_every_fault_is_listed_with_its_path_line_and_hint(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "name: a b\n"
+        "modle: {id: x}\n"
+        "data: {source: x, splits: {train: 1.5}, unlabelled: [{source: y, limt: 3}]}\n"
+        "full: {epochs: 1.5, tune: loraa, learning_rate: -1}\n"
+        "tiny: {kind: bag, widht: 64}\n"
+        "mid: {layers: yes}\n"
+    )
+    faults = "\n".join(faults_of(path))
+    assert "name (line 1)" in faults
+    assert "modle (line 2): unknown key, did you mean 'model'?" in faults
+    assert "model: missing" in faults
+    assert "output: missing" in faults
+    assert "data.splits.train (line 3)" in faults
+    assert "data.unlabelled.0.limt (line 3): unknown key, did you mean 'limit'?" in faults
+    assert "full.epochs (line 4)" in faults
+    assert "full.learning_rate (line 4)" in faults
+    assert "full.tune (line 4)" in faults and "did you mean 'lora'?" in faults
+    assert "tiny.widht (line 5): unknown key, did you mean 'width'?" in faults
+    assert "mid.layers (line 6)" in faults
+    assert len(faults.splitlines()) == 11
+
+
+def test_labels_that_yaml_turned_into_something_else_must_be_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "labels.yaml"
+    path.write_text(
+        "name: demo\noutput: out\nmodel: {id: x}\ndata:\n  source: x\n  rename:\n"
+        "    no: negative\n    12: b\n    ~: c\n    2020-01-01: d\n    x: off\n    y: 1.0\n"
+        "  where: {lang: on}\n"
+    )
+    faults = faults_of(path)
+    assert len(faults) == 7
+    for place, quoted in [
+        ("data.rename.no (line 7)", '"no"'),
+        ("data.rename.12 (line 8)", '"12"'),
+        ("data.rename.~ (line 9)", '"~"'),
+        ("data.rename.2020-01-01 (line 10)", '"2020-01-01"'),
+        ("data.rename.x (line 11)", '"off"'),
+        ("data.rename.y (line 12)", '"1.0"'),
+        ("data.where.lang (line 13)", '"on"'),
+    ]:
+        (fault,) = [each for each in faults if each.startswith(place)]
+        assert f"write it in quotes: {quoted}" in fault
+
+
+def test_quoted_labels_pass_and_keep_their_order() -> None:
+    recipe = load_recipe(BASE, ["data.rename={'1': 'yes', '0': 'no'}"])
+    assert list(recipe.data.rename.items()) == [("1", "yes"), ("0", "no")]
+
+
+@pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3", ".001", "+1E-03"])
+def test_float_fields_take_numbers_that_yaml_leaves_as_text(text: str) -> None:
+    assert load_recipe(BASE, [f"full.learning_rate={text}"]).full.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("text", ["yes", "nan", ".inf", "fast", "0", "null", "1e", "[1]"])
+def test_float_fields_refuse_what_is_no_number(text: str) -> None:
+    (fault,) = faults_of(BASE, f"full.learning_rate={text}")
+    assert fault.startswith("full.learning_rate")
+
+
+@pytest.mark.parametrize("text", ["yes", "1.0", "'3'", "0", "1e3"])
+def test_whole_number_fields_are_strict(text: str) -> None:
+    (fault,) = faults_of(BASE, f"full.epochs={text}")
+    assert fault.startswith("full.epochs")
+
+
+def test_split_sizes_are_rows_or_shares() -> None:
+    splits = load_recipe(BASE, ["data.splits={train: 100, fit: 0.5, test: 5e-1}"]).data.splits
+    assert (splits.train, splits.fit, splits.search, splits.test) == (100, 0.5, None, 0.5)
+    for value in ("0", "1.0", "-3", "yes", "1.5"):
+        (fault,) = faults_of(BASE, f"data.splits.fit={value}")
+        assert fault.startswith("data.splits.fit")
+    (fault,) = faults_of(BASE, "data.splits={train: 0.9, test: 0.2}")
+    assert "add up to 1.1" in fault
+
+
+def test_tiny_is_chosen_by_kind() -> None:
+    assert load_recipe(BASE).tiny is None
+    assert isinstance(load_recipe(BASE, ["tiny.kind=bag"]).tiny, BagConfig)
+    tiny = load_recipe(BASE, ["tiny={kind: transformer, layers: 1}"]).tiny
+    assert isinstance(tiny, TransformerConfig) and tiny.layers == 1
+    assert "did you mean 'bag'?" in faults_of(BASE, "tiny.kind=bagg")[0]
+    assert "'kind' is missing" in faults_of(BASE, "tiny={width: 3}")[0]
+    (fault,) = faults_of(BASE, "tiny={kind: transformer, layrs: 3}")
+    assert fault == "tiny.layrs: unknown key, did you mean 'layers'?"
+
+
+def test_exits_fit_their_tier_and_the_first_tier_has_the_anchor() -> None:
+    assert load_recipe(BASE, ["full.exits=[0, 3]"]).full.exits == (0, 3)
+    assert "ascend" in faults_of(BASE, "full.exits=[0, 3, 3]")[0]
+    assert faults_of(BASE, "full.exits=[1]")[0].startswith("full.exits: the first tier needs")
+    load_recipe(BASE, ["full.exits=[1]", "tiny.kind=bag"])
+    load_recipe(BASE, ["full.exits=[1]", "mid.layers=2"])
+    (fault,) = faults_of(BASE, "mid={layers: 2, exits: [0, 3]}")
+    assert fault == "mid.exits: depth 3 is behind the last layer, 2"
+
+
+def test_unlabelled_data_allows_agreement_only() -> None:
+    faults = faults_of(BASE, "data.label=null")
+    assert [fault.partition(":")[0] for fault in faults] == ["target.metric", "full.tune"]
+    load_recipe(BASE, ["data.label=null", "target.metric=agreement", "full.tune=none"])
+
+
+def test_unlabelled_sources_have_no_label_column() -> None:
+    recipe = load_recipe(BASE, ["data.unlabelled=[{source: y.csv, text: body}]"])
+    (source,) = recipe.data.unlabelled
+    assert (source.source, source.text, source.label) == ("y.csv", "body", None)
+    (fault,) = faults_of(BASE, "data.unlabelled=[{source: y.csv, label: z}]")
+    assert "no use for label" in fault
+
+
+def test_the_target_becomes_the_ground_type() -> None:
+    recipe = load_recipe(BASE, ["target={metric: agreement, level: 5e-2, confidence: 0.9}"])
+    assert recipe.target.target() == Target("agreement", 0.05, 0.9)
+
+
+def test_recipes_are_frozen_and_leave_the_callers_mapping_alone() -> None:
+    recipe = load_recipe(BASE, ["data.limit=5"])
+    assert "limit" not in BASE["data"]
+    with pytest.raises(ValidationError):
+        recipe.seed = 3
+
+
+def test_a_recipe_survives_its_own_json() -> None:
+    recipe = load_recipe(CONFIGS / "recipes" / "rotten_tomatoes.yaml")
+    assert load_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
+def test_a_document_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="a recipe is a mapping"):
+        load_recipe(path)
+
+
+def test_presets_know_their_devices() -> None:
+    assert load_preset({"bundle": "b", "device": "cuda:1"}).device == "cuda:1"
+    for device in ("gpu", "cuda:", "cuda:x", ""):
+        with pytest.raises(ConfigError, match="device"):
+            load_preset({"bundle": "b", "device": device})
+
+
+def test_preset_faults_have_hints() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset({"bundel": "b", "overflow": "window"})
+    assert any("did you mean 'bundle'?" in fault for fault in caught.value.faults)
+    assert any("did you mean 'windows'?" in fault for fault in caught.value.faults)
