@@ -112,8 +112,7 @@ def _check_indices(indices: Sequence[int], count: int, what: str) -> None:
     good = bool(indices) and list(indices) == sorted(set(indices))
     if not good or indices[0] < 0 or indices[-1] >= count:
         raise ValueError(
-            f"{what}: {len(indices)} indices, expected 1 to {count} ascending ones "
-            f"below {count}"
+            f"{what}: {len(indices)} indices, expected 1 to {count} ascending ones below {count}"
         )
 
 

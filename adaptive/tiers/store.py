@@ -1,0 +1,234 @@
+"""A tier in a folder: config.json, model.safetensors, heads.safetensors, tier.json.
+
+An uncut tier's folder is also a plain transformers checkpoint. Nothing is pickled, and
+nothing is loaded that does not fit to the last tensor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+from transformers.initialization import no_init_weights
+
+from adaptive.errors import AdaptiveError, BundleError
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.bag import Bag
+from adaptive.tiers.source import digest, quiet_transformers, read_config
+from adaptive.tiers.surgery import Sizes, reshape, sizes_of
+from adaptive.tiers.tier import Tier
+
+CARD = "tier.json"
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+HEADS = "heads.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """tier.json: what is needed beside the weights to make a tier."""
+
+    kind: str  # transformer | bag
+    name: str
+    labels: list[str]
+    depths: list[int]
+    own_head: bool
+    head_width: int | None
+    dtype: str
+    heads: list[int]  # attention heads of each layer; empty for a bag
+    widths: list[int]  # feed-forward neurons of each layer; empty for a bag
+    vocabulary: int  # bag only, else 0
+    hidden: int
+    buckets: int  # bag only, else 0
+    sha256: str  # of model.safetensors
+
+
+def save_tier(tier: Tier, folder: str | Path) -> None:
+    """Writes a tier into a folder, which is made if need be."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone = tier.backbone
+    if isinstance(backbone, Backbone):
+        _save_config(backbone, tier.labels, folder)
+        _save(backbone.model, folder / MODEL, {})
+    else:
+        _save(backbone, folder / MODEL, {})
+    card = _card_of(tier, digest(folder / MODEL))
+    # the heads name the backbone and labels they were trained for
+    bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
+    _save(tier.heads, folder / HEADS, bond)
+    text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def load_tier(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    labels: Sequence[str] | None = None,
+) -> Tier:
+    """A tier as `save_tier` wrote it, ready to answer (dropout off).
+
+    Args:
+        folder: where it lies.
+        device: where the weights go.
+        dtype: of the weights; None for the saved one.
+        labels: if given, the tier must have these, in this order.
+
+    Raises:
+        BundleError: a file is missing or damaged, does not fit the others, or the tier has
+            other labels. The file is named.
+    """
+    folder = Path(folder)
+    card = _read_card(folder)
+    if labels is not None and list(labels) != card.labels:
+        raise BundleError(f"{CARD}: the tier's labels are not those expected, in their order")
+    for name in (MODEL, HEADS):
+        if not (folder / name).is_file():
+            raise BundleError(f"{name} is missing")
+    found = digest(folder / MODEL)
+    if found != card.sha256:
+        raise BundleError(f"{MODEL} has SHA-256 {found}, expected {card.sha256}")
+    _check_bond(folder / HEADS, card)
+    tier = _empty(folder, card, dtype or getattr(torch, card.dtype))
+    backbone = tier.backbone
+    _fill(backbone.model if isinstance(backbone, Backbone) else backbone, folder / MODEL)
+    _fill(tier.heads, folder / HEADS)
+    return tier.to(device).eval()
+
+
+def _card_of(tier: Tier, sha256: str) -> Card:
+    backbone = tier.backbone
+    bag = isinstance(backbone, Bag)
+    sizes = Sizes((), ()) if isinstance(backbone, Bag) else sizes_of(backbone)
+    return Card(
+        kind="bag" if bag else "transformer",
+        name=tier.name,
+        labels=list(tier.labels),
+        depths=list(tier.depths),
+        own_head=tier.own_head,
+        head_width=tier.head_width,
+        dtype=str(backbone.embedding_table.dtype).removeprefix("torch."),
+        heads=list(sizes.heads),
+        widths=list(sizes.widths),
+        vocabulary=len(backbone.embedding_table) if bag else 0,
+        hidden=backbone.hidden,
+        buckets=backbone.buckets if isinstance(backbone, Bag) else 0,
+        sha256=sha256,
+    )
+
+
+def _save_config(backbone: Backbone, labels: Sequence[str], folder: Path) -> None:
+    config = backbone.config
+    values = config.to_dict() | {
+        "architectures": [type(backbone.model).__name__],
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "dtype": str(backbone.embedding_table.dtype).removeprefix("torch."),
+    }
+    # where the model came from is a path of the machine that built it
+    values.pop("_name_or_path", None)
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _save(module: nn.Module, file: Path, metadata: dict[str, str]) -> None:
+    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
+    save_file(tensors, file, {"format": "pt"} | metadata)
+
+
+def _read_card(folder: Path) -> Card:
+    try:
+        values = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = Card(**values)
+    except FileNotFoundError:
+        raise BundleError(f"{CARD} is missing") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(f"{CARD} is not a tier's card: {error}") from error
+    fault = _card_fault(card)
+    if fault:
+        raise BundleError(f"{CARD}: {fault}")
+    return card
+
+
+def _card_fault(card: Card) -> str | None:
+    for name in ("labels", "depths", "heads", "widths"):
+        kind = str if name == "labels" else int
+        values = getattr(card, name)
+        if not isinstance(values, list) or not all(type(value) is kind for value in values):
+            return f"{name} must be a list of {kind.__name__}"
+    for name in ("vocabulary", "hidden", "buckets"):
+        if type(getattr(card, name)) is not int or not 0 <= getattr(card, name) < 2**31:
+            return f"{name} must be a whole number"
+    if card.kind not in ("transformer", "bag"):
+        return f"unknown kind {card.kind!r}, expected transformer or bag"
+    if card.dtype not in ("float32", "float16", "bfloat16", "float64"):
+        return f"unknown dtype {card.dtype!r}"
+    return None
+
+
+def _check_bond(file: Path, card: Card) -> None:
+    try:
+        with safe_open(file, framework="pt") as stream:
+            bond = stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{HEADS} is damaged: {error}") from error
+    if bond.get("backbone") != card.sha256:
+        raise BundleError(f"{HEADS} belongs to another backbone than {MODEL}")
+    if bond.get("labels") != json.dumps(card.labels):
+        raise BundleError(f"{HEADS} belongs to other labels, or another order of them")
+
+
+def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
+    """A tier of the card's sizes, its weights not yet set."""
+    try:
+        backbone = (
+            Bag(card.vocabulary, card.hidden, card.buckets).to(dtype)
+            if card.kind == "bag"
+            else _empty_backbone(folder, card, dtype)
+        )
+        return Tier(
+            card.name,
+            backbone,
+            card.depths,
+            card.labels,
+            own_head=card.own_head,
+            head_width=card.head_width,
+        )
+    except (AdaptiveError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise BundleError(f"{CARD} or {CONFIG} cannot be followed: {error}") from error
+
+
+def _empty_backbone(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:
+    with quiet_transformers(), no_init_weights():
+        # dtype goes in here and not through .to(): rotary tables must stay in float32
+        config = read_config(folder)
+        model: Any = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+    return reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
+
+
+def _fill(module: nn.Module, file: Path) -> None:
+    """Loads every tensor of a file into its place.
+
+    Raises:
+        BundleError: damaged, one too many, one too few, another shape, or not finite.
+    """
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BundleError(f"{file.name} is damaged: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BundleError(f"{file.name}: tensor {name} holds NaN or infinity")
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise BundleError(f"{file.name} does not fit the tier: {error}") from error
