@@ -1,0 +1,1 @@
+"""Bundles: the folder that a build writes and a pipeline loads."""

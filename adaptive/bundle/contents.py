@@ -1,0 +1,190 @@
+"""What a bundle holds, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.bundle.layout import LAYOUT
+from adaptive.errors import BundleError
+from adaptive.routers.features import SCALARS
+from adaptive.types import OutcomeTable, Policy, Stage, Target
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from adaptive.costs import CostTable
+    from adaptive.exits.reliability import Reliability
+    from adaptive.routers import Router
+    from adaptive.tiers.tier import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class LadderEntry:
+    """One policy of the family that was searched, from careful to cheap."""
+
+    name: str
+    policy: Policy
+    figures: Mapping[str, float] = field(default_factory=dict)  # as found on the search rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A cascade with everything it needs to answer, and what is known of it.
+
+    `info` is JSON for people and for the model card. Keys with a meaning: `license`,
+    `language`, `base_model`, `datasets`, `device`, `dtype`, `versions`, `steps` (how it was
+    built, a list of sentences) and `figures` (a report of `adaptive.evaluation`).
+    """
+
+    name: str
+    labels: tuple[str, ...]  # [c] in the order of the logits
+    tokenizer: PreTrainedTokenizerBase
+    tiers: tuple[Tier, ...]  # [m] in order of execution
+    reliability: Reliability
+    router: Router | None
+    log_frequency: NDArray[np.floating]  # [V] of each token in the training texts
+    policy: Policy
+    target: Target
+    max_length: int  # tokens of a row, special ones included
+    ladder: tuple[LadderEntry, ...] = ()
+    costs: CostTable | None = None
+    outcomes: Mapping[str, OutcomeTable] = field(default_factory=dict)  # by split
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Every exit of every tier, in order of execution, [k]."""
+        return stages_of(tuple(tier.depths for tier in self.tiers))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cascade runs."""
+        return self.reliability.temperature.device
+
+    @property
+    def pad_id(self) -> int:
+        """Token that fills rows up. Never attended to, so any will do where there is none."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def stages_of(depths: tuple[tuple[int, ...], ...]) -> tuple[Stage, ...]:
+    """Stages of tiers that have exits at the given depths."""
+    return tuple(
+        Stage(tier, index, depth)
+        for tier, own in enumerate(depths)
+        for index, depth in enumerate(own)
+    )
+
+
+def check(bundle: Bundle) -> None:
+    """Check that the parts fit each other.
+
+    Raises:
+        BundleError: they do not; the message names the file of the part at fault.
+    """
+    check_title(bundle.name)
+    check_labels(bundle.labels, LAYOUT.header)
+    check_max_length(bundle.max_length)
+    names = [tier.name for tier in bundle.tiers]
+    if not names or len(set(names)) != len(names):
+        raise BundleError(f"{LAYOUT.header}: tiers need names of their own, found {names}")
+    for tier in bundle.tiers:
+        _check_tier(tier, bundle)
+    stages = len(bundle.stages)
+    if bundle.reliability.stages != stages:
+        raise BundleError(
+            f"{LAYOUT.reliability}: fitted for {bundle.reliability.stages} stages, "
+            f"but the tiers have {stages}"
+        )
+    _check_frequency(bundle.log_frequency, len(bundle.tokenizer))
+    _check_router(bundle)
+    if bundle.costs is not None:
+        _check_costs(bundle.costs, stages, len(bundle.tiers))
+
+
+def _check_tier(tier: Tier, bundle: Bundle) -> None:
+    folder = LAYOUT.tier(tier.name)
+    if tier.labels != bundle.labels:
+        raise BundleError(
+            f"{folder}/tier.json: its labels are {list(tier.labels)}, the bundle's are "
+            f"{list(bundle.labels)}; names and order must be the same"
+        )
+    rows, tokens = len(tier.backbone.embedding_table), len(bundle.tokenizer)
+    if rows < tokens:
+        raise BundleError(
+            f"{folder}: embeds {rows} tokens, but the tokenizer has {tokens}; "
+            "they are not of one bundle"
+        )
+
+
+def _check_frequency(frequency: NDArray[np.floating], tokens: int) -> None:
+    if frequency.ndim != 1 or len(frequency) < tokens:
+        raise BundleError(
+            f"{LAYOUT.frequency}: shape {list(frequency.shape)} for a tokenizer of {tokens} tokens"
+        )
+    if not np.isfinite(frequency).all():
+        raise BundleError(f"{LAYOUT.frequency}: holds a value that is not finite")
+
+
+def _check_router(bundle: Bundle) -> None:
+    if bundle.router is None:
+        policies = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+        if any(policy.risk_weight is not None for policy in policies):
+            raise BundleError(f"{LAYOUT.policy}: a policy routes, but there is no {LAYOUT.router}")
+        return
+    found = (bundle.router.inputs, bundle.router.tiers)
+    expected = (bundle.tiers[0].backbone.hidden + len(SCALARS), len(bundle.tiers))
+    if found != expected:
+        raise BundleError(
+            f"{LAYOUT.router}: reads {found[0]} features of {found[1]} tiers, "
+            f"expected {expected[0]} of {expected[1]}"
+        )
+
+
+def check_labels(labels: object, file: str) -> tuple[str, ...]:
+    """The label names, if there are at least two different ones and all are text."""
+    texts = isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)
+    if not isinstance(labels, list | tuple) or not texts or len(labels) < 2:
+        raise BundleError(f"{file}: `labels` must be a list of two names or more")
+    if len(set(labels)) != len(labels):
+        raise BundleError(f"{file}: a label stands twice")
+    return tuple(labels)
+
+
+def check_title(name: object) -> str:
+    """The bundle's name, if it is one line of text."""
+    if isinstance(name, str) and name.isprintable() and 0 < len(name) <= 200:
+        return name
+    raise BundleError(f"{LAYOUT.header}: `name` must be one line of 1 to 200 characters")
+
+
+def check_max_length(length: object) -> int:
+    """Tokens of a row, if it is a whole number above 0."""
+    if type(length) is int and length > 0:
+        return length
+    raise BundleError(f"{LAYOUT.header}: `max_length` must be a whole number above 0")
+
+
+def _check_costs(costs: CostTable, stages: int, tiers: int) -> None:
+    if costs.lengths.ndim != 1 or len(costs.lengths) < 2 or (np.diff(costs.lengths) <= 0).any():
+        raise BundleError(f"{LAYOUT.costs}: `lengths` must be two or more, ascending")
+    lengths = len(costs.lengths)
+    shapes = {
+        "embed": (tiers, lengths),
+        "segment": (stages, lengths),
+        "head": (stages, lengths),
+        "router": (lengths,),
+    }
+    for name, shape in shapes.items():
+        found = getattr(costs, name)
+        if found.shape != shape or not np.isfinite(found).all():
+            raise BundleError(
+                f"{LAYOUT.costs}: `{name}` must be finite and of shape {list(shape)}, "
+                f"found {list(found.shape)}"
+            )

@@ -1,0 +1,84 @@
+"""`bundle.json`: what the bundle is, readable without loading any weights."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from adaptive.bundle.contents import Bundle, check_labels, check_max_length, check_title
+from adaptive.bundle.files import read_json, write_json
+from adaptive.bundle.layout import FORMAT, LAYOUT, checked_name
+from adaptive.bundle.manifest import check_format
+from adaptive.bundle.policies import target_from_json, target_to_json
+from adaptive.errors import BundleError
+from adaptive.types import Target
+
+_FIELDS = frozenset({"format", "name", "labels", "tiers", "max_length", "target", "info"})
+_LIBRARIES = ("adaptive-cascade", "torch", "transformers", "numpy", "scikit-learn", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a bundle says of itself; see `adaptive.bundle.contents.Bundle` for the fields."""
+
+    name: str
+    labels: tuple[str, ...]
+    tiers: tuple[str, ...]
+    max_length: int
+    target: Target
+    info: Mapping[str, Any]
+
+
+def write_header(bundle: Bundle, folder: Path) -> None:
+    """Write `bundle.json`; versions of the libraries at work are added to `info`."""
+    document = {
+        "format": FORMAT,
+        "name": bundle.name,
+        "labels": list(bundle.labels),
+        "tiers": [tier.name for tier in bundle.tiers],
+        "max_length": bundle.max_length,
+        "target": target_to_json(bundle.target),
+        "info": {"versions": library_versions(), **bundle.info},
+    }
+    write_json(folder / LAYOUT.header, document)
+
+
+def read_header(folder: Path | str) -> Header:
+    """Read `bundle.json` alone. It is checked against the manifest only by `load_bundle`.
+
+    Raises:
+        BundleError: it is missing, of a newer format, or a field is wrong.
+    """
+    name = LAYOUT.header
+    document = read_json(Path(folder) / name, name)
+    check_format(document, name)
+    if document.keys() != _FIELDS:
+        raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(document)}")
+    tiers = document["tiers"]
+    if not isinstance(tiers, list) or not tiers:
+        raise BundleError(f"{name}: `tiers` must be a list of one name or more")
+    if not isinstance(document["info"], dict):
+        raise BundleError(f"{name}: `info` must be an object")
+    return Header(
+        name=check_title(document["name"]),
+        labels=check_labels(document["labels"], name),
+        tiers=tuple(checked_name(tier, name) for tier in tiers),
+        max_length=check_max_length(document["max_length"]),
+        target=target_from_json(document["target"], name),
+        info=document["info"],
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries whose numerics a bundle depends on."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:  # this library itself, in a checkout that is not installed
+            continue
+    return found

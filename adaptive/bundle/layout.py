@@ -1,0 +1,82 @@
+"""Where everything lies in a bundle's folder, as one frozen value, and which paths may be there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from adaptive.errors import BundleError
+
+FORMAT = 1
+SUFFIXES = (".json", ".safetensors", ".yaml", ".md", ".txt")
+# What git and the hub's client leave beside a download. Nothing in there is ever read.
+IGNORED = frozenset({".git", ".gitattributes", ".cache"})
+TEXT_LIMIT = 256 * 2**20  # bytes; the largest tokenizer files known are about 40 MiB
+FILE_LIMIT = 1024  # files in a bundle
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths inside the folder, with `/`."""
+
+    header: str = "bundle.json"
+    manifest: str = "manifest.json"
+    tokenizer: str = "tokenizer"
+    reliability: str = "reliability.safetensors"
+    router: str = "router.json"
+    router_tensors: str = "router.safetensors"
+    frequency: str = "frequency.safetensors"
+    policy: str = "policy.json"
+    costs: str = "costs.json"
+    recipe: str = "recipe.yaml"
+    card: str = "README.md"
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """What every bundle has, beside its tiers."""
+        return (self.header, self.policy, self.reliability, self.frequency, self.card, self.recipe)
+
+    def tier(self, name: str) -> str:
+        """Folder of a tier."""
+        return f"tiers/{checked_name(name, self.header)}"
+
+    def outcomes(self, split: str) -> str:
+        """File of a split's outcome table."""
+        return f"outcomes/{checked_name(split, self.header)}.safetensors"
+
+
+LAYOUT = Layout()
+
+
+def checked_name(name: object, file: str) -> str:
+    """The name of a tier or split, if it can be a file name on any system.
+
+    Raises:
+        BundleError: it cannot; `file` is where it stands.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise BundleError(
+        f"{file}: {name!r} cannot name a tier or a split; use up to 64 of A-Z a-z 0-9 _ -"
+    )
+
+
+def checked_path(path: str, file: str) -> str:
+    """A path inside the folder, if it stays there and is of a kind that bundles hold.
+
+    Raises:
+        BundleError: it leaves the folder, or its suffix is not one of `SUFFIXES`; `file` is
+            where it stands.
+    """
+    parts = path.split("/")
+    if not all(_PART.fullmatch(part) and not part.endswith(".") for part in parts):
+        raise BundleError(f"{file}: the path {path!r} leaves the folder or is not a plain path")
+    if PurePosixPath(path).suffix not in SUFFIXES:
+        raise BundleError(
+            f"{file}: {path!r} is not one of the kinds allowed: {', '.join(SUFFIXES)}"
+        )
+    return path

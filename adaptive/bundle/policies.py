@@ -1,0 +1,109 @@
+"""Policies and targets as JSON, and back with every field checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from adaptive.bundle.files import finite
+from adaptive.errors import BundleError
+from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target
+
+# JSON has no infinities, and a reader should see what they mean
+_WORDS = {"never": NEVER, "always": ALWAYS}
+_NUMBERS = {number: word for word, number in _WORDS.items()}
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """The policy as a JSON object; infinite thresholds become "never" and "always"."""
+    return {
+        "path": list(policy.path),
+        "thresholds": [_NUMBERS.get(value, value) for value in policy.thresholds],
+        "risk_weight": policy.risk_weight,
+        "entry_cost": list(policy.entry_cost),
+    }
+
+
+def policy_from_json(found: Any, stages: Sequence[Stage], file: str) -> Policy:
+    """The policy of a JSON object, for a cascade of these stages.
+
+    Raises:
+        BundleError: a field is missing, of the wrong kind, or does not fit the stages; the
+            message begins with `file`.
+    """
+    fields = _object(found, {"path", "thresholds", "risk_weight", "entry_cost"}, file)
+    tiers = 1 + max(stage.tier for stage in stages)
+    policy = Policy(
+        path=_path(fields["path"], tiers, file),
+        thresholds=tuple(_threshold(value, file) for value in _list(fields, "thresholds", file)),
+        risk_weight=_risk_weight(fields["risk_weight"], file),
+        entry_cost=tuple(_number(value, file) for value in _list(fields, "entry_cost", file)),
+    )
+    if len(policy.thresholds) != len(stages):
+        raise BundleError(f"{file}: {len(policy.thresholds)} thresholds for {len(stages)} stages")
+    if policy.risk_weight is not None and len(policy.entry_cost) != tiers:
+        raise BundleError(f"{file}: {len(policy.entry_cost)} entry costs for {tiers} tiers")
+    for index, stage in enumerate(stages):
+        if policy.on(index) and stage.tier not in policy.path:
+            raise BundleError(f"{file}: stage {index} is on, but its tier is off the path")
+    if not any(policy.on(index) for index in range(len(stages))):
+        raise BundleError(f"{file}: no stage is on, so nothing would answer")
+    return policy
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """The target as a JSON object."""
+    return {"metric": target.metric, "level": target.level, "confidence": target.confidence}
+
+
+def target_from_json(found: Any, file: str) -> Target:
+    """The target of a JSON object; BundleError where a field is wrong."""
+    fields = _object(found, {"metric", "level", "confidence"}, file)
+    metric = fields["metric"]
+    if metric not in get_args(Metric):
+        raise BundleError(
+            f"{file}: unknown metric {metric!r}; known: {', '.join(get_args(Metric))}"
+        )
+    level, confidence = _number(fields["level"], file), _number(fields["confidence"], file)
+    if not (0 <= level <= 1 and 0 < confidence < 1):
+        raise BundleError(f"{file}: level {level} and confidence {confidence} must be shares")
+    return Target(metric, level, confidence)
+
+
+def _object(found: Any, keys: set[str], file: str) -> Mapping[str, Any]:
+    if not isinstance(found, dict) or found.keys() != keys:
+        have = sorted(found) if isinstance(found, dict) else type(found).__name__
+        raise BundleError(f"{file}: expected an object of {sorted(keys)}, found {have}")
+    return found
+
+
+def _list(fields: Mapping[str, Any], key: str, file: str) -> list[Any]:
+    found = fields[key]
+    if not isinstance(found, list):
+        raise BundleError(f"{file}: `{key}` must be a list, found {type(found).__name__}")
+    return found
+
+
+def _path(found: Any, tiers: int, file: str) -> tuple[int, ...]:
+    whole = isinstance(found, list) and all(type(tier) is int for tier in found)
+    if not whole or not found or found != sorted(set(found)):
+        raise BundleError(f"{file}: `path` must be a list of ascending tier numbers")
+    if found[0] < 0 or found[-1] >= tiers:
+        raise BundleError(f"{file}: path {found} for {tiers} tiers, numbered from 0")
+    return tuple(found)
+
+
+def _threshold(found: Any, file: str) -> float:
+    if isinstance(found, str) and found in _WORDS:
+        return _WORDS[found]
+    return _number(found, file)
+
+
+def _risk_weight(found: Any, file: str) -> float | None:
+    return None if found is None else _number(found, file)
+
+
+def _number(found: Any, file: str) -> float:
+    if not finite(found):
+        raise BundleError(f"{file}: expected a finite number, found {found!r}")
+    return float(found)

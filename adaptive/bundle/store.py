@@ -1,0 +1,144 @@
+"""Bundles on disk: written as a whole or not at all, verified before anything is constructed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptive.bundle import parts
+from adaptive.bundle.contents import Bundle, check, stages_of
+from adaptive.bundle.files import write_json
+from adaptive.bundle.header import read_header, write_header
+from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.manifest import seal, verify
+from adaptive.bundle.outcomes import load_outcomes, save_outcomes
+from adaptive.errors import BundleError
+from adaptive.tiers.store import save_tier
+from adaptive.types import OutcomeTable, Stage
+
+if TYPE_CHECKING:
+    import torch
+
+
+def save_bundle(bundle: Bundle, folder: Path | str, *, card: str, recipe: str) -> Path:
+    """Write a bundle; a bundle that is there already is kept until the new one is complete.
+
+    Args:
+        bundle: what to write.
+        folder: where. Its parent is made. Anything but a bundle there is left alone.
+        card: Markdown of README.md, see `adaptive.bundle.card.render_card`.
+        recipe: YAML that the bundle was built from.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: the parts do not fit each other, or the folder holds something else.
+    """
+    check(bundle)
+    goal = Path(folder).resolve()
+    if goal.exists() and not _replaceable(goal):
+        raise BundleError(f"{goal.name}: exists and is no bundle; it was left as it is")
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the goal, so that renaming stays on one file system
+    part = goal.with_name(f".{goal.name}.{uuid.uuid4().hex}.part")
+    part.mkdir()
+    try:
+        _write(bundle, part, card, recipe)
+        seal(part)
+        verify(part)
+        _swap(part, goal)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return goal
+
+
+def load_bundle(
+    folder: Path | str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Bundle:
+    """Verify a bundle's folder, then construct what it holds.
+
+    Args:
+        folder: a local folder; `adaptive.bundle.hub.resolve` brings one from a hub.
+        device: where the tiers, reliability and router go.
+        dtype: of the tiers' weights; None keeps the stored one.
+
+    Raises:
+        BundleError: the bundle is damaged, foreign, unsafe or newer; the message names the file.
+    """
+    root, place = Path(folder).resolve(), str(device)
+    names = verify(root).keys()
+    header = read_header(root)
+    tiers = tuple(parts.read_tier(root, name, header.labels, place, dtype) for name in header.tiers)
+    stages = stages_of(tuple(tier.depths for tier in tiers))
+    policy, ladder = parts.read_policies(root, stages)
+    bundle = Bundle(
+        name=header.name,
+        labels=header.labels,
+        tokenizer=parts.read_tokenizer(root, names),
+        tiers=tiers,
+        reliability=parts.read_reliability(root, place),
+        router=parts.read_router(root, names, place),
+        log_frequency=parts.read_frequency(root),
+        policy=policy,
+        target=header.target,
+        max_length=header.max_length,
+        ladder=ladder,
+        costs=parts.read_costs(root, names),
+        outcomes=_read_outcomes(root, names, stages),
+        info=header.info,
+    )
+    check(bundle)
+    return bundle
+
+
+def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
+    write_header(bundle, folder)
+    parts.write_tokenizer(bundle.tokenizer, folder)
+    for tier in bundle.tiers:
+        (folder / LAYOUT.tier(tier.name)).mkdir(parents=True)
+        save_tier(tier, folder / LAYOUT.tier(tier.name))
+    parts.write_reliability(bundle.reliability, folder)
+    if bundle.router is not None:
+        parts.write_router(bundle.router, folder)
+    parts.write_frequency(bundle.log_frequency, folder)
+    parts.write_policies(bundle.policy, bundle.ladder, folder)
+    if bundle.costs is not None:
+        write_json(folder / LAYOUT.costs, bundle.costs.to_json())
+    for split, table in bundle.outcomes.items():
+        path = folder / LAYOUT.outcomes(split)
+        path.parent.mkdir(exist_ok=True)
+        save_outcomes(table, path)
+    (folder / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
+    (folder / LAYOUT.recipe).write_text(recipe, encoding="utf-8", newline="\n")
+
+
+def _read_outcomes(
+    folder: Path, names: Collection[str], stages: tuple[Stage, ...]
+) -> dict[str, OutcomeTable]:
+    found = sorted(name for name in names if name.startswith("outcomes/"))
+    return {Path(name).stem: load_outcomes(folder / name, stages, name) for name in found}
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether saving may put a bundle in the folder's place: it is one, or it is empty."""
+    return folder.is_dir() and ((folder / LAYOUT.manifest).is_file() or not any(folder.iterdir()))
+
+
+def _swap(part: Path, goal: Path) -> None:
+    """Put the complete folder in the goal's place; the old one comes back if that fails."""
+    if not goal.exists():
+        os.replace(part, goal)
+        return
+    old = part.with_suffix(".old")
+    os.replace(goal, old)
+    try:
+        os.replace(part, goal)
+    except BaseException:
+        os.replace(old, goal)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
