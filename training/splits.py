@@ -1,0 +1,213 @@
+"""Disjoint splits: train / fit / search / certify / test. A row never serves twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.errors import DataError
+
+if TYPE_CHECKING:
+    from adaptive.config.recipe import SplitSizes
+    from adaptive.training.data import Dataset
+
+PARTS = ("train", "fit", "search", "certify", "test")
+_USUAL = {"train": 6, "fit": 1, "search": 1, "certify": 1, "test": 1}  # of rows without a size
+_LEAST = 8  # rows of each part; with fewer, nothing fitted or measured on them means anything
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Row numbers of each part, ascending."""
+
+    train: Rows
+    fit: Rows  # reliability and router
+    search: Rows  # policy
+    certify: Rows
+    test: Rows
+    duplicates: int  # rows dropped, since the same text stands in another part
+    unused: int  # rows the sizes leave over
+
+    def report(self) -> str:
+        """The sizes in one line."""
+        parts = [f"{part} {len(getattr(self, part)):,}" for part in PARTS]
+        return (
+            f"{', '.join(parts)} rows; {self.duplicates:,} duplicates dropped, "
+            f"{self.unused:,} rows unused"
+        )
+
+
+def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
+    """Cuts `data` into five parts, the same ones for the same seed.
+
+    A source's own test rows stay test rows, its validation rows give fit, search and certify,
+    its train rows whatever the others do not. Sizes are rows, or shares of the rows they are
+    drawn from (`validation` for fit where there is one, and so on); parts without a size
+    divide what is left, all of it. Labels are spread evenly over the parts of each source.
+
+    Texts are the same if they are alike but for case and white space. A train row that is
+    also a validation or test row, and a validation row that is also a test row, are dropped;
+    rows that are to be cut into several parts keep the first of each text.
+
+    Raises:
+        DataError: too few rows, a single class, or a label that no train row has.
+    """
+    pools = _pools(data)
+    before = sum(map(len, pools.values()))
+    _require_classes(data, pools["train"])
+    pools = _without_duplicates(data, pools)
+    left = sum(map(len, pools.values()))
+    random = np.random.default_rng(seed)
+    parts: dict[str, Rows] = {}
+    for pool, rows in pools.items():
+        counts = _counts(pool, len(rows), _parts_of(pool, pools), sizes)
+        parts |= _deal(rows, counts, data.labels, random)
+    _require_known_labels(data, parts)
+    used = sum(map(len, parts.values()))
+    return Splits(**parts, duplicates=before - left, unused=left - used)
+
+
+def _pools(data: Dataset) -> dict[str, Rows]:
+    """Rows by the part the source gives them; all are `train` where it gives none."""
+    if data.split is None:
+        return {"train": np.arange(len(data), dtype=np.int64)}
+    pools = {
+        name: np.flatnonzero(data.split == name)
+        for name in ("test", "validation", "train")
+        if (data.split == name).any()
+    }
+    if "train" not in pools:
+        raise DataError(f"expected train rows, found only {' and '.join(pools)} rows")
+    return pools
+
+
+def _parts_of(pool: str, pools: dict[str, Rows]) -> list[str]:
+    giver = {
+        "test": "test" if "test" in pools else "train",
+        **dict.fromkeys(
+            ("fit", "search", "certify"), "validation" if "validation" in pools else "train"
+        ),
+        "train": "train",
+    }
+    return [part for part in PARTS if giver[part] == pool]
+
+
+def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows]:
+    numbers: dict[str, int] = {}
+    pairs = data.pairs or [""] * len(data)
+    text = np.fromiter(
+        (
+            numbers.setdefault(f"{_fold(first)}\0{_fold(second)}", len(numbers))
+            for first, second in zip(data.texts, pairs, strict=True)
+        ),
+        np.int64,
+        len(data),
+    )
+    seen = np.zeros(len(numbers), dtype=np.bool_)
+    kept: dict[str, Rows] = {}
+    for pool in ("test", "validation", "train"):
+        if pool in pools:
+            rows = pools[pool][~seen[text[pools[pool]]]]
+            if len(_parts_of(pool, pools)) > 1:
+                rows = np.sort(rows[np.unique(text[rows], return_index=True)[1]])
+            seen[text[rows]] = True
+            kept[pool] = rows
+    return kept
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _counts(pool: str, rows: int, parts: Sequence[str], sizes: SplitSizes) -> dict[str, int]:
+    """Rows of each part that draws from a pool of `rows`."""
+    asked: dict[str, float | int | None] = {part: getattr(sizes, part) for part in parts}
+    counts = {part: each for part, each in asked.items() if isinstance(each, int)}
+    shares = {part: each for part, each in asked.items() if isinstance(each, float)}
+    counts |= _rounded({part: share * rows for part, share in shares.items()})
+    left = rows - sum(counts.values())
+    free = {part: _USUAL[part] for part in parts if asked[part] is None}
+    whole = sum(free.values())
+    if left >= 0:
+        counts |= _rounded({part: left * each / whole for part, each in free.items()})
+    short = [part for part in parts if counts.get(part, 0) < _LEAST]
+    if left < 0 or short:
+        told = ", ".join(f"{part} {counts.get(part, 'the rest')}" for part in parts)
+        raise DataError(
+            f"too few rows: {rows} for {told}"
+            + (f", that is {-left} missing" if left < 0 else f"; each needs at least {_LEAST}")
+            + (f" (of the source's {pool} rows, without duplicates)")
+        )
+    return {part: counts[part] for part in parts}
+
+
+def _rounded(wanted: dict[str, float]) -> dict[str, int]:
+    """Whole numbers near the wanted ones, with their sum rounded rather than each."""
+    ends = np.rint(np.cumsum([0.0, *wanted.values()])).astype(int)
+    return dict(zip(wanted, np.diff(ends).tolist(), strict=True))
+
+
+def _deal(
+    rows: Rows,
+    counts: dict[str, int],
+    labels: NDArray[np.int32] | None,
+    random: np.random.Generator,
+) -> dict[str, Rows]:
+    """Rows of each part, every label spread in proportion to the parts' sizes.
+
+    Rows sorted by label are dealt like cards, a part's turns evenly spaced over the whole
+    deal, so that sizes are exact and every run of one label is shared out fairly. One row of
+    every label goes to train beforehand.
+    """
+    rows = random.permutation(rows)
+    first: Rows = rows[:0]
+    counts = dict(counts)
+    if labels is not None:
+        rows = rows[np.argsort(labels[rows], kind="stable")]
+        if "train" in counts:
+            leading = np.unique(labels[rows], return_index=True)[1]
+            first, rows = rows[leading], np.delete(rows, leading)
+            if len(first) > counts["train"]:
+                raise DataError(
+                    f"too few rows: {counts['train']} train rows for {len(first)} labels"
+                )
+            counts["train"] -= len(first)
+    counts[""] = len(rows) - sum(counts.values())  # the rows left over take turns as well
+    turns = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts.values()])
+    owner = np.repeat(np.arange(len(counts)), list(counts.values()))
+    owner = owner[np.argsort(turns, kind="stable")]
+    parts = {part: rows[owner == number] for number, part in enumerate(counts) if part}
+    if "train" in parts:
+        parts["train"] = np.concatenate([first, parts["train"]])
+    return {part: np.sort(each) for part, each in parts.items()}
+
+
+def _require_classes(data: Dataset, train: Rows) -> None:
+    if data.labels is None:
+        return
+    found: NDArray[Any] = np.unique(data.labels[train])
+    if len(found) < 2:
+        raise DataError(
+            f"one class only: all {len(train)} train rows have the label "
+            f"{data.label_names[found[0]]!r}, at least two are needed"
+        )
+
+
+def _require_known_labels(data: Dataset, parts: dict[str, Rows]) -> None:
+    if data.labels is None:
+        return
+    known = np.isin(np.arange(len(data.label_names)), data.labels[parts["train"]])
+    for part in ("fit", "search", "certify", "test"):
+        strange = parts[part][~known[data.labels[parts[part]]]]
+        if len(strange):
+            row = int(strange[0])
+            raise DataError(
+                f"{data.places[row]}: label {data.label_names[data.labels[row]]!r} stands in "
+                f"{len(strange)} rows of {part}, but in none of train"
+            )
