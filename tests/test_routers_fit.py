@@ -127,8 +127,8 @@ def test_trees_decide_as_scikit_learns_do() -> None:
 
 def test_a_feature_on_a_threshold_goes_the_same_way_as_in_scikit_learn() -> None:
     # Neighbours among the float32s: the float64 half-way between rounds up to the higher.
-    low = np.nextafter(np.float32(1), np.float32(2))
-    high = np.nextafter(low, np.float32(2))
+    low = np.nextafter(np.float32(2), np.float32(3))
+    high = np.nextafter(low, np.float32(3))
     features = np.array([[low]] * 20 + [[high]] * 20, dtype=np.float32)
     model = GradientBoostingClassifier(n_estimators=1, max_depth=1).fit(
         features, features[:, 0] > low
