@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,8 +75,9 @@ def concatenate(parts: Sequence[Tokens]) -> Tokens:
     texts = np.cumsum([0, *(len(part.truncated) for part in parts)])
     starts = np.cumsum([0, *(len(part.ids) for part in parts)])
     types = [part.types for part in parts if part.types is not None]
-    if types and len(types) < len(parts):
-        raise ValueError(f"{len(types)} of {len(parts)} parts have token types; all must or none")
+    filled = sum(len(part) > 0 for part in parts)  # without rows there are no types to tell by
+    if types and len(types) < filled:
+        raise ValueError(f"{len(types)} of {filled} parts have token types; all must or none")
     offsets = [part.offsets[1:] + start for part, start in zip(parts, starts, strict=False)]
     owner = [part.owner + first for part, first in zip(parts, texts, strict=False)]
     return Tokens(
@@ -133,15 +135,16 @@ def batches(lengths: NDArray[np.integer[Any]], batch_size: int) -> list[NDArray[
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+@dataclass(frozen=True, slots=True)
 class _Cut:
     """How texts of too many tokens are cut."""
 
-    __slots__ = ("from_left", "limit", "overflow", "stride")
+    limit: int  # tokens of a row
+    overflow: Overflow
+    stride: int
+    from_left: bool
 
-    def __init__(self, limit: int, overflow: Overflow, stride: int, from_left: bool) -> None:
-        self.limit, self.overflow, self.stride, self.from_left = limit, overflow, stride, from_left
-
-    def __call__(self, sequence: Sequence[int | None]) -> list[NDArray[np.int64]] | str:
+    def rows(self, sequence: Sequence[int | None]) -> list[NDArray[np.int64]] | str:
         """Positions of the tokens of each row, or why there can be none.
 
         `sequence` tells for every token of the whole text its side of the pair, None for
@@ -214,7 +217,7 @@ def _encode(
     # From the back, so that rows put in do not move those still to come.
     long = np.flatnonzero(lengths > cut.limit)
     for index in reversed(long.tolist()):
-        rows = cut(encoded.encodings[index].sequence_ids)
+        rows = cut.rows(encoded.encodings[index].sequence_ids)
         if isinstance(rows, str):
             faults[chunk.start + index] = rows
             continue

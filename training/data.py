@@ -30,7 +30,8 @@ class Places:
     row: NDArray[np.int64]  # [n] row in its table, from 0
 
     def __getitem__(self, index: int) -> str:
-        return self.tables[self.table[index]].place(int(self.row[index]))
+        table = self.tables[int(self.table[index])]
+        return table.place(int(self.row[index]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,8 @@ def _assemble(
     kept = [_matching(table, where or {}) for table in tables]
     sizes = [len(rows) for rows in kept]
     if not sum(sizes):
-        names = ", ".join(table.name for table in tables)
-        raise DataError(f"{names}: no rows" + (f" where {dict(where)}" if where else ""))
+        shown = ", ".join(table.name for table in tables)
+        raise DataError(f"{shown}: no rows" + (f" where {dict(where)}" if where else ""))
     places = Places(
         tuple(tables),
         np.repeat(np.arange(len(tables), dtype=np.int32), sizes),
@@ -171,7 +172,10 @@ def _assemble(
 
     texts = _texts(column(text), places)
     pairs = None if pair is None else _texts(column(pair), places)
-    labels, names = (None, ()) if label is None else _labels(column(label), places, rename or {})
+    labels: NDArray[np.int32] | None = None
+    names: tuple[str, ...] = ()
+    if label is not None:
+        labels, names = _labels(column(label), places, rename or {})
     split = None
     if tables[0].member is not None:
         split = np.array([table.member for table in tables])[places.table]

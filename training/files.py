@@ -92,8 +92,8 @@ def _read_csv(path: Path, columns: Sequence[str], member: str | None) -> Table:
                             f"{path}, row {len(lines) + 1} (line {begin}): {len(row)} fields, the "
                             f"header has {len(header)}; texts with commas need quotes"
                         )
-                    for column, place in places:
-                        column.append(row[place])
+                    for column, index in places:
+                        column.append(row[index])
                     lines.append(begin)
                 begin = reader.line_num + 1
         except csv.Error as error:

@@ -103,7 +103,7 @@ def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows
     pairs = data.pairs or [""] * len(data)
     text = np.fromiter(
         (
-            numbers.setdefault(f"{_fold(first)}\0{_fold(second)}", len(numbers))
+            numbers.setdefault(fold(first, second), len(numbers))
             for first, second in zip(data.texts, pairs, strict=True)
         ),
         np.int64,
@@ -121,8 +121,9 @@ def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows
     return kept
 
 
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())
+def fold(text: str, pair: str | None = None) -> str:
+    """What texts (or pairs) that count as the same have in common."""
+    return "\0".join(" ".join(each.casefold().split()) for each in (text, pair or ""))
 
 
 def _counts(pool: str, rows: int, parts: Sequence[str], sizes: SplitSizes) -> dict[str, int]:
