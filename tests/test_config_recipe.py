@@ -148,6 +148,12 @@ def test_exits_fit_their_tier_and_the_first_tier_has_the_anchor() -> None:
     assert fault == "mid.exits: depth 3 is behind the last layer, 2"
 
 
+def test_cost_lengths_are_two_or_more_and_ascend() -> None:
+    assert load_recipe(BASE, ["cost.lengths=[4, 9]"]).cost.lengths == (4, 9)
+    for lengths in ("[8]", "[8, 8]", "[16, 8]", "[0, 8]", "8"):
+        assert faults_of(BASE, f"cost.lengths={lengths}")[0].startswith("cost.lengths")
+
+
 def test_unlabelled_data_allows_agreement_only() -> None:
     faults = faults_of(BASE, "data.label=null")
     assert [fault.partition(":")[0] for fault in faults] == ["target.metric", "full.tune"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptive.config.load import load_preset, load_recipe
+from adaptive.config.load import load_preset, load_recipe, load_source
 from adaptive.config.overrides import apply_overrides
 from adaptive.config.preset import Preset
 from adaptive.config.recipe import DataConfig, ModelConfig, Recipe, SplitSizes
@@ -38,4 +38,5 @@ __all__ = [
     "apply_overrides",
     "load_preset",
     "load_recipe",
+    "load_source",
 ]

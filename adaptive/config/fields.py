@@ -36,11 +36,11 @@ def size(value: Any) -> int | float:
     raise ValueError("expected rows (a whole number from 1) or a share (between 0 and 1)")
 
 
-def ascending(depths: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Refuses depths that are not strictly ascending."""
-    if depths is not None and any(b <= a for a, b in itertools.pairwise(depths)):
-        raise ValueError(f"depths must ascend without repeats, found {list(depths)}")
-    return depths
+def ascending(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Refuses numbers that are not strictly ascending."""
+    if values is not None and any(b <= a for a, b in itertools.pairwise(values)):
+        raise ValueError(f"must ascend without repeats, found {list(values)}")
+    return values
 
 
 Switch = Annotated[bool, Strict()]
@@ -56,3 +56,4 @@ Name = Annotated[str, Field(min_length=1)]
 Depths = Annotated[
     tuple[Count, ...] | None, Field(min_length=1), AfterValidator(ascending)
 ]  # layers before each exit; None = an exit after every layer and at depth 0
+Lengths = Annotated[tuple[Whole, ...], Field(min_length=2), AfterValidator(ascending)]

@@ -12,7 +12,7 @@ from adaptive.config.documents import Document, read_document
 from adaptive.config.faults import describe
 from adaptive.config.overrides import apply_overrides
 from adaptive.config.preset import Preset
-from adaptive.config.recipe import Recipe
+from adaptive.config.recipe import DataConfig, Recipe
 from adaptive.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +24,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: with every fault, its path and, where one is near, the right name.
     """
-    return _load(Recipe, source, overrides)
+    return _load(Recipe, source, overrides, "recipe")
 
 
 def load_preset(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Preset:
@@ -33,13 +33,21 @@ def load_preset(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: with every fault, its path and, where one is near, the right name.
     """
-    return _load(Preset, source, overrides)
+    return _load(Preset, source, overrides, "preset")
+
+
+def load_source(source: Mapping[str, Any]) -> DataConfig:
+    """A source of text from a mapping.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    return _load(DataConfig, source, (), "data source")
 
 
 def _load(
-    model: type[Model], source: str | Path | Mapping[str, Any], overrides: Sequence[str]
+    model: type[Model], source: str | Path | Mapping[str, Any], overrides: Sequence[str], kind: str
 ) -> Model:
-    kind = model.__name__.lower()
     document = Document(kind, source) if isinstance(source, Mapping) else read_document(source)
     if not isinstance(document.value, Mapping):
         found = "nothing" if document.value is None else f"a {type(document.value).__name__}"

@@ -10,6 +10,7 @@ from adaptive.config.fields import (
     Count,
     Depths,
     Float,
+    Lengths,
     Name,
     NotNegative,
     PartShare,
@@ -134,7 +135,7 @@ class SearchConfig(Section):
     """The policy search."""
 
     minimise: Literal["milliseconds", "work"] = "milliseconds"
-    trials: Whole = 200
+    sweeps: Whole = 8  # rounds of coordinate descent
     margin: NotNegative = 1.0  # standard errors kept from the target's level
 
 
@@ -142,6 +143,6 @@ class CostConfig(Section):
     """The cost table's measurements."""
 
     batch_size: Whole = 32
-    lengths: Annotated[tuple[Whole, ...], Field(min_length=1)] = (8, 16, 32, 64, 128)  # tokens
+    lengths: Lengths = (8, 16, 32, 64, 128)  # tokens; costs between them are interpolated
     repeats: Whole = 5
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,0 +1,5 @@
+"""`python -m adaptive.cli`."""
+
+from adaptive.cli.app import main
+
+main()

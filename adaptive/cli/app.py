@@ -1,0 +1,212 @@
+"""The commands: their arguments, and which module does the work.
+
+Everything heavy is imported inside the commands, so that `--help` and usage errors are quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import adaptive
+from adaptive.cli import options
+from adaptive.cli.session import REFUSED_ROWS, Session, guarded
+
+if TYPE_CHECKING:
+    from adaptive.cli.labelled import Source
+
+_GLOBAL = ("--json", "--quiet")
+
+
+class _Group(TyperGroup):
+    """Takes the global switches behind a command's name, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Moves them to the front."""
+        end = args.index("--") if "--" in args else len(args)
+        found = [each for each in args[:end] if each in _GLOBAL]
+        rest = [each for each in args[:end] if each not in _GLOBAL]
+        return super().parse_args(ctx, [*found, *rest, *args[end:]])
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 some rows were refused; 2 wrong usage, configuration or data; "
+    "3 the bundle was refused; 130 interrupted.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(adaptive.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def switches(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Results and errors as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and leave.")
+    ] = False,
+) -> None:
+    """Adaptive inference for text classifiers: each text costs what it needs and no more."""
+    context.obj = Session(json, quiet)
+
+
+@app.command()
+@guarded
+def build(
+    context: typer.Context,
+    recipe: options.RecipeFile,
+    overrides: options.Set = None,
+    workdir: options.Workdir = None,
+    force_step: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Do this step again; repeatable.")
+    ] = None,
+) -> None:
+    """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
+    from adaptive.cli.build import build
+
+    build(recipe, context.obj, overrides or (), workdir, force_step or ())
+
+
+@app.command()
+@guarded
+def step(
+    context: typer.Context,
+    recipe: options.RecipeFile,
+    name: Annotated[str, typer.Argument(help="A step of the build.", show_default=False)],
+    overrides: options.Set = None,
+    workdir: options.Workdir = None,
+    force: Annotated[bool, typer.Option("--force", help="Do it even if it is done.")] = False,
+) -> None:
+    """Run a build up to one step."""
+    from adaptive.cli.build import build
+
+    build(recipe, context.obj, overrides or (), workdir, [name] if force else (), until=name)
+
+
+@app.command()
+@guarded
+def predict(
+    context: typer.Context,
+    bundle: options.Bundle,
+    file: Annotated[str, typer.Argument(help="CSV or JSONL; - is stdin.")] = "-",
+    text: Annotated[str, typer.Option(help="Column or key of the text.")] = "text",
+    pair: options.Pair = None,
+    output: Annotated[Path | None, typer.Option(help="JSONL file.", show_default="stdout")] = None,
+    device: options.Device = None,
+) -> None:
+    """Answer every row: CSV or JSONL in, JSONL out, in order.
+
+    A row that cannot be answered gives {"error", "row"} in its place, and exit code 1.
+    """
+    from adaptive.cli.predict import predict
+
+    refused = predict(
+        _pipeline(bundle, device), context.obj, file=file, output=output, text=text, pair=pair
+    )
+    if refused:
+        raise typer.Exit(REFUSED_ROWS)
+
+
+@app.command()
+@guarded
+def evaluate(
+    context: typer.Context,
+    bundle: options.Bundle,
+    data: options.Data,
+    text: options.Text = None,
+    pair: options.Pair = None,
+    label: options.Label = None,
+    where: options.Where = None,
+    rename: options.Rename = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+) -> None:
+    """Compare the policy with the full tier and each tier alone, on labelled text."""
+    from adaptive.cli.evaluate import show
+    from adaptive.cli.labelled import load_labelled
+    from adaptive.evaluation import evaluate
+
+    source = _source(data, text, pair, label, where, rename, limit)
+    pipeline = _pipeline(bundle, device)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    report = evaluate(pipeline, rows.texts, rows.pairs, rows.labels)
+    context.obj.emit(report, lambda console: show(report, console))
+
+
+@app.command()
+@guarded
+def curve(
+    context: typer.Context,
+    bundle: options.Bundle,
+    data: options.Data,
+    output: Annotated[Path, typer.Option(help="Picture: .png or .svg.")] = Path("curve.png"),
+    text: options.Text = None,
+    pair: options.Pair = None,
+    label: options.Label = None,
+    where: options.Where = None,
+    rename: options.Rename = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+) -> None:
+    """Draw accuracy against cost: each tier alone, the policies, the chosen one."""
+    from adaptive.cli.curve import draw
+    from adaptive.cli.labelled import load_labelled
+
+    source = _source(data, text, pair, label, where, rename, limit)
+    pipeline = _pipeline(bundle, device)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    points = draw(pipeline, rows, output)
+    context.obj.emit(
+        {"file": str(output), "points": points},
+        lambda console: console.print(str(output), markup=False, highlight=False, soft_wrap=True),
+    )
+
+
+@app.command()
+@guarded
+def info(context: typer.Context, bundle: options.Bundle) -> None:
+    """Check a bundle and tell what it is."""
+    from adaptive.bundle.store import load_bundle
+    from adaptive.cli.info import describe, show
+    from adaptive.cli.labelled import local_folder
+
+    folder = local_folder(bundle)
+    facts = describe(load_bundle(folder), folder)
+    context.obj.emit(facts, lambda console: show(facts, console))
+
+
+def _pipeline(bundle: str, device: str | None) -> adaptive.AdaptivePipeline:
+    from adaptive.pipeline import AdaptivePipeline
+
+    return AdaptivePipeline.from_config(bundle, device=device)
+
+
+def _source(
+    data: str,
+    text: str | None,
+    pair: str | None,
+    label: str | None,
+    where: list[str] | None,
+    rename: list[str] | None,
+    limit: int | None,
+) -> Source:
+    from adaptive.cli.labelled import Source
+
+    return Source(data, text, pair, label, where or (), rename or (), limit)
+
+
+def main() -> None:
+    """The `adaptive` command."""
+    app()

@@ -1,0 +1,70 @@
+"""`adaptive info`: what a bundle is, in a few tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from adaptive.cli.session import table
+
+if TYPE_CHECKING:
+    from adaptive.bundle.contents import Bundle
+
+_LABELS_SHOWN = 10
+
+
+def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """The bundle as plain JSON."""
+    from adaptive.bundle.policies import policy_to_json, target_to_json
+
+    return {
+        "name": bundle.name,
+        "folder": str(folder),
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "labels": list(bundle.labels),
+        "max_length": bundle.max_length,
+        "tiers": [
+            {
+                "tier": tier.name,
+                "layers": tier.backbone.layers,
+                "hidden": tier.backbone.hidden,
+                "exits": list(tier.depths),
+                "parameters": sum(each.numel() for each in tier.parameters()),
+            }
+            for tier in bundle.tiers
+        ],
+        "router": None if bundle.router is None else bundle.router.kind,
+        "target": target_to_json(bundle.target),
+        "policy": policy_to_json(bundle.policy),
+        "ladder": [{"name": entry.name, **entry.figures} for entry in bundle.ladder],
+        "info": dict(bundle.info),
+    }
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """What `describe` found, for a terminal."""
+    labels = facts["labels"]
+    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    target = facts["target"]
+    lines = {
+        "name": facts["name"],
+        "folder": f"{facts['folder']} ({facts['bytes'] / 2**20:,.1f} MiB)",
+        "labels": f"{len(labels)}: {', '.join(labels[:_LABELS_SHOWN])}{more}",
+        "tokens": f"at most {facts['max_length']}",
+        "router": facts["router"] or "none: every text enters at the policy's first tier",
+        "target": f"{target['metric']} {target['level']:g}, confidence {target['confidence']:g}",
+    }
+    for name in ("license", "language", "base_model", "device", "dtype"):
+        if facts["info"].get(name):
+            lines[name.replace("_", " ")] = str(facts["info"][name])
+    for name, text in lines.items():
+        console.print(f"{name:<11}{text}", markup=False, highlight=False, soft_wrap=True)
+    tiers = [{**tier, "exits": _depths(tier["exits"])} for tier in facts["tiers"]]
+    console.print(table("Tiers", tiers))
+    console.print(table("Policies", facts["ladder"], percent=("accuracy", "agreement")))
+
+
+def _depths(depths: list[int]) -> str:
+    return ", ".join(str(depth) for depth in depths)

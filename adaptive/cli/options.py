@@ -1,0 +1,44 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Bundle = Annotated[
+    str, typer.Argument(help="A bundle's folder, a hub id, or a preset (YAML).", show_default=False)
+]
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a value of the recipe; repeatable."),
+]
+Workdir = Annotated[
+    Path | None,
+    typer.Option(help="Where the steps leave their files.", show_default="runs/<recipe's name>"),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="the preset's")
+]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Labelled text: a file, a folder, package:<name> or a hub id, as in a recipe; "
+        "or `test`: the test split of the bundle's own recipe.",
+        show_default=False,
+    ),
+]
+Text = Annotated[str | None, typer.Option(help="Column of the text.", show_default="text")]
+Pair = Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")]
+Label = Annotated[str | None, typer.Option(help="Column of the label.", show_default="label")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Take only such rows; repeatable."),
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RAW=NAME", help="A label's name in the bundle; repeatable."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take so many rows at random.")]
