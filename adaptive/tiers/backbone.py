@@ -135,7 +135,7 @@ class Backbone(nn.Module):
     def _last(self, batch: TokenBatch) -> torch.Tensor:
         """The last token that is not padding, by id, as transformers' classifiers find it."""
         pad = self.config.pad_token_id
-        real = batch.mask if pad is None else batch.ids != pad
+        real = batch.mask if pad is None else batch.mask & (batch.ids != pad)
         positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
         return (positions * real).argmax(-1)
 

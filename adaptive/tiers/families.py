@@ -49,7 +49,7 @@ class Family:
     causal: bool = False
     # positions start behind the padding id: that many rows of the table are never reached
     shifted: bool = False
-    first_layer_differs: bool = False  # layer 0 has a structure of its own
+    first_layer_differs: bool = False  # layer 0 is built unlike the others
 
 
 _BERT_PRUNING = Pruning(
@@ -169,6 +169,7 @@ _TABLE = (
             ),
             keys=("attention.self.key_proj", "attention.self.value_proj"),
         ),
+        first_layer_differs=True,
     ),
     _LLAMA,
     replace(_LLAMA, name="qwen2"),

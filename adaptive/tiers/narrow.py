@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.projection import principal_directions
+from adaptive.tiers.source import untrained_model
 from adaptive.tiers.surgery import cut_config
 
 
@@ -67,8 +67,8 @@ def narrow(
     config = narrow_config(
         backbone.config, layers=layers, hidden=hidden, heads=heads, intermediate=intermediate
     )
-    model = AutoModelForSequenceClassification.from_config(config)
-    small = Backbone(model.to(table.device, table.dtype), fresh_head=True)
+    model = untrained_model(config, table.dtype).to(table.device)
+    small = Backbone(model, fresh_head=True)
     wide = dict(backbone.body.named_modules())
     with torch.no_grad():
         for path, module in small.body.named_modules():

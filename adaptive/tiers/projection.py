@@ -18,7 +18,8 @@ def principal_directions(table: torch.Tensor, width: int) -> torch.Tensor:
         raise ValueError(f"cannot project a table of width {table.shape[1]} to width {width}")
     tall = table.detach().double()
     _, vectors = torch.linalg.eigh(tall.T @ tall)  # ascending eigenvalues
-    return vectors[:, -width:].flip(1).to(table.dtype)
+    leading: torch.Tensor = vectors[:, -width:].flip(1).to(table.dtype)
+    return leading
 
 
 def project(table: torch.Tensor, width: int) -> torch.Tensor:

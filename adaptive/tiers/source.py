@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as chatter
+from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError
 from adaptive.tiers.backbone import Backbone
@@ -116,9 +116,19 @@ def read_config(folder: Path) -> Any:
     return AutoConfig.for_model(name, **values)
 
 
+def untrained_model(config: Any, dtype: torch.dtype) -> Any:
+    """A classifier with random weights.
+
+    The dtype goes in here rather than through `.to()`, which would round rotary tables too.
+    """
+    make: Any = AutoModelForSequenceClassification.from_config
+    return make(config, dtype=dtype)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Loading reports and progress bars of transformers off for a while."""
+    chatter: Any = logging  # its functions are not typed
     verbosity = chatter.get_verbosity()
     bars = chatter.is_progress_bar_enabled()
     chatter.set_verbosity_error()
@@ -224,8 +234,12 @@ def _reset(linear: torch.nn.Linear, deviation: float) -> None:
 
 
 def _give_padding(backbone: Backbone, tokenizer: Any) -> None:
-    """Decoders often come without a padding token; the end of text serves."""
+    """Decoders often come without a padding token; the end of text serves.
+
+    Their classifiers find a text's last token by the config's padding id, so it must be the
+    tokenizer's.
+    """
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if backbone.config.pad_token_id is None:
+    if backbone.family.causal:
         backbone.config.pad_token_id = tokenizer.pad_token_id

@@ -10,19 +10,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 from transformers.initialization import no_init_weights
 
 from adaptive.errors import AdaptiveError, BundleError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.source import digest, quiet_transformers, read_config
+from adaptive.tiers.source import digest, quiet_transformers, read_config, untrained_model
 from adaptive.tiers.surgery import Sizes, reshape, sizes_of
 from adaptive.tiers.tier import Tier
 
@@ -209,9 +207,7 @@ def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
 
 def _empty_backbone(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:
     with quiet_transformers(), no_init_weights():
-        # dtype goes in here and not through .to(): rotary tables must stay in float32
-        config = read_config(folder)
-        model: Any = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+        model = untrained_model(read_config(folder), dtype)
     return reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
 
 

@@ -97,7 +97,7 @@ def _check(shape: Shape, sizes: Sizes, family: Family) -> None:
         )
     _check_indices(shape.layers, len(sizes.heads), "layers")
     if family.first_layer_differs and shape.layers[0] != 0:
-        raise ValueError(f"layer 0 of a {family.name} model must be kept: it has no first norm")
+        raise ValueError(f"layer 0 of a {family.name} model must be kept: it is unlike others")
     for layer, heads, widths in zip(shape.layers, shape.heads, shape.widths, strict=True):
         _check_indices(heads, sizes.heads[layer], f"heads of layer {layer}")
         _check_indices(widths, sizes.widths[layer], f"neurons of layer {layer}")

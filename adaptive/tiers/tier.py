@@ -39,7 +39,8 @@ class Tier(nn.Module):
         """Makes untrained heads of the backbone's dtype and device.
 
         Raises:
-            ValueError: depths do not ascend from 0 or more to the last layer.
+            ValueError: depths do not ascend from 0 or more to the last layer, or a bag is
+                asked for its own head.
         """
         super().__init__()
         depths = tuple(depths)
@@ -50,6 +51,8 @@ class Tier(nn.Module):
             )
         if list(depths) != sorted(set(depths)):
             raise ValueError(f"exits of tier {name!r} at depths {depths}: not ascending")
+        if own_head and isinstance(backbone, Bag):
+            raise ValueError(f"tier {name!r} is a bag, which has no head of its own")
         self.name = name
         self.backbone = backbone
         self.depths = depths
