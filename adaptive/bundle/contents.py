@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.layout import LAYOUT, checked_name
 from adaptive.errors import BundleError
 from adaptive.routers.features import SCALARS
 from adaptive.types import OutcomeTable, Policy, Stage, Target
@@ -91,9 +91,7 @@ def check(bundle: Bundle) -> None:
     check_title(bundle.name)
     check_labels(bundle.labels, LAYOUT.header)
     check_max_length(bundle.max_length)
-    names = [tier.name for tier in bundle.tiers]
-    if not names or len(set(names)) != len(names):
-        raise BundleError(f"{LAYOUT.header}: tiers need names of their own, found {names}")
+    check_tiers([tier.name for tier in bundle.tiers])
     for tier in bundle.tiers:
         _check_tier(tier, bundle)
     stages = len(bundle.stages)
@@ -155,6 +153,17 @@ def check_labels(labels: object, file: str) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
         raise BundleError(f"{file}: a label stands twice")
     return tuple(labels)
+
+
+def check_tiers(names: object) -> tuple[str, ...]:
+    """The tiers' names, if there is one at least and each can be a folder of its own."""
+    if not isinstance(names, list) or not names:
+        raise BundleError(f"{LAYOUT.header}: `tiers` must be a list of one name or more")
+    names = [checked_name(name, LAYOUT.header) for name in names]
+    # Some file systems do not tell capitals apart
+    if len({name.lower() for name in names}) != len(names):
+        raise BundleError(f"{LAYOUT.header}: tiers need names of their own, found {names}")
+    return tuple(names)
 
 
 def check_title(name: object) -> str:

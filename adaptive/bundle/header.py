@@ -9,9 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from adaptive.bundle.contents import Bundle, check_labels, check_max_length, check_title
+from adaptive.bundle.contents import (
+    Bundle,
+    check_labels,
+    check_max_length,
+    check_tiers,
+    check_title,
+)
 from adaptive.bundle.files import read_json, write_json
-from adaptive.bundle.layout import FORMAT, LAYOUT, checked_name
+from adaptive.bundle.layout import FORMAT, LAYOUT
 from adaptive.bundle.manifest import check_format
 from adaptive.bundle.policies import target_from_json, target_to_json
 from adaptive.errors import BundleError
@@ -58,15 +64,12 @@ def read_header(folder: Path | str) -> Header:
     check_format(document, name)
     if document.keys() != _FIELDS:
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(document)}")
-    tiers = document["tiers"]
-    if not isinstance(tiers, list) or not tiers:
-        raise BundleError(f"{name}: `tiers` must be a list of one name or more")
     if not isinstance(document["info"], dict):
         raise BundleError(f"{name}: `info` must be an object")
     return Header(
         name=check_title(document["name"]),
         labels=check_labels(document["labels"], name),
-        tiers=tuple(checked_name(tier, name) for tier in tiers),
+        tiers=check_tiers(document["tiers"]),
         max_length=check_max_length(document["max_length"]),
         target=target_from_json(document["target"], name),
         info=document["info"],

@@ -32,7 +32,7 @@ def resolve(source: str | Path, revision: str | None = None) -> Path:
             does not have it or cannot be reached.
     """
     local = Path(source).expanduser()
-    if local.is_dir():
+    if str(source) and local.is_dir():  # Path("") is the current folder
         if revision is not None:
             raise BundleError(f"{source}: is a local folder, which has no revision {revision!r}")
         return local

@@ -145,7 +145,7 @@ def _check_link(folder: Path, name: str) -> None:
     path = folder / name
     if not path.is_symlink():
         return
-    goal = path.resolve()
+    goal = Path(os.path.realpath(path))  # unlike resolve, it survives a loop of links
     home = folder
     # The hub's cache keeps snapshots/<revision>/<file> as links into blobs/ of the same repository
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):

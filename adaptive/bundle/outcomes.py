@@ -43,7 +43,7 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
         raise BundleError(f"{name}: recorded for other stages than this bundle's {expected}")
     if arrays.keys() != _FIELDS.keys():
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(arrays)}")
-    sizes = {"n": len(arrays["labels"]), "k": len(stages), "m": 1 + stages[-1].tier}
+    sizes = {"n": arrays["labels"].size, "k": len(stages), "m": 1 + stages[-1].tier}
     for key, (dtype, axes) in _FIELDS.items():
         _check(arrays[key], np.dtype(dtype), tuple(sizes[axis] for axis in axes), f"{name}: {key}")
     return OutcomeTable(stages=stages, **arrays)

@@ -6,7 +6,7 @@ Reading happens after `manifest.verify`, so files are whole; what they say is ch
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from adaptive.bundle.contents import LadderEntry
 from adaptive.bundle.files import finite, read_json, read_numpy, read_torch, write_json, write_numpy
 from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.manifest import sha256
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError
@@ -77,19 +78,27 @@ def read_tier(
         )
     if own.get("name") != name:
         raise BundleError(f"{where}/tier.json: is of a tier called {own.get('name')!r}")
-    return load_tier(folder / where, device=device, dtype=dtype)
+    try:
+        return load_tier(folder / where, device=device, dtype=dtype)
+    except BundleError as error:  # its messages begin with the file's name
+        raise BundleError(f"{where}/{error}") from error
 
 
-def write_reliability(reliability: Reliability, folder: Path) -> None:
-    """Write the reliability model, with the names of the features it reads."""
-    metadata = {"features": json.dumps(list(FEATURES))}
+def write_reliability(reliability: Reliability, folder: Path, tiers: Sequence[str]) -> None:
+    """Write the reliability model, naming the features and the heads it was fitted on."""
+    metadata = {
+        "features": json.dumps(list(FEATURES)),
+        "heads": json.dumps(_heads(folder, tiers)),
+    }
     save_file(reliability.to_tensors(), folder / LAYOUT.reliability, metadata=metadata)
 
 
-def read_reliability(folder: Path, device: str) -> Reliability:
-    """Construct the reliability model on a device."""
+def read_reliability(folder: Path, tiers: Sequence[str], device: str) -> Reliability:
+    """Construct the reliability model on a device; it must have been fitted on these heads."""
     name = LAYOUT.reliability
     tensors, metadata = read_torch(folder / name, name)
+    if metadata.get("heads") != json.dumps(_heads(folder, tiers)):
+        raise BundleError(f"{name}: was fitted on other heads than those of {', '.join(tiers)}")
     try:
         features = json.loads(metadata.get("features", "[]"))
         return Reliability.from_tensors(tensors, features).to(device)
@@ -174,6 +183,11 @@ def read_costs(folder: Path, names: Collection[str]) -> CostTable | None:
         return CostTable.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{LAYOUT.costs}: {type(error).__name__}: {error}") from error
+
+
+def _heads(folder: Path, tiers: Sequence[str]) -> list[str]:
+    """SHA-256 of each tier's heads; that file in turn names the backbone they belong to."""
+    return [sha256(folder / LAYOUT.tier(name) / "heads.safetensors") for name in tiers]
 
 
 def _ladder_entry(found: Any, stages: tuple[Stage, ...], where: str) -> LadderEntry:

@@ -81,7 +81,7 @@ def load_bundle(
         labels=header.labels,
         tokenizer=parts.read_tokenizer(root, names),
         tiers=tiers,
-        reliability=parts.read_reliability(root, place),
+        reliability=parts.read_reliability(root, header.tiers, place),
         router=parts.read_router(root, names, place),
         log_frequency=parts.read_frequency(root),
         policy=policy,
@@ -100,9 +100,8 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
     write_header(bundle, folder)
     parts.write_tokenizer(bundle.tokenizer, folder)
     for tier in bundle.tiers:
-        (folder / LAYOUT.tier(tier.name)).mkdir(parents=True)
         save_tier(tier, folder / LAYOUT.tier(tier.name))
-    parts.write_reliability(bundle.reliability, folder)
+    parts.write_reliability(bundle.reliability, folder, [tier.name for tier in bundle.tiers])
     if bundle.router is not None:
         parts.write_router(bundle.router, folder)
     parts.write_frequency(bundle.log_frequency, folder)
