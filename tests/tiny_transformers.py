@@ -56,9 +56,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
 }
-DROPOUTS = {
-    name: 0.3
-    for name in (
+DROPOUTS = dict.fromkeys(
+    (
         "hidden_dropout_prob",
         "attention_probs_dropout_prob",
         "attention_dropout",
@@ -68,8 +67,9 @@ DROPOUTS = {
         "dropout",
         "seq_classif_dropout",
         "pooler_dropout",
-    )
-}
+    ),
+    0.3,
+)
 
 
 def tiny_config(name: str, classes: int = 3, **others: Any) -> Any:

@@ -120,6 +120,10 @@ def _keep_layers(backbone: Backbone, layers: tuple[int, ...]) -> None:
     path, _, name = backbone.family.layers.rpartition(".")
     kept = nn.ModuleList(backbone.blocks[i] for i in layers)
     setattr(backbone.body.get_submodule(path), name, kept)
+    for i, layer in enumerate(kept):  # decoders find their key-value cache by this number
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = i
     # the body and the model around it may each have a config of their own
     for config in {id(c): c for c in (backbone.model.config, backbone.body.config)}.values():
         cut_config(config, layers)
