@@ -13,7 +13,7 @@ from adaptive import inputs
 from adaptive.config.faults import nearest
 from adaptive.errors import DataError
 from adaptive.training.files import Table
-from adaptive.training.sources import read_frame, read_frames, read_source
+from adaptive.training.sources import cells, read_frame, read_frames, read_source
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import DataConfig
@@ -47,6 +47,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def name(self) -> str:
+        """The files or tables the texts come from."""
+        return ", ".join(table.name for table in self.places.tables)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Dataset:
         """The given rows, in the given order."""
@@ -113,8 +118,10 @@ def from_memory(
     Raises:
         DataError: columns of unlike length, or a wrong row, by its number (from 1).
     """
+    if isinstance(texts, str):
+        raise DataError("expected a sequence of texts, found a single one")
     given = {"text": texts, "label": labels, "pair": pairs}
-    columns = {name: list(column) for name, column in given.items() if column is not None}
+    columns = {name: cells(column) for name, column in given.items() if column is not None}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{length} in {name}" for name, length in lengths.items())
@@ -234,15 +241,15 @@ def _as_name(value: Any) -> str | None:
     """A cell as a label's name: text and whole numbers; None for anything else."""
     if isinstance(value, str):
         return value if value.strip() else None
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | np.integer):
-        return str(int(value))
+    if isinstance(value, int):
+        return str(value)
     return None
 
 
 def _label_fault(value: Any) -> str:
-    if value is None or value != value or isinstance(value, str):
+    if value is None or isinstance(value, str) or (isinstance(value, float) and value != value):
         return "no label"
     hint = "; give names or whole numbers" if isinstance(value, float) else ""
     return f"the label is a {type(value).__name__}{hint}"

@@ -63,8 +63,8 @@ def require(name: str, wanted: Sequence[str], found: Sequence[str]) -> None:
     for column in wanted:
         if column not in found:
             shown = [_short(each) for each in found]
-            hint = nearest(column, shown) if shown else ""
-            listing = "" if hint.startswith("; known") else f"; found: {', '.join(shown)}"
+            hint = nearest(column, shown)
+            listing = f" Found: {', '.join(shown)}" if hint.endswith("?") else ""
             raise DataError(f"{name}: no column {column!r}{hint}{listing}")
         if list(found).count(column) > 1:
             raise DataError(f"{name}: {list(found).count(column)} columns are named {column!r}")

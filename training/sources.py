@@ -58,9 +58,9 @@ def read_frame(frame: Any, name: str, columns: Sequence[str], member: str | None
     values = {}
     for column in columns:
         names = getattr(classes.get(column), "names", None)
-        cells = _cells(frame[column])
-        # A class label of the hub is a number; -1 is a label withheld.
-        values[column] = cells if names is None else [None if c < 0 else names[c] for c in cells]
+        values[column] = cells(frame[column])
+        if names is not None:  # a class label of the hub is a number, -1 where it is withheld
+            values[column] = [None if each < 0 else names[each] for each in values[column]]
     return Table(name, member, values, None)
 
 
@@ -69,7 +69,8 @@ def member_of(name: str) -> str | None:
     return MEMBERS.get(name.lower())
 
 
-def _cells(column: Any) -> list[Any]:
+def cells(column: Any) -> list[Any]:
+    """A column's values as Python's own types."""
     for way in ("tolist", "to_list"):
         if hasattr(column, way):
             return list(getattr(column, way)())
@@ -144,8 +145,12 @@ def _hub(config: DataConfig, columns: Sequence[str]) -> list[Table]:
             f"{type(error).__name__}: {error}"
         ) from error
     tables = read_frames(parts, columns, config.source)
-    label = config.label
-    return [t for t in tables if label is None or any(x is not None for x in t.columns[label])]
+    if config.label is None:
+        return tables
+    told = [t for t in tables if any(label is not None for label in t.columns[config.label])]
+    if not told:
+        raise DataError(f"{config.source}: the labels of all parts are withheld")
+    return told
 
 
 def read_frames(

@@ -58,18 +58,18 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     Raises:
         DataError: too few rows, a single class, or a label that no train row has.
     """
-    pools = _pools(data)
-    before = sum(map(len, pools.values()))
-    _require_classes(data, pools["train"])
-    pools = _without_duplicates(data, pools)
-    left = sum(map(len, pools.values()))
+    given = _pools(data)
+    _require_classes(data, given["train"])
+    pools = _without_duplicates(data, given)
     random = np.random.default_rng(seed)
     parts: dict[str, Rows] = {}
     for pool, rows in pools.items():
-        counts = _counts(pool, len(rows), _parts_of(pool, pools), sizes)
+        counts = _counts(_name(data, given[pool]), len(rows), _parts_of(pool, pools), sizes)
+        if data.labels is not None and "train" in counts:
+            _require_row_per_label(data, rows, counts["train"])
         parts |= _deal(rows, counts, data.labels, random)
     _require_known_labels(data, parts)
-    used = sum(map(len, parts.values()))
+    before, left, used = (sum(map(len, each.values())) for each in (given, pools, parts))
     return Splits(**parts, duplicates=before - left, unused=left - used)
 
 
@@ -83,7 +83,7 @@ def _pools(data: Dataset) -> dict[str, Rows]:
         if (data.split == name).any()
     }
     if "train" not in pools:
-        raise DataError(f"expected train rows, found only {' and '.join(pools)} rows")
+        raise DataError(f"{data.name}: expected train rows, found only {' and '.join(pools)} rows")
     return pools
 
 
@@ -126,24 +126,31 @@ def fold(text: str, pair: str | None = None) -> str:
     return "\0".join(" ".join(each.casefold().split()) for each in (text, pair or ""))
 
 
+def _name(data: Dataset, rows: Rows) -> str:
+    """The files that the rows come from."""
+    tables = np.unique(data.places.table[rows])
+    return ", ".join(data.places.tables[table].name for table in tables)
+
+
 def _counts(pool: str, rows: int, parts: Sequence[str], sizes: SplitSizes) -> dict[str, int]:
-    """Rows of each part that draws from a pool of `rows`."""
+    """Rows of each part that draws from a pool of `rows`; `pool` names its files."""
     asked: dict[str, float | int | None] = {part: getattr(sizes, part) for part in parts}
     counts = {part: each for part, each in asked.items() if isinstance(each, int)}
     shares = {part: each for part, each in asked.items() if isinstance(each, float)}
     counts |= _rounded({part: share * rows for part, share in shares.items()})
     left = rows - sum(counts.values())
+    if left < 0:
+        raise DataError(
+            f"{pool}: too few rows, {rows - left} wanted of {rows} (without duplicates)"
+        )
     free = {part: _USUAL[part] for part in parts if asked[part] is None}
     whole = sum(free.values())
-    if left >= 0:
-        counts |= _rounded({part: left * each / whole for part, each in free.items()})
-    short = [part for part in parts if counts.get(part, 0) < _LEAST]
-    if left < 0 or short:
-        told = ", ".join(f"{part} {counts.get(part, 'the rest')}" for part in parts)
+    counts |= _rounded({part: left * each / whole for part, each in free.items()})
+    if min(counts.values()) < _LEAST:
+        told = ", ".join(f"{part} {counts[part]}" for part in parts)
         raise DataError(
-            f"too few rows: {rows} for {told}"
-            + (f", that is {-left} missing" if left < 0 else f"; each needs at least {_LEAST}")
-            + (f" (of the source's {pool} rows, without duplicates)")
+            f"{pool}: too few rows, {rows} (without duplicates) give {told}; "
+            f"each needs at least {_LEAST}"
         )
     return {part: counts[part] for part in parts}
 
@@ -174,10 +181,6 @@ def _deal(
         if "train" in counts:
             leading = np.unique(labels[rows], return_index=True)[1]
             first, rows = rows[leading], np.delete(rows, leading)
-            if len(first) > counts["train"]:
-                raise DataError(
-                    f"too few rows: {counts['train']} train rows for {len(first)} labels"
-                )
             counts["train"] -= len(first)
     counts[""] = len(rows) - sum(counts.values())  # the rows left over take turns as well
     turns = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts.values()])
@@ -195,8 +198,17 @@ def _require_classes(data: Dataset, train: Rows) -> None:
     found: NDArray[Any] = np.unique(data.labels[train])
     if len(found) < 2:
         raise DataError(
-            f"one class only: all {len(train)} train rows have the label "
+            f"{_name(data, train)}: one class only, all {len(train)} train rows have the label "
             f"{data.label_names[found[0]]!r}, at least two are needed"
+        )
+
+
+def _require_row_per_label(data: Dataset, rows: Rows, train: int) -> None:
+    assert data.labels is not None
+    labels = len(np.unique(data.labels[rows]))
+    if train < labels:
+        raise DataError(
+            f"{_name(data, rows)}: too few rows, {train} train rows for {labels} labels"
         )
 
 

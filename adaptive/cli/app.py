@@ -70,13 +70,13 @@ def build(
     overrides: options.Set = None,
     workdir: options.Workdir = None,
     force_step: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Do this step again; repeatable.")
+        str | None, typer.Option(metavar="NAME", help="A step to do again although it is done.")
     ] = None,
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
     from adaptive.cli.build import build
 
-    build(recipe, context.obj, overrides or (), workdir, force_step or ())
+    build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
 
 
 @app.command()
@@ -92,7 +92,14 @@ def step(
     """Run a build up to one step."""
     from adaptive.cli.build import build
 
-    build(recipe, context.obj, overrides or (), workdir, [name] if force else (), until=name)
+    build(
+        recipe,
+        context.obj,
+        overrides=overrides or (),
+        workdir=workdir,
+        force=name if force else None,
+        until=name,
+    )
 
 
 @app.command()
@@ -134,15 +141,14 @@ def evaluate(
     device: options.Device = None,
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
-    from adaptive.cli.evaluate import show
+    from adaptive.cli.evaluate import evaluate, show_report
     from adaptive.cli.labelled import load_labelled
-    from adaptive.evaluation import evaluate
 
     source = _source(data, text, pair, label, where, rename, limit)
     pipeline = _pipeline(bundle, device)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
-    report = evaluate(pipeline, rows.texts, rows.pairs, rows.labels)
-    context.obj.emit(report, lambda console: show(report, console))
+    report = evaluate(pipeline, rows, context.obj)
+    context.obj.emit(report, lambda console: show_report(report, console))
 
 
 @app.command()
@@ -152,6 +158,9 @@ def curve(
     bundle: options.Bundle,
     data: options.Data,
     output: Annotated[Path, typer.Option(help="Picture: .png or .svg.")] = Path("curve.png"),
+    work: Annotated[
+        bool, typer.Option("--work", help="Cost in layers x tokens, not in milliseconds.")
+    ] = False,
     text: options.Text = None,
     pair: options.Pair = None,
     label: options.Label = None,
@@ -161,15 +170,16 @@ def curve(
     device: options.Device = None,
 ) -> None:
     """Draw accuracy against cost: each tier alone, the policies, the chosen one."""
-    from adaptive.cli.curve import draw
+    from adaptive.cli.curve import check_output, draw
     from adaptive.cli.labelled import load_labelled
 
+    check_output(output)
     source = _source(data, text, pair, label, where, rename, limit)
     pipeline = _pipeline(bundle, device)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
-    points = draw(pipeline, rows, output)
+    found = draw(pipeline, rows, output, work=work, session=context.obj)
     context.obj.emit(
-        {"file": str(output), "points": points},
+        found,
         lambda console: console.print(str(output), markup=False, highlight=False, soft_wrap=True),
     )
 
@@ -188,8 +198,11 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
 
 
 def _pipeline(bundle: str, device: str | None) -> adaptive.AdaptivePipeline:
+    from adaptive.config import load_preset
     from adaptive.pipeline import AdaptivePipeline
 
+    if device is not None:
+        load_preset({"bundle": bundle, "device": device})  # refuses what is no device
     return AdaptivePipeline.from_config(bundle, device=device)
 
 

@@ -1,21 +1,46 @@
-"""`adaptive evaluate`: the policy beside the full tier and each tier alone."""
+"""`adaptive evaluate`: the policy beside each tier alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from adaptive.cli.session import table
+from adaptive.cli.session import Session, table
+
+if TYPE_CHECKING:
+    from adaptive.pipeline import AdaptivePipeline
+    from adaptive.training.data import Dataset
 
 SHARES = ("accuracy", "agreement", "share")
 
 
-def show(report: Mapping[str, Any], console: Console) -> None:
-    """A report of `adaptive.evaluation.evaluate`, for a terminal."""
-    console.print(table(None, report["rows"], percent=SHARES))
-    shares = report.get("stage_shares", {})
-    if shares:
-        rows = [{"answered by": stage, "share": share} for stage, share in shares.items()]
-        console.print(table(None, rows, percent=SHARES))
+def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dict[str, Any]:
+    """A report of `adaptive.evaluation.evaluate_texts`."""
+    from adaptive.evaluation import evaluate_texts
+
+    return evaluate_texts(
+        pipeline.bundle,
+        pipeline.policy,
+        pipeline.tokenize(data.texts, data.pairs),
+        labels_of(data),
+        batch_size=pipeline.preset.batch_size,
+        quiet=session.quiet,
+    )
+
+
+def labels_of(data: Dataset) -> NDArray[np.int32]:
+    """Labels [n], -1 where there are none."""
+    return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
+
+
+def show_report(report: Mapping[str, Any], console: Console) -> None:
+    """A report for a terminal: ways to answer, then who answered."""
+    title = f"{report['texts']:,} texts" if "texts" in report else None
+    console.print(table(title, report["rows"], percent=SHARES))
+    shares = report["stage_shares"]
+    rows = [{"answered by": stage, "share": share} for stage, share in shares.items()]
+    console.print(table(None, rows, percent=SHARES))

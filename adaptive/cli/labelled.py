@@ -57,7 +57,7 @@ def local_folder(source: str) -> Path:
     """
     from adaptive.bundle.hub import resolve
 
-    if Path(source).is_file():
+    if source.endswith((".yaml", ".yml")):
         preset = load_preset(source)
         return resolve(preset.bundle, preset.revision)
     return resolve(source)
@@ -100,5 +100,5 @@ def _own_test_split(source: Source, bundle: str) -> Dataset:
         raise ConfigError("options that choose data need a data source other than `test`")
     recipe = load_recipe(local_folder(bundle) / LAYOUT.recipe)
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
-    data = load_data(recipe.data, seed)
+    data = load_data(recipe.data)  # as the step `data` of the build does
     return data.take(make_splits(data, recipe.data.splits, seed).test)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -42,13 +41,13 @@ def read_rows(stream: BinaryIO, text: str, pair: str | None) -> Iterator[Row]:
     Raises:
         DataError: a CSV's header lacks a column.
     """
-    lines = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    first = next((line for line in lines if line.strip()), None)
+    lines = (line.decode("utf-8", "surrogateescape") for line in stream)
+    first = next((line for line in lines if line.strip("\ufeff \t\r\n")), None)
     if first is None:
         return
-    every = itertools.chain([first], lines)
+    every = itertools.chain([first.removeprefix("\ufeff")], lines)
     wanted = (text,) if pair is None else (text, pair)
-    reader = _jsonl if first.lstrip().startswith("{") else _csv
+    reader = _jsonl if first.lstrip("\ufeff \t").startswith("{") else _csv
     for number, (record, fault) in enumerate(reader(every, wanted), start=1):
         fault = fault or _fault(record, wanted)
         if fault is not None:

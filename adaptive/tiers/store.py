@@ -20,7 +20,8 @@ from transformers.initialization import no_init_weights
 from adaptive.errors import AdaptiveError, BundleError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.source import digest, quiet_transformers, read_config, untrained_model
+from adaptive.tiers.find import digest
+from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
 from adaptive.tiers.surgery import Sizes, reshape, sizes_of
 from adaptive.tiers.tier import Tier
 
@@ -166,6 +167,9 @@ def _card_fault(card: Card) -> str | None:
     for name in ("vocabulary", "hidden", "buckets"):
         if type(getattr(card, name)) is not int or not 0 <= getattr(card, name) < 2**31:
             return f"{name} must be a whole number"
+    for name, kind in (("name", str), ("own_head", bool)):
+        if type(getattr(card, name)) is not kind:
+            return f"{name} must be a {kind.__name__}"
     if card.kind not in ("transformer", "bag"):
         return f"unknown kind {card.kind!r}, expected transformer or bag"
     if card.dtype not in ("float32", "float16", "bfloat16", "float64"):

@@ -123,7 +123,7 @@ def _keep_layers(backbone: Backbone, layers: tuple[int, ...]) -> None:
     for i, layer in enumerate(kept):  # decoders find their key-value cache by this number
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = i
+                module.layer_idx = i  # type: ignore[assignment]
     # the body and the model around it may each have a config of their own
     for config in {id(c): c for c in (backbone.model.config, backbone.body.config)}.values():
         cut_config(config, layers)

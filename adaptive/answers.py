@@ -1,0 +1,99 @@
+"""From a cascade's raw answers to what a caller gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.bundle.contents import Bundle
+from adaptive.costs import CostTable
+from adaptive.policy import run_costs, spent
+from adaptive.types import Answers, Policy, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One answer a text, its windows joined."""
+
+    probabilities: NDArray[np.float32]  # [n, c] mean over the text's windows
+    stage: NDArray[np.int32]  # [n] the deepest that a window needed
+    entry: NDArray[np.int32]  # [n] the lowest tier that a window entered
+    reliability: NDArray[np.float32]  # [n] the least of the windows'
+    cost: NDArray[np.float64]  # [n] summed over windows
+    unit: str
+    windows: NDArray[np.int64]  # [n]
+    truncated: NDArray[np.bool_]  # [n]
+
+
+def join_windows(
+    bundle: Bundle, policy: Policy, costs: CostTable, tokens: Tokens, rows: Answers
+) -> Joined:
+    """Answers of token rows -> answers of texts; rows stand in the order of their texts."""
+    table = costs.at(tokens.lengths)
+    run = run_costs(bundle.stages, table)
+    cost = spent(policy, bundle.stages, run, table.router, rows.stage, rows.entry)
+    windows = np.bincount(tokens.owner, minlength=len(tokens.truncated))
+    if len(tokens) == len(windows):
+        means, stage, entry = rows.probabilities, rows.stage, rows.entry
+        reliability = rows.reliability
+    else:
+        starts = np.concatenate([[0], np.cumsum(windows)[:-1]])
+        means = np.add.reduceat(rows.probabilities, starts, axis=0) / windows[:, None]
+        stage = np.maximum.reduceat(rows.stage, starts)
+        entry = np.minimum.reduceat(rows.entry, starts)
+        reliability = np.minimum.reduceat(rows.reliability, starts)
+        cost = np.add.reduceat(cost, starts)
+    return Joined(
+        means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated
+    )
+
+
+def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[Any]:
+    """The dicts of transformers' text-classification pipeline, with `routing` beside.
+
+    With `top_k` 1 a dict a text, else a list of dicts, best first, which share one routing.
+    """
+    routings = _routings(bundle, joined)
+    count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
+    order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
+    scores = np.take_along_axis(joined.probabilities, order, axis=1).tolist()
+    answers = [
+        [
+            {"label": bundle.labels[label], "score": score, "routing": routing}
+            for label, score in zip(labels, own, strict=True)
+        ]
+        for labels, own, routing in zip(order.tolist(), scores, routings, strict=True)
+    ]
+    return [own[0] for own in answers] if top_k == 1 else answers
+
+
+def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
+    names = [tier.name for tier in bundle.tiers]
+    places = [
+        {"tier": names[stage.tier], "exit": stage.exit, "depth": stage.depth}
+        for stage in bundle.stages
+    ]
+    columns = zip(
+        joined.stage.tolist(),
+        joined.entry.tolist(),
+        joined.reliability.tolist(),
+        joined.cost.tolist(),
+        joined.windows.tolist(),
+        joined.truncated.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            **places[stage],
+            "entered": names[entry],
+            "reliability": None if reliability != reliability else reliability,
+            "cost": cost,
+            "unit": joined.unit,
+            "windows": windows,
+            "truncated": truncated,
+        }
+        for stage, entry, reliability, cost, windows, truncated in columns
+    ]

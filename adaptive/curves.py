@@ -1,0 +1,120 @@
+"""Accuracy against cost: each tier alone, the family of policies, the chosen one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adaptive.bundle.contents import Bundle
+from adaptive.costs import CostTable
+from adaptive.evaluation import stage_name
+from adaptive.policy import Lookup, single_stage, tier_alone
+from adaptive.search import shared_thresholds
+from adaptive.types import OutcomeTable, Policy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One policy on the plane."""
+
+    kind: str  # tier | exit | family | ladder | chosen
+    name: str
+    cost: float  # mean a text
+    quality: float  # accuracy; agreement with the full tier where there are no labels
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """All points of a bundle on some texts."""
+
+    unit: str
+    quality: str  # accuracy | agreement
+    points: tuple[Point, ...]
+
+    def of(self, kind: str) -> list[Point]:
+        """The points of one kind, cheapest first."""
+        return sorted((p for p in self.points if p.kind == kind), key=lambda p: p.cost)
+
+
+def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable) -> Curve:
+    """Each tier and exit alone, one shared threshold swept, the ladder, the chosen policy.
+
+    Args:
+        table: outcomes of the texts to draw, e.g. `adaptive.recording.outcomes`.
+        costs: `bundle.costs` for milliseconds, `adaptive.work.work_of` for layers x tokens.
+    """
+    lookup = Lookup.of(table, costs.at(table.tokens))
+    known = bool((table.labels >= 0).all())
+    truth = table.labels if known else table.predictions[:, -1]
+
+    def point(kind: str, name: str, each: Policy) -> Point:
+        result = lookup.evaluate(each)
+        quality = float((result.prediction == truth).mean())
+        return Point(kind, name, float(result.cost.mean()), quality)
+
+    stages, tiers = bundle.stages, range(len(bundle.tiers))
+    points = [point("tier", bundle.tiers[t].name, tier_alone(stages, t)) for t in tiers]
+    points += [
+        point("exit", stage_name(bundle, k), single_stage(stages, k)) for k in range(len(stages))
+    ]
+    levels = np.unique(np.quantile(table.reliability, np.linspace(0, 1, POINTS)))
+    points += [
+        point("family", f"threshold {level:.3f}", shared_thresholds(stages, list(tiers), level))
+        for level in levels.tolist()
+    ]
+    points += [point("ladder", entry.name, entry.policy) for entry in bundle.ladder]
+    points.append(point("chosen", "chosen policy", policy))
+    return Curve(costs.unit, "accuracy" if known else "agreement", tuple(points))
+
+
+def plot(found: Curve, path: str | Path | None = None) -> Figure:
+    """Draw a curve; written as PNG or SVG, by the suffix, where a path is given.
+
+    Raises:
+        ImportError: matplotlib is not installed (the extra `plots`).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    family = _front(found.of("family"))
+    axes.plot(*_axes(family), color="tab:blue", label="one shared threshold", zorder=1)
+    axes.scatter(*_axes(found.of("exit")), s=12, color="0.6", label="one exit alone", zorder=2)
+    if ladder := found.of("ladder"):
+        axes.scatter(*_axes(ladder), s=14, color="tab:green", label="searched policies", zorder=3)
+    tiers = found.of("tier")
+    axes.scatter(*_axes(tiers), marker="s", color="black", label="one tier alone", zorder=4)
+    for tier in tiers:
+        axes.annotate(tier.name, (tier.cost, tier.quality), (5, -11), textcoords="offset points")
+    chosen = found.of("chosen")
+    axes.scatter(*_axes(chosen), marker="*", s=180, color="tab:red", label="chosen", zorder=5)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"mean cost a text, {found.unit}")
+    axes.set_ylabel(found.quality)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _axes(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [p.cost for p in points], [p.quality for p in points]
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    """Points that no cheaper one matches."""
+    kept: list[Point] = []
+    for each in points:
+        if not kept or each.quality > kept[-1].quality:
+            kept.append(each)
+    return kept

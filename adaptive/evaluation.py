@@ -1,0 +1,143 @@
+"""How well and at what cost a cascade answers labelled texts, against each tier alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adaptive import tokens as token_rows
+from adaptive.bundle.contents import Bundle
+from adaptive.cascade import answer
+from adaptive.policy import evaluate, tier_alone
+from adaptive.recording import outcomes
+from adaptive.types import OutcomeTable, Policy, Tokens
+from adaptive.work import work_of
+
+TIMED = 1024  # texts timed at most
+REPEATS = 3
+
+
+def evaluate_texts(
+    bundle: Bundle,
+    policy: Policy,
+    tokens: Tokens,
+    labels: NDArray[np.int32],
+    *,
+    batch_size: int = 32,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Answer every text by the policy and by each tier alone.
+
+    Args:
+        tokens: one row a text.
+        labels: [n] positions in `bundle.labels`; -1 where unknown, then accuracies are None.
+
+    Returns:
+        `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`.
+    """
+    table = outcomes(bundle, tokens, labels, batch_size, quiet)
+    found = report(bundle, policy, table)
+    names = [row["name"] for row in found["rows"]]
+    times = timings(bundle, ways(bundle, policy), tokens, batch_size)
+    for row, name in zip(found["rows"], names, strict=True):
+        row["milliseconds"] = times[name]
+    found["batch_size"] = batch_size
+    return found
+
+
+def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any]:
+    """What the outcome table says of the policy and of each tier alone.
+
+    Returns:
+        `texts`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier and
+        `work` in layers x tokens a text; `stage_shares` of the policy; `accuracy_ratio` and
+        `work_ratio` of the full tier and the policy.
+    """
+    work = work_of(bundle.tiers, bundle.router).at(table.tokens)
+    known = bool((table.labels >= 0).all())
+    full = table.predictions[:, -1]
+    rows = []
+    for name, way in ways(bundle, policy).items():
+        result = evaluate(way, table, work)
+        rows.append(
+            {
+                "name": name,
+                "accuracy": float((result.prediction == table.labels).mean()) if known else None,
+                "agreement": float((result.prediction == full).mean()),
+                "work": float(result.cost.mean()),
+            }
+        )
+    chosen = evaluate(policy, table, work)
+    first, last = rows[0], rows[-1]
+    return {
+        "texts": len(table),
+        "rows": rows,
+        "stage_shares": stage_shares(bundle, chosen.stage),
+        "accuracy_ratio": _ratio(first["accuracy"], last["accuracy"]),
+        "work_ratio": _ratio(last["work"], first["work"]),
+    }
+
+
+def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:
+    """The policy, then each tier alone; the full one is last."""
+    alone = {
+        f"{tier.name} alone": tier_alone(bundle.stages, index)
+        for index, tier in enumerate(bundle.tiers)
+    }
+    return {"policy": policy, **alone}
+
+
+def stage_shares(bundle: Bundle, stage: NDArray[np.int32]) -> dict[str, float]:
+    """Share of the texts [n] that each stage answered, by `tier@depth`."""
+    shares = np.bincount(stage, minlength=len(bundle.stages)) / max(1, len(stage))
+    return {
+        stage_name(bundle, index): float(share) for index, share in enumerate(shares) if share > 0
+    }
+
+
+def stage_name(bundle: Bundle, stage: int) -> str:
+    """A stage as people read it: `mid@2` is the mid tier's exit behind two layers."""
+    place = bundle.stages[stage]
+    return f"{bundle.tiers[place.tier].name}@{place.depth}"
+
+
+def timings(
+    bundle: Bundle, policies: Mapping[str, Policy], tokens: Tokens, batch_size: int
+) -> dict[str, float]:
+    """Milliseconds a text under each policy, token rows to answers.
+
+    Medians of `REPEATS` runs over the same texts, the policies taking turns so that a machine
+    that slows down slows all of them.
+    """
+    rows = np.linspace(0, len(tokens) - 1, min(TIMED, len(tokens))).astype(np.int64)
+    some = token_rows.select(tokens, np.unique(rows))
+    times: dict[str, list[float]] = {name: [] for name in policies}
+    for repeat in range(REPEATS + 1):  # the first round warms up
+        for name, policy in policies.items():
+            took = _seconds(bundle, some, policy, batch_size)
+            if repeat:
+                times[name].append(took)
+    return {name: float(np.median(t)) * 1e3 / len(some) for name, t in times.items()}
+
+
+def _seconds(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) -> float:
+    start = time.perf_counter()
+    answer(bundle, tokens, policy, batch_size)
+    if bundle.device.type == "cuda":
+        torch.cuda.synchronize(bundle.device)
+    return time.perf_counter() - start
+
+
+def label_indices(bundle: Bundle, names: Sequence[str]) -> NDArray[np.int32]:
+    """Positions in `bundle.labels` of the given names; -1 where the bundle has no such label."""
+    index = {name: i for i, name in enumerate(bundle.labels)}
+    return np.array([index.get(name, -1) for name in names], dtype=np.int32)
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None

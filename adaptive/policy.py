@@ -1,0 +1,158 @@
+"""What a policy would have done: look-ups in the outcome table and the cost table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, StageCosts, Target
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a policy did with each text."""
+
+    stage: Ints  # [n] the stage that answered
+    entry: Ints  # [n] the tier entered
+    prediction: Ints  # [n]
+    cost: Floats  # [n]
+
+
+def single_stage(stages: tuple[Stage, ...], stage: int) -> Policy:
+    """The policy that answers every text at one stage."""
+    thresholds = [NEVER] * len(stages)
+    thresholds[stage] = ALWAYS
+    return Policy(path=(stages[stage].tier,), thresholds=tuple(thresholds))
+
+
+def tier_alone(stages: tuple[Stage, ...], tier: int) -> Policy:
+    """The policy that runs one whole tier and nothing else."""
+    return single_stage(stages, max(k for k, s in enumerate(stages) if s.tier == tier))
+
+
+def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
+    """The last switched-on stage of each tier on the path.
+
+    Raises:
+        ValueError: the policy does not fit the stages, or a tier of its path has no exit.
+    """
+    if len(policy.thresholds) != len(stages):
+        raise ValueError(
+            f"the policy has {len(policy.thresholds)} thresholds, the cascade {len(stages)} stages"
+        )
+    last = {s.tier: k for k, s in enumerate(stages) if policy.on(k)}
+    if tuple(sorted(last)) != policy.path:
+        raise ValueError(f"the policy's path is {policy.path}, its exits are on tiers {sorted(last)}")
+    return last
+
+
+def is_bare(policy: Policy) -> bool:
+    """Whether one stage answers everything, so that nothing needs be estimated."""
+    return policy.risk_weight is None and sum(t != NEVER for t in policy.thresholds) == 1
+
+
+def choose_entry(policy: Policy, risk: NDArray[np.floating]) -> Ints:
+    """The tier each text enters, [n], from the router's risk [n, m]."""
+    if policy.risk_weight is None:
+        return np.full(len(risk), policy.path[0], dtype=np.int32)
+    path = list(policy.path)
+    price = np.asarray(policy.entry_cost)[path] + policy.risk_weight * risk[:, path]
+    return np.asarray(path, dtype=np.int32)[price.argmin(1)]
+
+
+def run_costs(stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
+    """What entering each stage's tier and running it up to the stage costs each text, [n, k]."""
+    run = np.empty_like(costs.segment)
+    for tier in {s.tier for s in stages}:
+        inside = [k for k, s in enumerate(stages) if s.tier == tier]
+        pieces = costs.segment[:, inside] + costs.head[:, inside]
+        run[:, inside] = costs.embed[:, [tier]] + pieces.cumsum(1)
+    return run
+
+
+def spent(
+    policy: Policy, stages: tuple[Stage, ...], run: Floats, router: Floats, stage: Ints, entry: Ints
+) -> Floats:
+    """What each text cost that entered at tier `entry` and was answered at `stage`, all [n].
+
+    Args:
+        run: [n, k] of `run_costs`.
+        router: [n].
+    """
+    rows, last = np.arange(len(run)), last_exits(policy, stages)
+    tiers = np.array([s.tier for s in stages])
+    passed = np.zeros((len(run), tiers.max() + 2))  # of all the path's tiers before each
+    for tier in range(tiers.max() + 1):
+        through = run[:, last[tier]] if tier in last else 0.0
+        passed[:, tier + 1] = passed[:, tier] + through
+    cost: Floats = passed[rows, tiers[stage]] - passed[rows, entry] + run[rows, stage]
+    if not is_bare(policy):  # the first stage speaks even where the text entered elsewhere
+        cost += np.where(entry == 0, 0.0, run[:, 0])
+    return cost + router if policy.risk_weight is not None else cost
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An outcome table and its costs, made ready for thousands of policies."""
+
+    table: OutcomeTable
+    run: Floats  # [n, k] of `run_costs`
+    router: Floats  # [n]
+
+    @classmethod
+    def of(cls, table: OutcomeTable, costs: StageCosts) -> Lookup:
+        """Sum the pieces of each stage once."""
+        return cls(table, run_costs(table.stages, costs), costs.router)
+
+    def evaluate(self, policy: Policy) -> Evaluation:
+        """Stage, prediction and cost of each text under the policy."""
+        table = self.table
+        last = last_exits(policy, table.stages)
+        tiers = np.array([s.tier for s in table.stages])
+        entry = choose_entry(policy, table.risk)
+        ready = table.reliability >= np.asarray(policy.thresholds, dtype=np.float32)
+        ready &= np.array([policy.on(k) for k in range(len(tiers))])
+        ready[:, last[policy.path[-1]]] = True
+        ready &= tiers >= entry[:, None]
+        stage = ready.argmax(1).astype(np.int32)
+        cost = spent(policy, table.stages, self.run, self.router, stage, entry)
+        return Evaluation(stage, entry, table.predictions[np.arange(len(table)), stage], cost)
+
+
+def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
+    """What the policy would have done with the table's texts."""
+    return Lookup.of(table, costs).evaluate(policy)
+
+
+def excess(target: Target, prediction: Ints, table: OutcomeTable) -> Floats:
+    """Each text's share in breaking the target, [n]: the target holds where the mean is <= 0.
+
+    Every metric becomes a mean of bounded values this way, so that one test serves them all.
+
+    Raises:
+        ValueError: the metric needs labels and the table has none.
+    """
+    full = table.predictions[:, -1]
+    if target.metric == "agreement":
+        return (prediction != full) - target.level
+    if (table.labels < 0).any():
+        raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
+    right = (prediction == table.labels).astype(np.float64)
+    if target.metric == "accuracy":
+        return target.level - right
+    return (1.0 - target.level) * (full == table.labels) - right
+
+
+def keeps(target: Target, prediction: Ints, table: OutcomeTable, margin: float) -> bool:
+    """Whether held-out rows keep the target by `margin` standard errors of the mean."""
+    return bound(excess(target, prediction, table), margin) <= 0.0
+
+
+def bound(values: Floats, margin: float) -> float:
+    """Mean plus `margin` standard errors."""
+    return float(values.mean() + margin * values.std() / np.sqrt(len(values)))

@@ -1,0 +1,141 @@
+"""Run every stage on every text, once, so that policies become look-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from adaptive import tokens as token_rows
+from adaptive.bundle.contents import Bundle, stages_of
+from adaptive.exits.measures import History, measure
+from adaptive.exits.reliability import Reliability
+from adaptive.routers import Router
+from adaptive.routers.features import router_features, token_statistics
+from adaptive.tiers.tier import Tier
+from adaptive.types import OutcomeTable, Stage, Tokens
+
+ROWS = 4096  # texts recorded at once; bounds memory at rows x stages x (hidden + classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What every stage computed for every text."""
+
+    stages: tuple[Stage, ...]
+    logits: list[torch.Tensor]  # k times [n, c], untempered
+    pooled: list[torch.Tensor]  # k times [n, h]
+    tokens: Tokens
+
+
+@torch.inference_mode()
+def record(
+    tiers: Sequence[Tier], tokens: Tokens, pad_id: int, batch_size: int, quiet: bool = True
+) -> Record:
+    """Run every tier to its end on every row, keeping what each exit computed, on the device."""
+    stages = stages_of(tuple(tier.depths for tier in tiers))
+    logits: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
+    for tier in tiers:
+        device = next(tier.parameters()).device
+        batches = token_rows.batches(tokens.lengths, batch_size)
+        parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in tier.depths]
+        for rows in tqdm(batches, desc=f"record {tier.name}", disable=quiet, leave=False):
+            state = tier.embed(token_rows.pad(tokens, rows, pad_id, device))
+            for exit in range(len(tier.depths)):
+                state = tier.advance(state, exit)
+                answer, seen = tier.answer(state, exit)
+                parts[exit].append((answer.float(), seen.float()))
+        order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
+        for part in parts:
+            logits.append(torch.cat([p[0] for p in part])[order])
+            pooled.append(torch.cat([p[1] for p in part])[order])
+    return Record(stages, logits, pooled, tokens)
+
+
+@torch.inference_mode()
+def features_of(record: Record, reliability: Reliability) -> list[torch.Tensor]:
+    """Each stage's confidence features, k times [n, F], as the hot loop would compute them."""
+    device = record.logits[0].device
+    log_length = torch.from_numpy(record.tokens.lengths).to(device).float().log()
+    anchor = reliability.temper(0, record.logits[0]).softmax(1)
+    features, history = [], History.start(len(log_length), device)
+    for k, stage in enumerate(record.stages):
+        if stage.exit == 0:
+            history = History.start(len(log_length), device)
+        logits = reliability.temper(k, record.logits[k])
+        row, history = measure(logits, record.pooled[k], history, anchor, log_length)
+        features.append(row)
+    return features
+
+
+@torch.inference_mode()
+def routing_features(
+    record: Record, reliability: Reliability, log_frequency: NDArray[np.float32]
+) -> torch.Tensor:
+    """What the router sees of each text, [n, F]."""
+    anchor = reliability.temper(0, record.logits[0]).softmax(1)
+    statistics = torch.from_numpy(token_statistics(record.tokens, log_frequency))
+    return router_features(record.pooled[0], anchor, statistics.to(anchor.device))
+
+
+@torch.inference_mode()
+def tabulate(
+    record: Record,
+    reliability: Reliability,
+    labels: NDArray[np.int32],
+    router: Router | None,
+    log_frequency: NDArray[np.float32],
+) -> OutcomeTable:
+    """The outcome table of recorded texts, on the host."""
+    features = features_of(record, reliability)
+    scores = [reliability(k, row) for k, row in enumerate(features)]
+    tiers = record.stages[-1].tier + 1
+    risk = torch.zeros(len(labels), tiers)
+    if router is not None:
+        risk = router.risk(routing_features(record, reliability, log_frequency))
+    return OutcomeTable(
+        stages=record.stages,
+        predictions=torch.stack([x.argmax(1) for x in record.logits], 1).int().cpu().numpy(),
+        reliability=torch.stack(scores, 1).cpu().numpy(),
+        risk=risk.cpu().numpy(),
+        labels=labels,
+        tokens=record.tokens.lengths,
+    )
+
+
+def outcomes(
+    bundle: Bundle, tokens: Tokens, labels: NDArray[np.int32], batch_size: int, quiet: bool = True
+) -> OutcomeTable:
+    """The outcome table of new texts, one token row each, recorded in pieces of `ROWS`."""
+    tables = []
+    for start in range(0, len(tokens), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(tokens)))
+        piece = record(
+            bundle.tiers, token_rows.select(tokens, rows), bundle.pad_id, batch_size, quiet
+        )
+        tables.append(
+            tabulate(
+                piece,
+                bundle.reliability,
+                labels[rows],
+                bundle.router,
+                bundle.log_frequency,
+            )
+        )
+    return concatenate(tables)
+
+
+def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
+    """One table of several with the same stages."""
+    return OutcomeTable(
+        tables[0].stages,
+        *(
+            np.concatenate([getattr(table, name) for table in tables])
+            for name in ("predictions", "reliability", "risk", "labels", "tokens")
+        ),
+    )

@@ -1,0 +1,188 @@
+"""The cheapest policy that keeps a target on the search split.
+
+The choice is a held-out one with a stated margin: the target must hold with `margin` standard
+errors to spare. It is a seam: a certificate replaces `keeps` by a finite-sample test on rows
+the search has not seen, and tests the ladder this module orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from adaptive.policy import (
+    Evaluation,
+    Lookup,
+    bound,
+    excess,
+    last_exits,
+    single_stage,
+    tier_alone,
+)
+from adaptive.types import ALWAYS, NEVER, Policy, Stage, Target
+
+LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
+WEIGHTS = 7  # risk weights tried for the router's entry rule
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A policy and how it did on the rows it was searched on."""
+
+    policy: Policy
+    cost: float  # mean
+    excess: float  # mean excess plus the margin; the target holds where <= 0
+
+
+def search(
+    lookup: Lookup, target: Target, *, margin: float, sweeps: int, routed: bool
+) -> list[Found]:
+    """The best policy of each kind that keeps the target, cheapest first.
+
+    Starts from one shared threshold for each path through the tiers, then moves one threshold
+    at a time to the cheapest value that keeps the target (coordinate descent), switching exits
+    off where that pays, for at most `sweeps` rounds.
+
+    Args:
+        lookup: outcome and cost tables of the search split.
+        margin: standard errors of the mean excess to spare.
+        routed: whether entry rules by the table's router risk are members of the family.
+
+    Returns:
+        At least the full tier alone, which keeps every target but an `accuracy` out of reach.
+    """
+    judge = _Judge(lookup, target, margin)
+    found = [judge(single_stage(lookup.table.stages, k)) for k in range(len(judge.grid))]
+    full = judge(tier_alone(lookup.table.stages, lookup.table.stages[-1].tier))
+    for path in _paths(lookup):
+        start = judge.shared(path)
+        if start is not None:
+            found.append(judge.descend(start, sweeps))
+    if routed:
+        best = min((f for f in found if f.excess <= 0), key=lambda f: f.cost, default=full)
+        starts = [f for f in judge.routed([*found, best]) if f.cost < 1.5 * best.cost]
+        found += [judge.descend(f, sweeps) for f in starts]
+    kept = [f for f in found if f.excess <= 0.0]
+    if not any(f.policy == full.policy for f in kept):
+        kept.append(full)
+    return sorted(kept, key=lambda f: f.cost)
+
+
+def refine(
+    lookup: Lookup, target: Target, start: Policy, *, margin: float, sweeps: int
+) -> Found | None:
+    """The best policy reached from `start` by moving thresholds alone; its entry rule stays.
+
+    Returns:
+        None where not even the start with every early exit switched off keeps the target.
+    """
+    judge = _Judge(lookup, target, margin)
+    begun = judge(start)
+    if begun.excess > 0.0:
+        last = last_exits(start, judge.stages)
+        begun = judge(
+            replace(
+                start,
+                thresholds=tuple(
+                    max(judge.grid[k][-1], start.thresholds[k]) if k in last.values() else NEVER
+                    for k in range(len(judge.stages))
+                ),
+            )
+        )
+    return judge.descend(begun, sweeps) if begun.excess <= 0.0 else None
+
+
+def _paths(lookup: Lookup) -> Iterator[tuple[int, ...]]:
+    """Every ascending choice of tiers."""
+    tiers = sorted({s.tier for s in lookup.table.stages})
+    for size in range(1, len(tiers) + 1):
+        yield from combinations(tiers, size)
+
+
+def shared_thresholds(stages: Sequence[Stage], path: Sequence[int], level: float) -> Policy:
+    """The policy with one threshold on every exit of the path."""
+    on = (level if stage.tier in path else NEVER for stage in stages)
+    return Policy(tuple(path), tuple(on))
+
+
+class _Judge:
+    """Scores policies on one table, and moves them."""
+
+    def __init__(self, lookup: Lookup, target: Target, margin: float) -> None:
+        self.lookup, self.target, self.margin = lookup, target, margin
+        self.stages = lookup.table.stages
+        quantiles = np.linspace(0.0, 1.0, LEVELS + 1)[:-1]
+        self.grid = [
+            np.unique(np.quantile(lookup.table.reliability[:, k], quantiles)).tolist()
+            for k in range(len(self.stages))
+        ]
+
+    def __call__(self, policy: Policy) -> Found:
+        result: Evaluation = self.lookup.evaluate(policy)
+        values = excess(self.target, result.prediction, self.lookup.table)
+        return Found(policy, float(result.cost.mean()), bound(values, self.margin))
+
+    def shared(self, path: tuple[int, ...]) -> Found | None:
+        """The cheapest shared threshold on every exit of the path that keeps the target."""
+        values = np.unique(np.quantile(self.lookup.table.reliability, np.linspace(0, 1, 60)))
+        tried = [self(shared_thresholds(self.stages, path, v)) for v in values.tolist()]
+        return min((f for f in tried if f.excess <= 0.0), key=lambda f: f.cost, default=None)
+
+    def descend(self, start: Found, sweeps: int) -> Found:
+        """Coordinate descent over thresholds, then the risk weight; never leaves the target."""
+        best = start
+        for _ in range(sweeps):
+            before = best
+            for stage in [k for k, s in enumerate(self.stages) if s.tier in best.policy.path]:
+                moves = [best.policy.with_threshold(stage, v) for v in [*self.grid[stage], NEVER]]
+                best = self._best(best, [m for m in moves if self._whole(m)])
+            # One stage loosened buys room that another can only use if both move at once.
+            best = self._best(best, self._trades(best.policy))
+            if best.cost >= before.cost * 0.999:
+                break
+        return best
+
+    def _best(self, best: Found, moves: Sequence[Policy]) -> Found:
+        kept = [f for f in map(self, moves) if f.excess <= 0.0]
+        return min([best, *kept], key=lambda f: f.cost)
+
+    def _whole(self, policy: Policy) -> bool:
+        on = {s.tier for k, s in enumerate(self.stages) if policy.on(k)}
+        return on == set(policy.path)
+
+    def _trades(self, policy: Policy) -> list[Policy]:
+        """Pairs of switched-on stages, one threshold a step up and the other a step down."""
+        on = [k for k in range(len(self.stages)) if policy.on(k)]
+        return [
+            policy.with_threshold(a, self._step(a, policy.thresholds[a], -1)).with_threshold(
+                b, self._step(b, policy.thresholds[b], 1)
+            )
+            for a in on
+            for b in on
+            if a != b
+        ]
+
+    def _step(self, stage: int, value: float, by: int) -> float:
+        grid = self.grid[stage]
+        place = int(np.searchsorted(grid, value)) + by
+        return ALWAYS if place < 0 else grid[min(place, len(grid) - 1)]
+
+    def routed(self, found: Sequence[Found]) -> Iterator[Found]:
+        """Found policies with an entry rule in front, where that keeps the target."""
+        run = self.lookup.run.mean(0)
+        last = {s.tier: k for k, s in enumerate(self.stages)}
+        entry_cost = tuple(float(run[last[tier]]) for tier in sorted(last))
+        scale = max(entry_cost)
+        for base in found:
+            if len(base.policy.path) < 2:
+                continue
+            tried = [
+                self(Policy(base.policy.path, base.policy.thresholds, float(w), entry_cost))
+                for w in scale * np.logspace(-0.5, 1.5, WEIGHTS)
+            ]
+            kept = [f for f in tried if f.excess <= 0.0]
+            if kept:
+                yield min(kept, key=lambda f: f.cost)

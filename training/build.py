@@ -1,0 +1,87 @@
+"""A whole build: every step of a recipe, in order."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from adaptive.config.recipe import Recipe
+from adaptive.errors import BuildError
+from adaptive.training import (
+    choose,
+    full,
+    heads,
+    measure_costs,
+    mid,
+    pack,
+    prepare,
+    record_outcomes,
+    teach,
+    tiny,
+)
+from adaptive.training.journal import Journal
+from adaptive.training.parts import tier_steps
+from adaptive.training.steps import Context, Step, run
+
+logger = logging.getLogger(__name__)
+
+
+def steps_of(context: Context) -> list[Step]:
+    """The steps that a recipe needs."""
+    tiers = tier_steps(context)
+    small = [step for step in (tiny.STEP, mid.STEP) if step.name in tiers]
+    return [
+        prepare.STEP,
+        full.STEP,
+        teach.STEP,
+        heads.STEP,
+        *small,
+        record_outcomes.step(tiers),
+        measure_costs.step(tiers),
+        choose.step(tiers),
+        pack.step(tiers),
+    ]
+
+
+def build(
+    recipe: Recipe,
+    workdir: str | Path,
+    *,
+    until: str | None = None,
+    force: str | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Run a recipe and return the bundle's folder.
+
+    Steps whose inputs have not changed since they were done are skipped, and an interrupted
+    one goes on at its last checkpoint: calling again resumes.
+
+    Args:
+        workdir: where the steps keep their files.
+        until: the last step to run; None for all.
+        force: a step to do again although nothing changed.
+
+    Raises:
+        BuildError: no such step, or a step could not do its work.
+        DataError: the data are wrong; the message names file and row.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    context = Context(recipe, folder, Journal(folder / "log"), quiet, device)
+    steps = steps_of(context)
+    names = [step.name for step in steps]
+    for name in (until, force):
+        if name is not None and name not in names:
+            raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
+    try:
+        for step in steps:
+            ran = run(step, context, force=step.name == force)
+            logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
+            if step.name == until:
+                break
+    finally:
+        context.journal.close()
+    return Path(recipe.output)

@@ -1,0 +1,181 @@
+"""Step `policy`: fit routers, search policies with and without them, keep what pays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from adaptive.bundle.policies import policy_from_json, policy_to_json
+from adaptive.costs import CostTable
+from adaptive.policy import Lookup, tier_alone
+from adaptive.routers import Router, from_state, to_state
+from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
+from adaptive.routers.fit import fit_router
+from adaptive.search import Found, refine, search
+from adaptive.training.measure_costs import load_costs
+from adaptive.training.parts import load_tiers
+from adaptive.training.record_outcomes import as_good, load_features, load_table
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.work import work_of
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe, target = context.recipe, context.recipe.target.target()
+    table, costs = load_table(context, "search"), costs_of(context, None)
+    lookup = Lookup.of(table, costs.at(table.tokens))
+    plain = _search(context, lookup, routed=False)
+    best, router, figures = plain[0], None, {"cost_no_router": plain[0].cost}
+    ladder = plain
+    for kind in recipe.router.candidates:
+        candidate = fit_candidate(context, kind)
+        priced = costs_of(context, candidate)
+        routed = replace(table, risk=risk_of(candidate, load_features(context, "search")))
+        found = _search(context, Lookup.of(routed, priced.at(table.tokens)), routed=True)
+        with_router = [f for f in found if f.policy.risk_weight is not None]
+        if not with_router:
+            continue
+        figures[f"cost_router_{kind}"] = with_router[0].cost
+        needed = plain[0].cost * (1 - recipe.router.min_gain)
+        if with_router[0].cost < min(best.cost, needed):
+            best, router, ladder = with_router[0], candidate, found
+    rules = baseline_costs(
+        lookup, target, best.policy, margin=recipe.search.margin, sweeps=recipe.search.sweeps
+    )
+    figures |= {f"cost_{name}": cost for name, cost in rules.items()}
+    figures["router"] = "none" if router is None else router.kind
+    figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
+    _save(folder, best.policy, ladder, router)
+    return figures
+
+
+def costs_of(context: Context, router: Router | None) -> CostTable:
+    """The cost table that the recipe minimises, with a router's cost if there is one.
+
+    A router's milliseconds are its work at the pace of the full tier's layers.
+    """
+    work = work_of(load_tiers(context), router)
+    if context.recipe.search.minimise == "work":
+        return work
+    measured = load_costs(context)
+    layers = work.segment[:, 1].sum() * measured.lengths
+    pace = measured.segment.sum(0) / layers
+    return replace(measured, router=work.router[0] * pace)
+
+
+def fit_candidate(context: Context, kind: str) -> Router:
+    """A router of one kind, fitted on the fit split: which tiers' last answers were worse."""
+    table, features = load_table(context, "fit"), load_features(context, "fit")
+    return fit_router(kind, features.numpy(), worse_of(table), context.recipe.seed)
+
+
+def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
+    """Whether each tier's last answer is worse than the full tier's, [n, m]."""
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    full = table.predictions[:, -1]
+    columns = [as_good(table.predictions[:, k], full, table.labels) for k in last.values()]
+    return ~np.stack(columns, 1)
+
+
+@torch.inference_mode()
+def risk_of(router: Router, features: torch.Tensor) -> NDArray[np.float32]:
+    """The router's risk of texts, [n, m]."""
+    risk: NDArray[np.float32] = router.risk(features).numpy()
+    return risk
+
+
+def baseline_costs(
+    lookup: Lookup, target: Target, best: Policy, *, margin: float, sweeps: int
+) -> dict[str, float | None]:
+    """Cost at the target of other entry rules, each with thresholds of its own.
+
+    The rules cost nothing themselves. None where a rule cannot keep the target.
+    """
+    table = lookup.table
+    costs: dict[str, float | None] = {}
+    for name, entry in forced_entries(lookup, best).items():
+        forced = replace(table, risk=_one_hot(entry, table.risk.shape[1]))
+        free = Lookup(forced, lookup.run, np.zeros(len(table)))
+        rule = replace(best, risk_weight=1.0, entry_cost=(0.0,) * table.risk.shape[1])
+        found = refine(free, target, rule, margin=margin, sweeps=sweeps)
+        costs[name] = None if found is None else found.cost
+    full = tier_alone(table.stages, table.stages[-1].tier)
+    return costs | {"full_alone": float(lookup.evaluate(full).cost.mean())}
+
+
+def _one_hot(entry: NDArray[np.int32], tiers: int) -> NDArray[np.float32]:
+    """Risk that makes the entry rule choose the given tiers."""
+    return (np.arange(tiers) != entry[:, None]).astype(np.float32)
+
+
+def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32]]:
+    """The entry tier of each text under every baseline rule, among the policy's tiers."""
+    table, path = lookup.table, list(policy.path)
+    rows = len(table)
+    shares = np.bincount(lookup.evaluate(policy).entry, minlength=table.risk.shape[1])[path] / rows
+    cuts = np.quantile(table.tokens, np.cumsum(shares)[:-1]).tolist()
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    ends = [last[tier] for tier in path]
+    good = ~worse_of(table)[:, path]
+    names = np.asarray(path, dtype=np.int32)
+    return {
+        "always_tiny": names[always_tier(rows, 0)],
+        "always_full": names[always_tier(rows, len(path) - 1)],
+        "by_length": names[by_length(table.tokens, cuts)],
+        "at_random": names[at_random(rows, shares.tolist(), 0)],
+        "oracle": names[oracle(lookup.run[:, ends], good)],
+    }
+
+
+def _search(context: Context, lookup: Lookup, *, routed: bool) -> list[Found]:
+    config = context.recipe.search
+    target = context.recipe.target.target()
+    return search(lookup, target, margin=config.margin, sweeps=config.sweeps, routed=routed)
+
+
+def _save(folder: Path, policy: Policy, ladder: list[Found], router: Router | None) -> None:
+    entries = [
+        {"policy": policy_to_json(f.policy), "figures": {"cost": f.cost, "excess": f.excess}}
+        for f in ladder
+    ]
+    content = {"chosen": policy_to_json(policy), "ladder": entries}
+    (folder / "policy.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    if router is not None:
+        described, tensors = to_state(router)
+        (folder / "router.json").write_text(json.dumps(described), encoding="utf-8")
+        save_file(tensors, folder / "router.safetensors")
+
+
+def load_router(context: Context) -> Router | None:
+    """The router that paid, if one did."""
+    file = context.folder("policy") / "router.json"
+    if not file.is_file():
+        return None
+    tensors = load_file(file.with_suffix(".safetensors"))
+    return from_state(json.loads(file.read_text(encoding="utf-8")), tensors)
+
+
+def load_policies(context: Context) -> tuple[Policy, list[tuple[Policy, dict[str, float]]]]:
+    """The chosen policy, and all that keep the target with their figures, cheapest first."""
+    stages = load_table(context, "search").stages
+    file = context.folder("policy") / "policy.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    chosen = policy_from_json(content["chosen"], stages, "chosen")
+    ladder = [
+        (policy_from_json(entry["policy"], stages, "ladder"), entry["figures"])
+        for entry in content["ladder"]
+    ]
+    return chosen, ladder
+
+
+def step(tiers: tuple[str, ...]) -> Step:
+    """The step for a cascade whose tiers were left by these steps."""
+    return Step(
+        "policy", (*tiers, "outcomes", "costs"), section("router", "target", "search"), _work
+    )

@@ -1,0 +1,91 @@
+"""The loss of students, and the loop that trains all exits of one jointly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from adaptive import tokens as token_rows
+from adaptive.tiers.tier import Tier
+from adaptive.training.loop import Options, Rows, fit
+from adaptive.training.parts import pad_id_of
+from adaptive.training.rows import load_training_rows
+from adaptive.training.steps import Context
+from adaptive.training.teach import Teacher
+
+
+def distillation(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    teacher: torch.Tensor,
+    weight: float,
+    temperature: float,
+) -> torch.Tensor:
+    """Mean of soft and hard cross-entropy (Hinton et al. 2015, arXiv:1503.02531, section 2).
+
+    Args:
+        logits: [b, c] of the student.
+        labels: [b], -1 where unknown: such rows learn from the teacher alone.
+        teacher: [b, c] logits.
+        weight: share of the soft loss on labelled rows.
+        temperature: of the soft loss, which is scaled by its square.
+    """
+    logits = logits.float()
+    soft = functional.kl_div(
+        (logits / temperature).log_softmax(1),
+        (teacher.float() / temperature).log_softmax(1),
+        reduction="none",
+        log_target=True,
+    ).sum(1) * (temperature**2)
+    known = labels >= 0
+    hard = functional.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+    return torch.where(known, weight * soft + (1 - weight) * hard, soft).mean()
+
+
+def train_student(
+    context: Context,
+    tier: Tier,
+    teacher: Teacher,
+    options: Options,
+    folder: Path,
+    *,
+    weight: float,
+    temperature: float,
+    imitate: dict[int, int] | None = None,
+    hidden_weight: float = 0.0,
+    dropout: float = 0.0,
+) -> None:
+    """Train backbone and all exits of a tier together on the teacher's outputs and labels.
+
+    Args:
+        imitate: depth of the student -> depth of the teacher whose pooled hidden state it
+            shall resemble (cosine distance), weighed by `hidden_weight`.
+        dropout: share of each text's tokens hidden from the student, so that it does not
+            lean on single words.
+    """
+    pad_id = pad_id_of(context)
+    tokens, known = load_training_rows(context.folder("data"))
+    labels = torch.from_numpy(known).long()
+    imitate = imitate or {}
+
+    def loss(rows: Rows) -> torch.Tensor:
+        batch = token_rows.pad(tokens, rows, pad_id, context.device)
+        if dropout:
+            seen = batch.mask & (torch.rand(batch.mask.shape, device=context.device) >= dropout)
+            batch = type(batch)(batch.ids, seen, batch.types)
+        target = labels[rows].to(context.device)
+        soft = teacher.logits[rows].to(context.device)
+        state, total = tier.embed(batch), torch.zeros((), device=context.device)
+        for exit, depth in enumerate(tier.depths):
+            state = tier.advance(state, exit)
+            logits, pooled = tier.answer(state, exit)
+            total = total + distillation(logits, target, soft, weight, temperature)
+            if depth in imitate:
+                model = teacher.pooled[imitate[depth]][rows].to(context.device).float()
+                distance = 1 - functional.cosine_similarity(pooled.float(), model, dim=1)
+                total = total + hidden_weight * distance.mean()
+        return total / len(tier.depths)
+
+    fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet)

@@ -1,0 +1,113 @@
+"""Step `full`: fine-tune the full tier, wholly or by LoRA, or take a checkpoint as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from adaptive import tokens as token_rows
+from adaptive.config.steps import FullConfig
+from adaptive.errors import BuildError
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.tier import Tier
+from adaptive.tiers.source import load_backbone
+from adaptive.tiers.store import save_tier
+from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.loop import Options, Rows, fit
+from adaptive.training.parts import labels_of, pad_id_of
+from adaptive.training.rows import load_rows
+from adaptive.training.steps import Context, Figures, Step, section
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe, labels = context.recipe, labels_of(context)
+    backbone, _ = load_backbone(
+        recipe.model.id,
+        classes=len(labels),
+        labels=labels,
+        revision=recipe.model.revision,
+        sha256=recipe.model.sha256,
+    )
+    if recipe.full.tune == "none" and backbone.fresh_head:
+        raise BuildError(
+            f"model {recipe.model.id!r} has no trained classification head: set full.tune to "
+            "'full' or 'lora', or give a fine-tuned checkpoint"
+        )
+    # A base model's own head is untrained and reads one token; a head on the mean of all
+    # tokens learns more from few rows.
+    tier = Tier(
+        "full",
+        backbone,
+        _depths(recipe.full, backbone),
+        labels,
+        own_head=not backbone.fresh_head,
+        head_width=recipe.exits.head_width,
+    ).to(context.device)
+    if recipe.full.tune != "none":
+        _tune(context, tier, folder)
+    save_tier(tier, folder / "tier")
+    return {"fit_accuracy": accuracy(context, tier, "fit")}
+
+
+def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
+    depths = tuple(range(backbone.layers + 1)) if config.exits is None else config.exits
+    if depths[-1] > backbone.layers:
+        raise BuildError(
+            f"full.exits names depth {depths[-1]}, but the model has {backbone.layers} layers"
+        )
+    return depths if depths[-1] == backbone.layers else (*depths, backbone.layers)
+
+
+def _tune(context: Context, tier: Tier, folder: Path) -> None:
+    """Cross-entropy at the last exit."""
+    config, pad_id = context.recipe.full, pad_id_of(context)
+    tokens, labels = load_rows(context.folder("data") / "train.safetensors")
+    targets = torch.from_numpy(labels).long().to(context.device)
+    adapters = _add_lora(tier, config) if config.tune == "lora" else None
+    last = len(tier.depths) - 1
+
+    def loss(rows: Rows) -> torch.Tensor:
+        state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+        state = tier.backbone.run(state, 0, tier.depths[last])
+        logits, _ = tier.answer(state, last)
+        return functional.cross_entropy(logits.float(), targets[rows])
+
+    options = Options(
+        name="full",
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        bfloat16=context.recipe.model.dtype == "bfloat16",
+        seed=context.recipe.seed,
+    )
+    fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet)
+    if adapters is not None:
+        adapters.merge_and_unload()
+
+
+def _add_lora(tier: Tier, config: FullConfig) -> Any:
+    """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = config.lora
+    return get_peft_model(
+        tier.backbone.body,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=None if lora.targets is None else list(lora.targets),
+        ),
+    )
+
+
+def _reads(context: Context) -> Any:
+    return [section("model", "full")(context), context.recipe.exits.head_width]
+
+
+STEP = Step("full", ("data",), _reads, _work)

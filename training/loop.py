@@ -1,0 +1,143 @@
+"""The training loop that every learned part shares."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from adaptive.training.journal import Journal
+
+Rows = NDArray[np.int64]
+LOG_EVERY = 20  # optimiser steps between two points of the loss curve
+POOL = 50  # batches whose rows are sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to optimise."""
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    warmup: float = 0.1  # share of the steps
+    bfloat16: bool = False
+    seed: int = 0
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[Rows], torch.Tensor],
+    lengths: NDArray[np.int64],
+    options: Options,
+    folder: Path,
+    journal: Journal,
+    quiet: bool,
+) -> None:
+    """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
+
+    Each epoch is seeded by its number and followed by a checkpoint in `folder`, so a run that
+    was interrupted goes on at its last whole epoch and ends where it would have ended.
+
+    Args:
+        loss: of a batch of row numbers, a scalar.
+        lengths: [n] tokens of each row; batches hold rows of like length.
+    """
+    steps = options.epochs * math.ceil(len(lengths) / options.batch_size)
+    optimizer = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.learning_rate)
+    warm = max(1, round(options.warmup * steps))
+    checkpoint = folder / f"{options.name}.checkpoint.safetensors"
+    step = _restore(checkpoint, model, optimizer)
+    device = next(model.parameters()).device
+    epochs_done = step * options.epochs // steps
+    bar = tqdm(total=steps, initial=step, desc=options.name, disable=quiet)
+    model.train()
+    for number in range(epochs_done, options.epochs):
+        seed = options.seed * 1000 + number
+        torch.manual_seed(seed)
+        for rows in bucketed(lengths, options.batch_size, np.random.default_rng(seed)):
+            for group in optimizer.param_groups:
+                rate = min(1.0, (step + 1) / warm) * (1.0 - step / steps)
+                group["lr"] = options.learning_rate * rate
+            with _autocast(device, options.bfloat16):
+                value = loss(rows)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if step % LOG_EVERY == 0:
+                journal.scalar(f"loss/{options.name}", float(value.detach()), step)
+                bar.set_postfix(loss=f"{float(value.detach()):.3f}")
+            step += 1
+            bar.update()
+        _save(checkpoint, model, optimizer, step)
+    bar.close()
+    model.eval()
+    checkpoint.unlink(missing_ok=True)
+
+
+def bucketed(
+    lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> Iterator[Rows]:
+    """All rows once, shuffled, in batches of like length."""
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), batch_size * POOL):
+        pool = order[start : start + batch_size * POOL]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    for index in rng.permutation(len(batches)):
+        yield batches[index]
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices decay; biases and norms do not."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _autocast(
+    device: torch.device, bfloat16: bool
+) -> contextlib.AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+
+
+def _save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Weights, AdamW's moments and the step, as tensors: no pickle."""
+    tensors = {f"model.{k}": v.detach().clone() for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": v.detach().clone() for k, v in state.items()}
+    tensors["step"] = torch.tensor(step)
+    temporary = file.with_suffix(".tmp")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    os.replace(temporary, file)
+
+
+def _restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load what `_save` wrote, if it is there; returns the step to go on at."""
+    if not file.is_file():
+        return 0
+    tensors = load_file(file)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adam."):
+            _, index, field = name.split(".", 2)
+            state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return int(tensors["step"])

@@ -1,0 +1,103 @@
+"""Step `mid`: cut the full tier to really smaller matrices, then distil it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from adaptive import tokens as token_rows
+from adaptive.config.steps import MidConfig
+from adaptive.errors import BuildError
+from adaptive.tiers.surgery import Shape, shrink
+from adaptive.tiers.tier import Tier
+from adaptive.tiers.store import save_tier
+from adaptive.training.distill import train_student
+from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.importance import choose, measure_importance
+from adaptive.training.loop import Options
+from adaptive.training.parts import load_built, pad_id_of
+from adaptive.training.rows import load_training_rows
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.teach import Teacher, load_teacher
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    config = context.recipe.mid
+    assert config is not None
+    full, teacher = load_built(context, "full"), load_teacher(context)
+    if config.layers > full.backbone.layers:
+        raise BuildError(
+            f"mid.layers is {config.layers}, but the full tier has {full.backbone.layers} layers"
+        )
+    shape = _shape(context, full, teacher, config)
+    torch.manual_seed(context.recipe.seed)
+    depths = config.exits or tuple(range(config.layers + 1))
+    if depths[-1] != config.layers:
+        depths = (*depths, config.layers)
+    tier = Tier(
+        "mid",
+        shrink(full.backbone, shape),
+        depths,
+        full.labels,
+        head_width=context.recipe.exits.head_width,
+    ).to(context.device)
+    options = Options(
+        name="mid",
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=0.01,
+        bfloat16=context.recipe.model.dtype == "bfloat16",
+        seed=context.recipe.seed,
+    )
+    train_student(
+        context,
+        tier,
+        teacher,
+        options,
+        folder,
+        weight=config.distill_weight,
+        temperature=config.temperature,
+        # behind its i-th kept layer the student stands for the teacher just before the next
+        imitate=dict(enumerate([0, *shape.layers[1:], full.backbone.layers])),
+        hidden_weight=config.hidden_weight,
+    )
+    save_tier(tier, folder / "tier")
+    share = _layer_work(tier) / _layer_work(full)
+    return {
+        "fit_accuracy": accuracy(context, tier, "fit"),
+        "layers": list(shape.layers),
+        "work_share": share,
+    }
+
+
+def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) -> Shape:
+    """What to keep, by the loss between the full tier's answers and the labels."""
+    tokens, _ = load_training_rows(context.folder("data"))
+    rng, pad_id = np.random.default_rng(context.recipe.seed), pad_id_of(context)
+    last = len(full.depths) - 1
+
+    def losses(number: int) -> torch.Tensor:
+        rows = rng.choice(len(tokens), min(config.batch_size, len(tokens)), replace=False)
+        state = full.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+        state = full.backbone.run(state, 0, full.depths[last])
+        # Labels drawn from the model itself: the loss of answers it is sure of has no slope.
+        logits = full.answer(state, last)[0].float()
+        drawn = torch.multinomial(logits.detach().softmax(1), 1).squeeze(1)
+        return functional.cross_entropy(logits, drawn)
+
+    full.eval()
+    torch.manual_seed(context.recipe.seed)
+    found = measure_importance(full.backbone, losses, config.importance_batches)
+    heads = config.heads if full.backbone.family.pruning.heads else 1.0
+    return choose(found, config.layers, heads, config.ffn, config.multiple)
+
+
+def _layer_work(tier: Tier) -> int:
+    return sum(tier.segment_work(exit) for exit in range(len(tier.depths)))
+
+
+STEP = Step("mid", ("data", "full", "teacher"), section("mid", "model"), _work)

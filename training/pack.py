@@ -1,0 +1,136 @@
+"""Step `pack`: evaluate the finished cascade on the test split and write the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import adaptive
+from adaptive.bundle.card import render_card
+from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.bundle.store import save_bundle
+from adaptive.evaluation import evaluate_texts
+from adaptive.routers import Router
+from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
+from adaptive.training.measure_costs import DTYPES, load_costs, machine
+from adaptive.training.parts import labels_of, load_tiers, log_frequency_of, tokenizer_of
+from adaptive.training.record_outcomes import (
+    HELD_OUT,
+    load_features,
+    load_reliability,
+    load_table,
+)
+from adaptive.training.rows import load_rows
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.types import OutcomeTable
+
+LADDER = 50  # policies kept at most
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe = context.recipe
+    bundle = _assemble(context)
+    figures: Figures = {}
+    if "test" in splits_of(context):
+        tokens, labels = load_rows(context.folder("data") / "test.safetensors")
+        figures = evaluate_texts(
+            bundle, bundle.policy, tokens, labels, batch_size=recipe.cost.batch_size
+        )
+    bundle = replace(bundle, info=_info(context, figures))
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    save_bundle(bundle, recipe.output, card=render_card(bundle), recipe=text)
+    return {"test": figures}
+
+
+def splits_of(context: Context) -> list[str]:
+    """Held-out splits that have rows."""
+    return [split for split in HELD_OUT if context.figures("data")[split]]
+
+
+def _assemble(context: Context) -> Bundle:
+    recipe, router = context.recipe, load_router(context)
+    policy, family = load_policies(context)
+    dtype = DTYPES[recipe.cost.dtype]
+    tables = {split: _table(context, split, router) for split in splits_of(context)}
+    return Bundle(
+        name=recipe.name,
+        labels=labels_of(context),
+        tokenizer=tokenizer_of(context),
+        tiers=tuple(tier.to(dtype) for tier in load_tiers(context)),
+        reliability=load_reliability(context).to(context.device),
+        router=None if router is None else router.to(context.device),
+        log_frequency=log_frequency_of(context),
+        policy=policy,
+        target=recipe.target.target(),
+        max_length=recipe.model.max_length,
+        ladder=tuple(
+            LadderEntry(f"policy-{number}", each, figures)
+            for number, (each, figures) in enumerate(family[:LADDER])
+        ),
+        costs=costs_of(context, router),
+        outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
+    )
+
+
+def _table(context: Context, split: str, router: Router | None) -> OutcomeTable:
+    table = load_table(context, split)
+    if router is None:
+        return table
+    return replace(table, risk=risk_of(router, load_features(context, split)))
+
+
+def _info(context: Context, figures: Figures) -> dict[str, Any]:
+    recipe, costs = context.recipe, load_costs(context)
+    info = {
+        "base_model": recipe.model.id,
+        "datasets": [recipe.data.source],
+        "device": costs.measured["device"],
+        "dtype": costs.measured["dtype"],
+        "versions": {"adaptive-cascade": adaptive.__version__, **machine(context.device)},
+        "steps": _story(context),
+        "figures": figures,
+        "policy": context.figures("policy"),
+    }
+    given = {"license": recipe.license, "language": recipe.language}
+    return info | {key: value for key, value in given.items() if value}
+
+
+def _story(context: Context) -> list[str]:
+    """How it was built, in sentences."""
+    data, recipe = context.figures("data"), context.recipe
+    rows = ", ".join(f"{data[split]} {split}" for split in ("train", *HELD_OUT))
+    story = [
+        f"Rows: {rows}; {data['unlabelled']} unlabelled. {data['duplicates']} duplicates across "
+        "splits were removed.",
+        f"Full tier: {recipe.model.id}, tuned: {recipe.full.tune}.",
+    ]
+    if recipe.tiny is not None:
+        story.append(f"Tiny tier: a {recipe.tiny.kind}, distilled from the full tier.")
+    if recipe.mid is not None:
+        share = context.figures("mid")["work_share"]
+        story.append(
+            f"Mid tier: cut from the full tier to {share:.0%} of its work, then distilled back."
+        )
+    router = context.figures("policy")["router"]
+    return [*story, f"Router: {router}.", _margin(context)]
+
+
+def _margin(context: Context) -> str:
+    margin = context.recipe.search.margin
+    return (
+        f"Policy: the cheapest that kept the target on the search rows with {margin:g} standard "
+        "errors to spare. This is a held-out choice, not a certificate."
+    )
+
+
+def step(tiers: tuple[str, ...]) -> Step:
+    """The step for a cascade whose tiers were left by these steps."""
+    return Step(
+        "pack",
+        ("data", *tiers, "outcomes", "costs", "policy"),
+        section("name", "output", "license", "language", "description"),
+        _work,
+    )

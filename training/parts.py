@@ -1,0 +1,55 @@
+"""What earlier steps of a build left, loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.tiers.tier import Tier
+from adaptive.tiers.store import load_tier
+from adaptive.training.steps import Context
+
+
+def labels_of(context: Context) -> tuple[str, ...]:
+    """Names of the classes."""
+    return tuple(json.loads((context.folder("data") / "labels.json").read_text(encoding="utf-8")))
+
+
+def tier_steps(context: Context) -> tuple[str, ...]:
+    """The steps whose folders hold the finished tiers, in cascade order."""
+    recipe = context.recipe
+    small = [name for name in ("tiny", "mid") if getattr(recipe, name) is not None]
+    return (*small, "exits")
+
+
+def load_tiers(context: Context) -> tuple[Tier, ...]:
+    """The tiers in cascade order, in evaluation mode."""
+    return tuple(load_built(context, step) for step in tier_steps(context))
+
+
+def load_built(context: Context, step: str) -> Tier:
+    """The tier a step left."""
+    return load_tier(context.folder(step) / "tier", device=context.device).eval()
+
+
+def tokenizer_of(context: Context) -> Any:
+    """The tokenizer all tiers share."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(context.folder("data") / "tokenizer"))
+
+
+def pad_id_of(context: Context) -> int:
+    """The token id that fills batches."""
+    return int(tokenizer_of(context).pad_token_id or 0)
+
+
+def log_frequency_of(context: Context) -> NDArray[np.float32]:
+    """Log frequency of each token in the train split, [V]."""
+    file: Path = context.folder("data") / "log_frequency.npy"
+    frequency: NDArray[np.float32] = np.load(file, allow_pickle=False)
+    return frequency

@@ -1,0 +1,113 @@
+"""Step `data`: load, split, tokenise. Later steps see token rows only, never text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive import tokens as token_rows
+from adaptive.config.recipe import Recipe
+from adaptive.routers.features import log_frequencies
+from adaptive.tiers.source import find_source, read_config
+from adaptive.training.data import Dataset, load_data
+from adaptive.training.rows import save_rows
+from adaptive.training.splits import Splits, fold, make_splits
+from adaptive.training.steps import Context, Figures, Step
+from adaptive.types import Tokens
+
+SPLITS = ("train", "fit", "search", "certify", "test")
+
+
+def _reads(context: Context) -> Any:
+    """The recipe's data section and the texts themselves."""
+    recipe = context.recipe
+    digest = hashlib.sha256()
+    for source in (recipe.data, *recipe.data.unlabelled):
+        dataset = load_data(source)
+        for text in (*dataset.texts, *(dataset.pairs or ())):
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        if dataset.labels is not None:
+            digest.update(dataset.labels.tobytes())
+    return {
+        "seed": recipe.seed,
+        "data": recipe.data.model_dump(mode="json"),
+        "content": digest.hexdigest(),
+        "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
+    }
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe = context.recipe
+    dataset = load_data(recipe.data)
+    seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
+    splits = make_splits(dataset, recipe.data.splits, seed)
+    model = find_source(recipe.model.id, recipe.model.revision)
+    tokenizer = _load_tokenizer(model)
+    figures: Figures = {"duplicates": splits.duplicates}
+    for name in SPLITS:
+        rows = getattr(splits, name)
+        tokens = _tokenize(tokenizer, dataset, rows, recipe.model.max_length)
+        labels = np.full(len(rows), -1, np.int32) if dataset.labels is None else dataset.labels[rows]
+        save_rows(folder / f"{name}.safetensors", tokens, labels.astype(np.int32))
+        figures[name] = len(rows)
+        if name == "train":
+            frequency = log_frequencies(tokens, len(tokenizer))
+            np.save(folder / "log_frequency.npy", frequency, allow_pickle=False)
+    figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder)
+    tokenizer.save_pretrained(str(folder / "tokenizer"))
+    names = list(dataset.label_names) or list(read_config(model).id2label.values())
+    (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
+    return figures | {"classes": len(names)}
+
+
+def _load_tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    if tokenizer.pad_token_id is None:  # decoders often have none; padding is never read
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _tokenize(
+    tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_length: int
+) -> Tokens:
+    texts = [dataset.texts[i] for i in rows]
+    pairs = None if dataset.pairs is None else [dataset.pairs[i] for i in rows]
+    return token_rows.tokenize(tokenizer, texts, pairs, max_length=max_length)
+
+
+def _save_unlabelled(
+    recipe: Recipe, dataset: Dataset, splits: Splits, tokenizer: Any, folder: Path
+) -> int:
+    """Texts for distillation; those that also stand in a held-out split are left out."""
+    held_out = {
+        fold(dataset.texts[i], dataset.pairs and dataset.pairs[i])
+        for name in SPLITS[1:]
+        for i in getattr(splits, name)
+    }
+    parts = []
+    for source in recipe.data.unlabelled:
+        extra = load_data(source)
+        keep = np.array(
+            [
+                i
+                for i, text in enumerate(extra.texts)
+                if fold(text, extra.pairs and extra.pairs[i]) not in held_out
+            ],
+            dtype=np.int64,
+        )
+        parts.append(_tokenize(tokenizer, extra, keep, recipe.model.max_length))
+    if not parts:
+        parts = [token_rows.tokenize(tokenizer, [], max_length=recipe.model.max_length)]
+    tokens = token_rows.concatenate(parts)
+    save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
+    return len(tokens)
+
+
+STEP = Step("data", (), _reads, _work)

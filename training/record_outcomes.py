@@ -1,0 +1,103 @@
+"""Step `outcomes`: calibrate every exit on the fit split, and record all held-out splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from adaptive.bundle.outcomes import load_outcomes, save_outcomes
+from adaptive.exits.calibration import fit_reliability, fit_temperature, reliability_error
+from adaptive.exits.reliability import Reliability
+from adaptive.recording import Record, features_of, record, routing_features, tabulate
+from adaptive.tiers.tier import Tier
+from adaptive.training.parts import load_tiers, log_frequency_of, pad_id_of
+from adaptive.training.rows import load_rows
+from adaptive.training.steps import Context, Figures, Step
+from adaptive.types import OutcomeTable, Stage
+
+HELD_OUT = ("fit", "search", "certify", "test")
+BATCH = 128
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    tiers, reliability, figures = load_tiers(context), None, {}
+    for split in HELD_OUT:
+        tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
+        if not len(tokens):
+            continue
+        recorded = record(tiers, tokens, pad_id_of(context), BATCH, context.quiet)
+        if reliability is None:  # the fit split comes first
+            reliability, figures = calibrate(recorded, labels)
+            save_file(reliability.to_tensors(), folder / "reliability.safetensors")
+            reliability.to(context.device)
+        table = tabulate(recorded, reliability, labels, None, log_frequency_of(context))
+        save_outcomes(table, folder / f"{split}.safetensors")
+        seen = routing_features(recorded, reliability, log_frequency_of(context))
+        save_file({"features": seen.cpu()}, folder / f"{split}.routing.safetensors")
+    (folder / "stages.json").write_text(json.dumps(_describe(tiers)), encoding="utf-8")
+    return figures
+
+
+def calibrate(recorded: Record, labels: NDArray[np.int32]) -> tuple[Reliability, Figures]:
+    """Temperature and reliability of every stage, on rows no weight was trained on.
+
+    An answer is good where it is not worse than the full tier's: right, or both wrong; without
+    labels, where the two agree.
+    """
+    reliability = Reliability(len(recorded.stages))
+    full = recorded.logits[-1].cpu()
+    known = bool((labels >= 0).all())
+    targets = labels if known else full.softmax(1).numpy()
+    for k, logits in enumerate(recorded.logits):
+        reliability.set_temperature(k, fit_temperature(logits.cpu().numpy(), targets))
+    reliability.to(recorded.logits[0].device)
+    errors = []
+    for k, features in enumerate(features_of(recorded, reliability)):
+        answers = recorded.logits[k].argmax(1).cpu().numpy()
+        ok = as_good(answers, full.argmax(1).numpy(), labels)
+        reliability.set_fit(k, fit_reliability(features.cpu().numpy(), ok))
+        score = reliability(k, features).cpu().numpy()
+        errors.append(reliability_error(score, ok))
+    return reliability.cpu(), {"calibration_error": max(errors)}
+
+
+def as_good(
+    answers: NDArray[np.integer], full: NDArray[np.integer], labels: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    """Whether each answer is as good as the full tier's."""
+    same = answers == full
+    if (labels < 0).any():
+        return same
+    return same | (answers == labels) | (full != labels)
+
+
+def load_table(context: Context, split: str) -> OutcomeTable:
+    """A split's outcome table, without router risk."""
+    folder = context.folder("outcomes")
+    described = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
+    stages = tuple(Stage(*values) for values in described)
+    return load_outcomes(folder / f"{split}.safetensors", stages, split)
+
+
+def load_features(context: Context, split: str) -> torch.Tensor:
+    """What a router sees of a split's texts, [n, F]."""
+    return load_file(context.folder("outcomes") / f"{split}.routing.safetensors")["features"]
+
+
+def load_reliability(context: Context) -> Reliability:
+    """The calibrated exits."""
+    return Reliability.from_tensors(load_file(context.folder("outcomes") / "reliability.safetensors"))
+
+
+def _describe(tiers: tuple[Tier, ...]) -> list[list[int]]:
+    return [[t, e, d] for t, tier in enumerate(tiers) for e, d in enumerate(tier.depths)]
+
+
+def step(tiers: tuple[str, ...]) -> Step:
+    """The step for a cascade whose tiers were left by these steps."""
+    return Step("outcomes", ("data", *tiers), lambda context: None, _work)

@@ -1,0 +1,112 @@
+"""Steps of a build: resumable, and skipped when nothing they read has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adaptive.config.recipe import Recipe
+from adaptive.errors import BuildError
+from adaptive.training.journal import Journal
+
+FORMAT = 1  # raised when what steps write changes, so that old folders are not reused
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every step is given."""
+
+    recipe: Recipe
+    workdir: Path
+    journal: Journal
+    quiet: bool
+    device: torch.device  # where training and measuring happen
+
+    def folder(self, step: str) -> Path:
+        """Where a finished step left its files."""
+        return self.workdir / step
+
+    def figures(self, step: str) -> Figures:
+        """The figures a finished step reported."""
+        figures: Figures = _read(self.workdir / step / "step.json")["figures"]
+        return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: `work` writes files into the folder it is given and returns figures.
+
+    The folder may hold what an interrupted run of the same step with the same inputs left.
+    """
+
+    name: str
+    after: tuple[str, ...]  # steps whose files it reads
+    reads: Callable[[Context], Any]  # whatever else decides its result, as JSON
+    work: Callable[[Context, Path], Figures]
+
+    def digest(self, context: Context) -> str:
+        """Hash of everything that decides the step's result."""
+        before = {name: _read(context.folder(name) / "step.json")["digest"] for name in self.after}
+        content = {"format": FORMAT, "step": self.name, "after": before, "reads": self.reads(context)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def run(step: Step, context: Context, *, force: bool = False) -> bool:
+    """Do a step unless it is done; returns whether it ran.
+
+    Work happens in `<step>.partial`, renamed when complete, so a finished folder is whole and
+    an interrupted one is found again.
+
+    Raises:
+        BuildError: an earlier step is missing.
+    """
+    for name in step.after:
+        if not (context.folder(name) / "step.json").is_file():
+            raise BuildError(f"step {step.name!r} needs step {name!r}, which has not run yet")
+    done, digest = context.folder(step.name), step.digest(context)
+    if not force and _digest(done / "step.json") == digest:
+        return False
+    partial = done.with_name(done.name + ".partial")
+    if _digest(partial / "inputs.json") != digest:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write(partial / "inputs.json", {"digest": digest})
+    figures = step.work(context, partial)
+    (partial / "inputs.json").unlink()
+    _write(partial / "step.json", {"digest": digest, "figures": figures})
+    shutil.rmtree(done, ignore_errors=True)
+    os.replace(partial, done)
+    context.journal.figures(step.name, figures)
+    return True
+
+
+def section(*names: str) -> Callable[[Context], Mapping[str, Any]]:
+    """A `reads` that takes sections of the recipe, and the seed that every step shares."""
+
+    def reads(context: Context) -> Mapping[str, Any]:
+        recipe = context.recipe.model_dump(mode="json")
+        return {name: recipe[name] for name in ("seed", *names)}
+
+    return reads
+
+
+def _digest(file: Path) -> str | None:
+    return str(_read(file)["digest"]) if file.is_file() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1), encoding="utf-8")

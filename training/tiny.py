@@ -1,0 +1,73 @@
+"""Step `tiny`: distil an embedding bag, or a shallow narrow transformer, from the full tier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from adaptive.config.steps import BagConfig, TransformerConfig
+from adaptive.tiers.bag import Bag
+from adaptive.tiers.narrow import narrow
+from adaptive.tiers.tier import Tier
+from adaptive.tiers.store import save_tier
+from adaptive.training.distill import train_student
+from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.loop import Options
+from adaptive.training.parts import load_built
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.teach import load_teacher
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    config, recipe = context.recipe.tiny, context.recipe
+    full = load_built(context, "full")
+    torch.manual_seed(recipe.seed)
+    if isinstance(config, BagConfig):
+        tier = _bag(full, config)
+    else:
+        assert isinstance(config, TransformerConfig)
+        tier = _transformer(full, config)
+    options = Options(
+        name="tiny",
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagConfig),
+        seed=recipe.seed,
+    )
+    train_student(
+        context,
+        tier.to(context.device),
+        load_teacher(context),
+        options,
+        folder,
+        weight=config.distill_weight,
+        temperature=config.temperature,
+        dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
+    )
+    save_tier(tier, folder / "tier")
+    return {"kind": config.kind, "fit_accuracy": accuracy(context, tier, "fit")}
+
+
+def _bag(full: Tier, config: BagConfig) -> Tier:
+    table = full.backbone.embedding_table.detach()
+    bag = Bag.from_table(table, config.width or table.shape[1], config.bigrams)
+    return Tier("tiny", bag, (0,), full.labels, head_width=config.hidden)
+
+
+def _transformer(full: Tier, config: TransformerConfig) -> Tier:
+    backbone = narrow(
+        full.backbone,
+        layers=config.layers,
+        hidden=config.hidden,
+        heads=config.heads,
+        intermediate=config.intermediate,
+    )
+    depths = config.exits or tuple(range(config.layers + 1))
+    depths = depths if depths[-1] == config.layers else (*depths, config.layers)
+    return Tier("tiny", backbone, depths, full.labels)
+
+
+STEP = Step("tiny", ("data", "full", "teacher"), section("tiny", "model"), _work)
