@@ -1,0 +1,163 @@
+"""Data are cut into five disjoint parts, stratified, without duplicates, by a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adaptive.config.recipe import SplitSizes
+from adaptive.errors import DataError
+from adaptive.training.data import Dataset, from_frame, from_memory
+from adaptive.training.splits import PARTS, Splits, fold, make_splits
+
+
+def make(count: int, classes: int = 2, prefix: str = "t") -> pd.DataFrame:
+    labels = [f"c{i * classes // count}" for i in range(count)]  # sorted, as files often are
+    return pd.DataFrame({"text": [f"{prefix}{i}" for i in range(count)], "label": labels})
+
+
+def cut(data: Dataset, seed: int = 0, **sizes: Any) -> Splits:
+    return make_splits(data, SplitSizes(**sizes), seed)
+
+
+def parts(splits: Splits) -> dict[str, np.ndarray[Any, Any]]:
+    return {part: getattr(splits, part) for part in PARTS}
+
+
+def sizes_of(splits: Splits) -> list[int]:
+    return [len(rows) for rows in parts(splits).values()]
+
+
+def refusal(data: Dataset, **sizes: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        cut(data, **sizes)
+    return str(caught.value)
+
+
+def test_parts_are_disjoint_and_use_every_row_by_default() -> None:
+    splits = cut(from_frame(make(1000)))
+    assert sorted(np.concatenate(list(parts(splits).values()))) == list(range(1000))
+    assert sizes_of(splits) == [600, 100, 100, 100, 100]
+    assert all(rows.dtype == np.int64 for rows in parts(splits).values())
+    assert splits.report() == (
+        "train 600, fit 100, search 100, certify 100, test 100 rows; "
+        "0 duplicates dropped, 0 rows unused"
+    )
+
+
+def test_the_seed_decides() -> None:
+    data = from_frame(make(500))
+    first, again, other = cut(data, 1), cut(data, 1), cut(data, 2)
+    for part in PARTS:
+        assert np.array_equal(getattr(first, part), getattr(again, part))
+        assert not np.array_equal(getattr(first, part), getattr(other, part))
+
+
+@pytest.mark.parametrize("classes", [2, 7, 40])
+def test_every_label_is_spread_in_proportion(classes: int) -> None:
+    data = from_frame(make(4000, classes))
+    assert data.labels is not None
+    for rows in parts(cut(data)).values():
+        counts = np.bincount(data.labels[rows], minlength=classes)
+        assert counts.max() - counts.min() <= 3
+
+
+def test_the_rarest_label_is_trained_on() -> None:
+    frame = make(300)
+    frame.loc[[7, 200], "label"] = ["once", "also once"]
+    for seed in range(5):
+        assert {7, 200} <= set(cut(from_frame(frame), seed).train.tolist())
+
+
+def test_sizes_are_rows_or_shares_and_the_rest_is_divided() -> None:
+    data = from_frame(make(1000))
+    splits = cut(data, fit=50, search=0.2, test=100)
+    assert sizes_of(splits) == [557, 50, 200, 93, 100]  # 650 left, 6 to 1
+    splits = cut(data, train=0.5, fit=0.1, search=0.1, certify=0.1, test=0.1)
+    assert sizes_of(splits) == [500, 100, 100, 100, 100]
+    assert splits.unused == 100
+
+
+def test_given_parts_stay_what_they_are() -> None:
+    frames = {"train": make(300, 2, "a"), "validation": make(90, 2, "b"), "test": make(40, 2, "c")}
+    data = from_frame(frames)
+    assert data.split is not None
+    splits = cut(data)
+    assert sizes_of(splits) == [300, 30, 30, 30, 40]
+    for part, rows in parts(splits).items():
+        expected = part if part in ("train", "test") else "validation"
+        assert set(data.split[rows]) == {expected}
+
+
+def test_train_rows_serve_where_there_are_no_validation_rows() -> None:
+    data = from_frame({"train": make(900, 2, "a"), "test": make(40, 2, "c")})
+    assert sizes_of(cut(data)) == [600, 100, 100, 100, 40]
+    data = from_frame({"train": make(900, 2, "a"), "validation": make(90, 2, "b")})
+    splits = cut(data)
+    assert sizes_of(splits) == [771, 30, 30, 30, 129]
+
+
+def test_repeated_texts_never_stand_in_two_parts() -> None:
+    frame = make(400)
+    frame.loc[::2, "text"] = [f" T{i}\t " for i in range(1, 400, 2)]  # as the next row, folded
+    data = from_frame(frame)
+    splits = cut(data)
+    assert splits.duplicates == 200
+    kept = np.concatenate(list(parts(splits).values()))
+    assert len({fold(data.texts[row]) for row in kept}) == len(kept) == 200
+
+
+def test_of_a_text_in_train_and_test_the_train_row_is_dropped() -> None:
+    test, validation, train = make(40, 2, "c"), make(90, 2, "b"), make(300, 2, "a")
+    train.loc[:4, "text"] = test.loc[:4, "text"].str.upper()
+    train.loc[5:7, "text"] = validation.loc[5:7, "text"]
+    train.loc[20, "text"] = train.loc[21, "text"]  # within train: nothing leaks, so it stays
+    validation.loc[10, "text"] = test.loc[30, "text"]
+    test.loc[1, "text"] = test.loc[0, "text"]  # given test rows are never touched
+    data = from_frame({"train": train, "validation": validation, "test": test})
+    splits = cut(data)
+    assert splits.duplicates == 4 + 3 + 1
+    assert len(splits.test) == 40
+    assert len(splits.train) == 300 - 7
+    held_out = {data.texts[row] for part in PARTS[1:] for row in getattr(splits, part)}
+    assert not held_out & {data.texts[row].lower() for row in splits.train}
+
+
+def test_pairs_are_the_same_only_if_both_texts_are() -> None:
+    count = 200
+    texts, labels = ["same"] * count, [i % 2 for i in range(count)]
+    assert cut(from_memory(texts, labels, [f"p{i}" for i in range(count)])).duplicates == 0
+    assert fold("a b", "c") != fold("a", "b c")
+
+
+def test_text_without_labels_is_cut_as_well() -> None:
+    splits = cut(from_memory([f"t{i}" for i in range(200)]))
+    assert sizes_of(splits) == [120, 20, 20, 20, 20]
+
+
+def test_too_few_rows_are_told_with_the_file_and_both_numbers() -> None:
+    data = from_frame(make(60))
+    assert "data: too few rows, 60 (without duplicates) give train 36, fit 6" in refusal(data)
+    assert "data: too few rows, 100 wanted of 60" in refusal(data, train=100)
+    many = from_frame(make(100, 50))
+    assert "20 train rows for 50 labels" in refusal(many, train=20, fit=20, search=20, certify=20)
+
+
+def test_one_class_only_is_told_by_name() -> None:
+    assert "one class only, all 200 train rows have the label 'c0'" in refusal(
+        from_frame(make(200, 1))
+    )
+
+
+def test_a_label_that_no_train_row_has_is_told_by_file_and_row() -> None:
+    test = make(40, 2, "c")
+    test.loc[12, "label"] = "new"
+    message = refusal(from_frame({"train": make(400), "test": test}))
+    assert message.startswith("test, row 13: label 'new'")
+
+
+def test_a_source_of_test_rows_alone_cannot_be_split() -> None:
+    assert "expected train rows, found only test rows" in refusal(from_frame({"test": make(40)}))
