@@ -159,17 +159,18 @@ def _read_card(folder: Path) -> Card:
 
 
 def _card_fault(card: Card) -> str | None:
+    plain: dict[str, type] = {"name": str, "own_head": bool}
+    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
+    for name, kind in plain.items():
+        if type(getattr(card, name)) is not kind:
+            return f"{name} must be of type {kind.__name__}"
     for name in ("labels", "depths", "heads", "widths"):
         kind = str if name == "labels" else int
         values = getattr(card, name)
         if not isinstance(values, list) or not all(type(value) is kind for value in values):
             return f"{name} must be a list of {kind.__name__}"
-    for name in ("vocabulary", "hidden", "buckets"):
-        if type(getattr(card, name)) is not int or not 0 <= getattr(card, name) < 2**31:
-            return f"{name} must be a whole number"
-    for name, kind in (("name", str), ("own_head", bool)):
-        if type(getattr(card, name)) is not kind:
-            return f"{name} must be a {kind.__name__}"
+    if not all(0 <= size < 2**31 for size in (card.vocabulary, card.hidden, card.buckets)):
+        return "sizes must be from 0 to 2147483647"
     if card.kind not in ("transformer", "bag"):
         return f"unknown kind {card.kind!r}, expected transformer or bag"
     if card.dtype not in ("float32", "float16", "bfloat16", "float64"):

@@ -1,0 +1,210 @@
+"""Backbones to start from: folders, installed packages, hub ids."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_transformers import VOCABULARY, padded, tiny_backbone, tiny_rows
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModel, PreTrainedTokenizerFast
+
+from adaptive.errors import BuildError, BundleError, FamilyError
+from adaptive.tiers.find import digest, find_source
+from adaptive.tiers.source import load_backbone
+
+LABELS = ["bad", "fair", "good"]
+
+
+def _save(folder: Path, name: str = "bert", labels: list[str] | None = None) -> Path:
+    """A checkpoint with a tokenizer, fine-tuned if it has labels."""
+    backbone = tiny_backbone(name)
+    if labels is not None:
+        backbone.config.id2label = dict(enumerate(labels))
+        backbone.config.label2id = {label: i for i, label in enumerate(labels)}
+    backbone.model.save_pretrained(folder)
+    words = {f"w{i}": i for i in range(VOCABULARY - 2)} | {"[UNK]": 58, "<end>": 59}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]")),
+        unk_token="[UNK]",
+        eos_token="<end>",
+        **({} if name == "llama" else {"pad_token": "w0"}),
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _logits(folder: Path, labels: list[str]) -> tuple[torch.Tensor, bool]:
+    backbone, _ = load_backbone(str(folder), classes=len(labels), labels=labels)
+    batch = padded(tiny_rows(), 0)
+    with torch.no_grad():
+        return backbone.classify(backbone.run(backbone.embed(batch), 0, 4)), backbone.fresh_head
+
+
+def _own(name: str = "bert") -> torch.Tensor:
+    backbone = tiny_backbone(name)
+    with torch.no_grad():
+        return backbone.classify(backbone.run(backbone.embed(padded(tiny_rows(), 0)), 0, 4))
+
+
+def test_a_fine_tuned_model_keeps_its_head(tmp_path: Path) -> None:
+    logits, fresh = _logits(_save(tmp_path, labels=LABELS), LABELS)
+    assert not fresh
+    torch.testing.assert_close(logits, _own())
+
+
+def test_a_head_in_another_order_is_put_in_order(tmp_path: Path) -> None:
+    folder = _save(tmp_path, labels=["Good", "Bad", "Fair"])
+    logits, fresh = _logits(folder, LABELS)
+    assert not fresh
+    torch.testing.assert_close(logits, _own()[:, [1, 2, 0]])
+
+
+def test_unnamed_classes_are_taken_by_number(tmp_path: Path) -> None:
+    logits, fresh = _logits(_save(tmp_path), LABELS)
+    assert not fresh
+    torch.testing.assert_close(logits, _own())
+
+
+@pytest.mark.parametrize("labels", [["one", "two", "three"], ["bad", "good"]])
+def test_a_head_of_other_labels_is_replaced(labels: list[str], tmp_path: Path) -> None:
+    logits, fresh = _logits(_save(tmp_path, labels=LABELS), labels)
+    assert fresh
+    assert logits.shape == (4, len(labels))
+    assert logits.abs().max() < 0.5  # small fresh weights, not the trained ones
+    assert _own().abs().max() > 0.5
+
+
+def test_a_base_model_gets_a_fresh_head(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    AutoModel.from_pretrained(folder).save_pretrained(folder)
+    backbone, _ = load_backbone(str(folder), classes=5, labels=list("abcde"))
+    assert backbone.fresh_head
+    assert backbone.config.id2label == dict(enumerate("abcde"))
+    torch.testing.assert_close(backbone.embedding_table, tiny_backbone("bert").embedding_table)
+
+
+def test_weights_of_the_body_may_not_lack(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
+    with pytest.raises(BuildError, match=r"lacks weights of the bert body.*layer\.4"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
+
+
+def test_the_digest_is_checked(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    found = digest(folder / "model.safetensors")
+    load_backbone(str(folder), classes=3, labels=LABELS, sha256=found.upper())
+    with pytest.raises(BundleError, match=rf"model\.safetensors has SHA-256 {found}, expected 00"):
+        load_backbone(str(folder), classes=3, labels=LABELS, sha256="00" * 32)
+
+
+def test_the_dtype_is_as_asked(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    backbone, _ = load_backbone(str(folder), classes=3, labels=LABELS, dtype=torch.bfloat16)
+    assert backbone.embedding_table.dtype == torch.bfloat16
+
+
+def test_a_decoder_without_padding_pads_with_its_end(tmp_path: Path) -> None:
+    backbone, tokenizer = load_backbone(str(_save(tmp_path, "llama")), classes=3, labels=LABELS)
+    assert tokenizer.pad_token_id == backbone.config.pad_token_id == 59
+
+
+def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = _save(tmp_path, labels=LABELS)
+    capfd.readouterr()
+    load_backbone(str(folder), classes=2, labels=["x", "y"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_inside_a_package_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "carries_a_model"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "config.json").write_text("{}")  # a config without weights is no model
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BuildError, match="'carries_a_model' must carry one model, found none"):
+        find_source("package:carries_a_model")
+    _save(package / "deep" / "model", labels=LABELS)
+    backbone, _ = load_backbone("package:carries_a_model", classes=3, labels=LABELS)
+    assert not backbone.fresh_head
+    assert "carries_a_model" not in sys.modules
+    _save(package / "deep" / "other")
+    with pytest.raises(BuildError, match="found deep/model, deep/other"):
+        find_source("package:carries_a_model")
+
+
+@pytest.mark.parametrize("name", ["not_there_at_all", "no-identifier", "json.tool", ""])
+def test_packages_that_are_not_there_are_named(name: str) -> None:
+    with pytest.raises(BuildError, match=f"package '{name}' is not installed"):
+        find_source(f"package:{name}")
+
+
+def test_folders_that_hold_no_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"holds no config\.json"):
+        find_source(str(tmp_path))
+    (tmp_path / "config.json").write_text("[]")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(BuildError, match=r"holds no model\.safetensors"):
+        load_backbone(str(tmp_path), classes=2, labels=["a", "b"])
+
+
+def test_configs_that_are_none_are_refused(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(BuildError, match=r"config\.json is not a transformers config"):
+        load_backbone(str(folder), classes=2, labels=["a", "b"])
+
+
+def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BuildError, match="has no tokenizer that can be loaded"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
+
+
+def test_unknown_families_are_refused_before_their_code_is_looked_for(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text("raise RuntimeError('ran')")
+    with pytest.raises(FamilyError, match="'mine'"):
+        load_backbone(str(folder), classes=2, labels=["a", "b"])
+
+
+def test_hub_ids_are_downloaded_without_code_or_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _save(tmp_path, labels=LABELS)
+    asked = {}
+
+    def snapshot_download(repo: str, **options: object) -> str:
+        asked.update(options, repo=repo)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    backbone, _ = load_backbone("some/model", classes=3, labels=LABELS, revision="v1")
+    assert not backbone.fresh_head
+    assert (asked["repo"], asked["revision"]) == ("some/model", "v1")
+    patterns = asked["allow_patterns"]
+    assert isinstance(patterns, list)
+    assert "*.safetensors" in patterns
+    assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in patterns)
+
+
+@pytest.mark.parametrize("source", ["some/model-not-there", "no such/name!", "./missing/folder"])
+def test_sources_that_cannot_be_reached_are_named(source: str) -> None:
+    with pytest.raises(BuildError, match=f"model '{source}' is neither a folder here nor"):
+        find_source(source)
+
+
+def test_classes_and_labels_must_agree(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 labels for 2 classes"):
+        load_backbone(str(tmp_path), classes=2, labels=LABELS)
