@@ -6,7 +6,7 @@ Everything heavy is imported inside the commands, so that `--help` and usage err
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,9 +14,6 @@ from typer.core import TyperGroup
 import adaptive
 from adaptive.cli import options
 from adaptive.cli.session import REFUSED_ROWS, Session, guarded
-
-if TYPE_CHECKING:
-    from adaptive.cli.labelled import Source
 
 _GLOBAL = ("--json", "--quiet")
 
@@ -142,9 +139,17 @@ def evaluate(
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
     from adaptive.cli.evaluate import evaluate, show_report
-    from adaptive.cli.labelled import load_labelled
+    from adaptive.cli.labelled import choose_source, load_labelled
 
-    source = _source(data, text, pair, label, where, rename, limit)
+    source = choose_source(
+        data,
+        text=text,
+        pair=pair,
+        label=label,
+        where=where or (),
+        rename=rename or (),
+        limit=limit,
+    )
     pipeline = _pipeline(bundle, device)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
     report = evaluate(pipeline, rows, context.obj)
@@ -171,10 +176,18 @@ def curve(
 ) -> None:
     """Draw accuracy against cost: each tier alone, the policies, the chosen one."""
     from adaptive.cli.curve import check_output, draw
-    from adaptive.cli.labelled import load_labelled
+    from adaptive.cli.labelled import choose_source, load_labelled
 
     check_output(output)
-    source = _source(data, text, pair, label, where, rename, limit)
+    source = choose_source(
+        data,
+        text=text,
+        pair=pair,
+        label=label,
+        where=where or (),
+        rename=rename or (),
+        limit=limit,
+    )
     pipeline = _pipeline(bundle, device)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
     found = draw(pipeline, rows, output, work=work, session=context.obj)
@@ -204,20 +217,6 @@ def _pipeline(bundle: str, device: str | None) -> adaptive.AdaptivePipeline:
     if device is not None:
         load_preset({"bundle": bundle, "device": device})  # refuses what is no device
     return AdaptivePipeline.from_config(bundle, device=device)
-
-
-def _source(
-    data: str,
-    text: str | None,
-    pair: str | None,
-    label: str | None,
-    where: list[str] | None,
-    rename: list[str] | None,
-    limit: int | None,
-) -> Source:
-    from adaptive.cli.labelled import Source
-
-    return Source(data, text, pair, label, where or (), rename or (), limit)
 
 
 def main() -> None:

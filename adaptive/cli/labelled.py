@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,40 +10,57 @@ from adaptive.config import load_preset, load_recipe, load_source
 from adaptive.errors import ConfigError
 
 if TYPE_CHECKING:
+    from adaptive.config import DataConfig
     from adaptive.training.data import Dataset
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the text is, as given on the command line."""
+def choose_source(
+    data: str,
+    *,
+    text: str | None,
+    pair: str | None,
+    label: str | None,
+    where: Sequence[str],
+    rename: Sequence[str],
+    limit: int | None,
+) -> DataConfig | None:
+    """The data source that a command line names; None is the bundle's own test split.
 
-    data: str  # a source as in a recipe, or `test`
-    text: str | None = None
-    pair: str | None = None
-    label: str | None = None
-    where: Sequence[str] = ()  # column=value
-    rename: Sequence[str] = ()  # raw=name
-    limit: int | None = None
+    Args:
+        data: a source as in a recipe, or `test`.
+        label: column of the label; empty = unlabelled.
+        where: `column=value` each.
+        rename: `raw=name` each.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    columns = {"text": text, "pair": pair, "label": label, "limit": limit}
+    given: dict[str, Any] = {name: value for name, value in columns.items() if value is not None}
+    given |= {"label": None} if label == "" else {}
+    given |= {"where": _pairs("--where", where)} if where else {}
+    given |= {"rename": _pairs("--rename", rename)} if rename else {}
+    if data == "test" and not Path(data).exists():
+        if given:
+            raise ConfigError("options that choose data need a data source other than `test`")
+        return None
+    return load_source({"source": data, **given})
 
 
-def load_labelled(source: Source, bundle: str, labels: Sequence[str]) -> Dataset:
+def load_labelled(source: DataConfig | None, bundle: str, labels: Sequence[str]) -> Dataset:
     """Texts with labels in the order of the bundle's.
 
     Args:
-        source: where the text is. `test` is the test split of the bundle's recipe, made anew.
+        source: None is the test split of the bundle's own recipe, made anew.
         bundle: as given on the command line, for its recipe.
         labels: the bundle's.
 
     Raises:
-        ConfigError: an option is wrong.
         DataError: the data are wrong, or hold a label that the bundle does not know.
     """
     from adaptive.training.data import load_data
 
-    if source.data == "test" and not Path("test").exists():
-        data = _own_test_split(source, bundle)
-    else:
-        data = load_data(load_source(_mapping(source)))
+    data = load_data(source) if source is not None else _own_test_split(bundle)
     return data.with_labels(labels)
 
 
@@ -63,41 +79,20 @@ def local_folder(source: str) -> Path:
     return resolve(source)
 
 
-def _mapping(source: Source) -> dict[str, Any]:
-    given = {
-        "source": source.data,
-        "text": source.text,
-        "pair": source.pair,
-        "label": source.label,
-        "limit": source.limit,
-    }
-    present = {name: value for name, value in given.items() if value is not None}
-    return present | {
-        "where": _pairs("--where", source.where),
-        "rename": _pairs("--rename", source.rename),
-    }
-
-
 def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
     split = [value.partition("=") for value in values]
-    faults = [
-        f"{option} {value!r}: expected {'column' if option == '--where' else 'label'}=value"
-        for value, (_, equals, _) in zip(values, split, strict=True)
-        if not equals
-    ]
-    if faults:
-        raise ConfigError("options are wrong", faults)
+    wrong = [left for left, equals, _ in split if not equals]
+    if wrong:
+        raise ConfigError(f"{option} {wrong[0]!r}: expected two names with = between them")
     return {left: right for left, _, right in split}
 
 
-def _own_test_split(source: Source, bundle: str) -> Dataset:
+def _own_test_split(bundle: str) -> Dataset:
     """The test split of the recipe that lies in the bundle."""
     from adaptive.bundle.layout import LAYOUT
     from adaptive.training.data import load_data
     from adaptive.training.splits import make_splits
 
-    if source != Source("test"):
-        raise ConfigError("options that choose data need a data source other than `test`")
     recipe = load_recipe(local_folder(bundle) / LAYOUT.recipe)
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     data = load_data(recipe.data)  # as the step `data` of the build does

@@ -32,7 +32,10 @@ Data = Annotated[
 ]
 Text = Annotated[str | None, typer.Option(help="Column of the text.", show_default="text")]
 Pair = Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")]
-Label = Annotated[str | None, typer.Option(help="Column of the label.", show_default="label")]
+Label = Annotated[
+    str | None,
+    typer.Option(help='Column of the label; "" where there is none.', show_default="label"),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Take only such rows; repeatable."),
