@@ -1,0 +1,179 @@
+"""The commands one after another on a real, tiny cascade."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from typer.testing import CliRunner, Result
+
+from adaptive.cli import app
+
+GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
+NEUTRAL = ["film", "story", "cast", "plot", "very", "and", "a", "the"]
+
+
+def run(*args: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in args], input=stdin)
+
+
+def write_model(folder: Path) -> Path:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *NEUTRAL]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_data(file: Path, rows: int, seed: int) -> Path:
+    draw = random.Random(seed)
+    lines = ["review,stars"]
+    for number in range(rows):
+        told = [*draw.choices((GOOD, BAD)[number % 2], k=2), *draw.choices(NEUTRAL, k=4)]
+        draw.shuffle(told)
+        lines.append(f"{' '.join(told)},{1 - number % 2}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = {
+        "name": "tiny-reviews",
+        "output": str(folder / "bundle"),
+        "model": {"id": str(write_model(folder / "model")), "max_length": 16},
+        "data": {
+            "source": str(write_data(folder / "data.csv", 500, seed=0)),
+            "text": "review",
+            "label": "stars",
+            "rename": {"0": "bad", "1": "good"},
+            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 40, "test": 60},
+        },
+        "full": {"epochs": 3, "learning_rate": 3e-3},
+        "tiny": {"kind": "bag", "epochs": 2},
+        "exits": {"epochs": 2},
+        "router": {"candidates": ["logistic"]},
+        "search": {"minimise": "work", "sweeps": 1},
+        "cost": {"batch_size": 4, "lengths": [4, 8], "repeats": 1},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Path:
+    result = run("build", folder / "recipe.yaml", "--workdir", folder / "run", "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["result"] == str(folder / "bundle")
+    assert report["figures"]["texts"] == 60
+    return folder / "bundle"
+
+
+def test_a_second_build_skips_every_step(folder: Path, bundle: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in (folder / "run").glob("*/step.json")}
+    result = run("build", folder / "recipe.yaml", "--workdir", folder / "run")
+    assert result.exit_code == 0
+    after = {file: file.stat().st_mtime_ns for file in (folder / "run").glob("*/step.json")}
+    assert len(before) >= 8 and before == after
+    assert "skipped" in result.stderr
+
+
+def test_an_unknown_step_is_refused_with_those_there_are(folder: Path) -> None:
+    result = run("step", folder / "recipe.yaml", "fulll", "--workdir", folder / "other")
+    assert result.exit_code == 2
+    assert "the steps are data, full" in result.stderr
+
+
+def test_info_tells_what_the_bundle_is(bundle: Path) -> None:
+    facts = json.loads(run("info", bundle, "--json").stdout)
+    assert facts["labels"] == ["bad", "good"]
+    assert [tier["tier"] for tier in facts["tiers"]] == ["tiny", "full"]
+    shown = run("info", bundle)
+    assert shown.exit_code == 0
+    assert "tiny-reviews" in shown.stdout and "accuracy_drop" in shown.stdout
+
+
+def test_predict_answers_with_tier_and_exit(bundle: Path) -> None:
+    rows = ["a fine great film", "", "the dull flat plot"]
+    stdin = "\n".join([json.dumps({"text": row}) for row in rows] + ['{"text": 1}'])
+    result = run("predict", bundle, "--quiet", stdin=stdin)
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["label"] for line in lines[:3:2]] == ["good", "bad"]
+    assert {"tier", "exit", "reliability", "cost"} <= lines[1]["routing"].keys()
+    assert lines[3]["row"] == 4
+
+
+def test_evaluate_on_the_own_test_split_gives_the_figures_of_the_build(bundle: Path) -> None:
+    built = json.loads((bundle / "bundle.json").read_text())["info"]["figures"]
+    result = run("--json", "evaluate", bundle, "test")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["texts"] == built["texts"] == 60
+    for row, before in zip(found["rows"], built["rows"], strict=True):
+        assert {k: row[k] for k in ("name", "accuracy", "work")} == {
+            k: before[k] for k in ("name", "accuracy", "work")
+        }
+
+
+def test_evaluate_takes_any_source_with_columns_and_names(bundle: Path, folder: Path) -> None:
+    other = write_data(folder / "other.csv", 40, seed=1)
+    args = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
+    result = run("evaluate", bundle, other, *args)
+    assert result.exit_code == 0, result.output
+    assert "40 texts" in result.stdout and "full alone" in result.stdout
+    wrong = run("evaluate", bundle, other, "--text", "review", "--label", "stars")
+    assert wrong.exit_code == 2
+    assert "label '1' is not one of" in wrong.stderr or "label '0' is not one of" in wrong.stderr
+    alone = run("evaluate", bundle, other, "--text", "review", "--label", "", "--json")
+    assert alone.exit_code == 0, alone.output
+    assert json.loads(alone.stdout)["rows"][0]["accuracy"] is None
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_curve_draws_a_picture(bundle: Path, tmp_path: Path, suffix: str) -> None:
+    picture = tmp_path / f"x.{suffix}"
+    result = run("curve", bundle, "test", "--output", picture, "--work", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["unit"] == "layers x tokens"
+    assert {"tier", "chosen"} <= {point["kind"] for point in found["points"]}
+    start = picture.read_bytes()[:200]
+    assert start.startswith(b"\x89PNG") or b"<?xml" in start
+
+
+def test_a_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle.rglob("*"):
+        if file.is_file():
+            target = copy / file.relative_to(bundle)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    policy = copy / "policy.json"
+    policy.write_text(policy.read_text() + " ")
+    result = run("predict", copy, stdin="text\nx\n")
+    assert result.exit_code == 3
+    assert "policy.json" in result.stderr
