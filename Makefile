@@ -62,7 +62,7 @@ tree: $(DEVELOPMENT)
 	$(PIP) install --quiet --no-deps --no-build-isolation --target $(TREE) .
 
 notebooks: $(DEVELOPMENT)
-	$(BIN)/jupytext --to ipynb notebooks/*.py
+	$(BIN)/jupytext --to ipynb --update notebooks/*.py
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 clean:
