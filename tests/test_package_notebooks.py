@@ -8,7 +8,6 @@ import jupytext
 import nbclient
 import nbformat
 import pytest
-from test_bundle_store import make_bundle, save
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -25,9 +24,8 @@ def test_both_forms_hold_the_same_cells_and_no_outputs(script: Path) -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
-def test_explore_curve_runs_on_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = save(make_bundle(), tmp_path / "bundle")
-    monkeypatch.setenv("ADAPTIVE_BUNDLE", str(bundle))
+def test_explore_curve_runs_on_a_bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTIVE_BUNDLE", str(tiny_bundle))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     notebook = nbformat.read(ROOT / "notebooks" / "explore_curve.ipynb", as_version=4)
