@@ -95,6 +95,7 @@ def test_parquet_without_pyarrow_tells_the_extra(
         ("a.csv", 'text,label\n"a\nb",1\n"secret', "a.csv, row 2", "malformed CSV"),
         ("a.csv", 'text,label\n"a\nb",1\n ,2\n', "row 2 (line 4)", "empty text"),
         ("a.csv", "text,label\na,1\nb,\n", "row 2 (line 3)", "no label"),
+        ("a.csv", "text,label\na, \n", "row 1 (line 2)", "no label"),
         ("a.csv", "", "a.csv", "no column 'text'"),
         ("a.csv", "text,label\n", "a.csv", "no rows"),
         ("a.csv", "Text,label\na,1\n", "a.csv", "did you mean 'Text'? Found: Text, label"),

@@ -222,6 +222,12 @@ def test_labels_can_be_put_in_a_models_order() -> None:
         data.with_labels(["x", "z"])
 
 
+def test_the_nearest_of_many_labels_is_told() -> None:
+    data = from_memory(["a", "b"], ["alpha", "transfr"])
+    with pytest.raises(DataError, match="did you mean 'transfer'"):
+        data.with_labels(["alpha", *(str(i) for i in range(50)), "transfer"])
+
+
 def test_taken_rows_keep_all_that_is_known_of_them() -> None:
     frame = {"train": pd.DataFrame({"text": ["a", "b"], "pair": ["c", "d"], "label": ["x", "y"]})}
     data = from_frame(frame, pair="pair").take(np.array([1]))

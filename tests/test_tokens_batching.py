@@ -47,6 +47,7 @@ def test_batches_hold_every_row_once_longest_first() -> None:
     found = batches(lengths, 2)
     assert [batch.tolist() for batch in found] == [[1, 3], [4, 0], [2]]
     assert batches(np.array([], dtype=np.int64), 4) == []
+    assert batches(np.ones(5000, dtype=np.int64), 5000)[0].tolist() == list(range(5000))
     with pytest.raises(ValueError, match="batch_size is 0"):
         batches(lengths, 0)
 

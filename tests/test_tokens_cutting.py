@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -141,11 +141,24 @@ def test_no_texts_give_no_rows() -> None:
     assert found.owner.dtype == np.int64
 
 
+class WatchedTokenizer(PreTrainedTokenizerFast):
+    """Keeps the settings that each call finds."""
+
+    found: ClassVar[list[object]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.found += [self.backend_tokenizer.truncation, self.backend_tokenizer.padding]
+        return super().__call__(*args, **kwargs)
+
+
 def test_limits_that_came_with_the_tokenizers_file_do_not_count() -> None:
-    tokenizer = make_tokenizer()
-    tokenizer.backend_tokenizer.enable_truncation(4)
-    tokenizer.backend_tokenizer.enable_padding(length=64)
+    backend = make_tokenizer().backend_tokenizer
+    backend.enable_truncation(4)
+    backend.enable_padding(length=64)
+    tokenizer = WatchedTokenizer(tokenizer_object=backend)
     assert rows(tokenize(tokenizer, ["w0 w1 w2 w3"], max_length=50)) == [[2, 5, 6, 7, 8, 3]]
+    # Lifted before the call: a setting changed by a call is changed under another thread's.
+    assert tokenizer.found == [None, None]
 
 
 def test_texts_beyond_the_models_length_raise_no_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,26 +12,13 @@ from numpy.typing import NDArray
 from adaptive import inputs
 from adaptive.config.faults import nearest
 from adaptive.errors import DataError
-from adaptive.training.files import Table
+from adaptive.training.files import Places, Table
 from adaptive.training.sources import cells, read_frame, read_frames, read_source
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import DataConfig
 
 _SHOWN = 5  # faults told in full
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Which file and row each text came from."""
-
-    tables: tuple[Table, ...]
-    table: NDArray[np.int32]  # [n]
-    row: NDArray[np.int64]  # [n] row in its table, from 0
-
-    def __getitem__(self, index: int) -> str:
-        table = self.tables[int(self.table[index])]
-        return table.place(int(self.row[index]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +67,7 @@ class Dataset:
             label = self.label_names[self.labels[unknown[0]]]
             raise DataError(
                 f"{self.places[int(unknown[0])]}: label {label!r} is not one of the "
-                f"{len(names)} known labels{nearest(label, list(names)[:20])}"
+                f"{len(names)} known labels{_hint(label, names)}"
             )
         return replace(self, labels=labels, label_names=tuple(names))
 
@@ -221,7 +208,7 @@ def _labels(
         name = min(absent)
         raise DataError(
             f"{places.tables[0].name}: rename names the label {name!r}, which no row has"
-            f"{nearest(name, sorted(strange)[:20])}"
+            f"{_hint(name, sorted(strange))}"
         )
     new = [rename.get(name, name) for name in found if name]
     # The renamed first, in the order given; the others sorted, as numbers if all are.
@@ -229,6 +216,12 @@ def _labels(
     names = tuple(dict.fromkeys([*given, *_ordered(set(new) - set(given))]))
     index = {name: number for number, name in enumerate(names)}
     return np.fromiter((index[name] for name in new), np.int32, len(new)), names
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """The nearest of the known labels, or all of them where they are few."""
+    hint = nearest(name, known)
+    return hint if hint.endswith("?") or len(known) <= 20 else ""
 
 
 def _ordered(names: set[str]) -> list[str]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adaptive.config.faults import nearest
 from adaptive.errors import DataError
 
@@ -33,6 +36,19 @@ class Table:
         """File and row (from 1, headers not counted) as errors tell them."""
         line = "" if self.lines is None else f" (line {self.lines[row]})"
         return f"{self.name}, row {row + 1}{line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which file and row each text came from."""
+
+    tables: tuple[Table, ...]
+    table: NDArray[np.int32]  # [n]
+    row: NDArray[np.int64]  # [n] row in its table, from 0
+
+    def __getitem__(self, index: int) -> str:
+        table = self.tables[int(self.table[index])]
+        return table.place(int(self.row[index]))
 
 
 def read_file(path: Path, columns: Sequence[str], member: str | None = None) -> Table:
