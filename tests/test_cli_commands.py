@@ -162,7 +162,7 @@ def test_build_hands_recipe_and_options_over_and_shows_the_figures(
     recipe, workdir, options = calls.pop()
     assert recipe.full.epochs == 7
     assert workdir == Path("runs/demo")
-    assert options == {"force": "full", "until": None, "quiet": False}
+    assert options == {"force": "full", "until": None, "quiet": True}  # no bars in a log
     result = run("build", str(path), "--quiet")
     assert result.stderr == ""
     assert all(word in result.stdout for word in ("1,234 texts", "50.00 %", "tiny@0", "100.00 %"))

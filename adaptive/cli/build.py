@@ -39,7 +39,7 @@ def build(
     from adaptive.training.build import build
 
     with _log(session), _resumable(session, folder, recipe_file, overrides, workdir, until):
-        result = build(recipe, folder, until=until, force=force, quiet=session.quiet)
+        result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
     if until is not None:
         _emit(session, folder / until, {})
     else:

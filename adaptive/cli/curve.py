@@ -46,7 +46,7 @@ def draw(
 
     bundle = pipeline.bundle
     tokens = pipeline.tokenize(data.texts, data.pairs)
-    table = outcomes(bundle, tokens, labels_of(data), pipeline.preset.batch_size, session.quiet)
+    table = outcomes(bundle, tokens, labels_of(data), pipeline.preset.batch_size, not session.bars)
     costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
     found = curve(bundle, pipeline.policy, table, costs)
     plot(found, output)

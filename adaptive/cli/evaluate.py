@@ -28,7 +28,7 @@ def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dic
         pipeline.tokenize(data.texts, data.pairs),
         labels_of(data),
         batch_size=pipeline.preset.batch_size,
-        quiet=session.quiet,
+        quiet=not session.bars,
     )
 
 

@@ -74,11 +74,10 @@ def _writing(output: Path | None) -> Iterator[TextIO]:
 @contextmanager
 def _progress(session: Session) -> Iterator[Callable[[int], None]]:
     """Counts rows on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    if session.quiet or not console.is_terminal:
+    if not session.bars:
         yield lambda rows: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("rows", total=None)
         yield lambda rows: progress.update(task, completed=rows)

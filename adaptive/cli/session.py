@@ -38,6 +38,11 @@ class Session:
     json: bool = False
     quiet: bool = False
 
+    @property
+    def bars(self) -> bool:
+        """Whether progress bars are wanted: not in a log file, where each step is a new line."""
+        return not self.quiet and sys.stderr.isatty()
+
     def note(self, text: str) -> None:
         """Tell a person how it goes, unless they asked for silence."""
         if not self.quiet:
