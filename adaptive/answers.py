@@ -46,9 +46,7 @@ def join_windows(
         entry = np.minimum.reduceat(rows.entry, starts)
         reliability = np.minimum.reduceat(rows.reliability, starts)
         cost = np.add.reduceat(cost, starts)
-    return Joined(
-        means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated
-    )
+    return Joined(means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated)
 
 
 def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[Any]:

@@ -200,9 +200,7 @@ class _Options:
 
     __slots__ = ("batch_size", "errors", "overflow", "top_k")
 
-    def __init__(
-        self, top_k: int | None, batch_size: int, overflow: Overflow, errors: str
-    ) -> None:
+    def __init__(self, top_k: int | None, batch_size: int, overflow: Overflow, errors: str) -> None:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}; expected 1 or more, or None for all labels")
         if batch_size < 1:

@@ -47,7 +47,9 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
         )
     last = {s.tier: k for k, s in enumerate(stages) if policy.on(k)}
     if tuple(sorted(last)) != policy.path:
-        raise ValueError(f"the policy's path is {policy.path}, its exits are on tiers {sorted(last)}")
+        raise ValueError(
+            f"the policy's path is {policy.path}, its exits are on tiers {sorted(last)}"
+        )
     return last
 
 

@@ -15,10 +15,16 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import ipaddress
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_cascade import make_cascade
+
+from adaptive.bundle.card import render_card
+from adaptive.bundle.contents import Bundle
+from adaptive.bundle.store import save_bundle
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -66,3 +72,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
     yield attempts
     assert not attempts, f"the test tried to reach {attempts}"
+
+
+@pytest.fixture(scope="session")
+def tiny_cascade() -> Bundle:
+    """A three-tier cascade of random weights, see `tests/tiny_cascade.py`."""
+    return make_cascade()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_cascade: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a folder. Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    return save_bundle(tiny_cascade, folder, card=render_card(tiny_cascade), recipe="name: tiny\n")

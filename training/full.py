@@ -12,9 +12,9 @@ from adaptive import tokens as token_rows
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.tier import Tier
 from adaptive.tiers.source import load_backbone
 from adaptive.tiers.store import save_tier
+from adaptive.tiers.tier import Tier
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import labels_of, pad_id_of

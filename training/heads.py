@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from adaptive.tiers.tier import Tier
 from adaptive.tiers.store import save_tier
+from adaptive.tiers.tier import Tier
 from adaptive.training.distill import distillation
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import load_built

@@ -40,7 +40,10 @@ def measure_importance(
     )
     with ExitStack() as hooks:
         for index, layer in enumerate(backbone.blocks):
-            attended, falling = layer.get_submodule(plan.attended), layer.get_submodule(plan.falling)
+            attended, falling = (
+                layer.get_submodule(plan.attended),
+                layer.get_submodule(plan.falling),
+            )
             for hook in (
                 attended.register_forward_pre_hook(_watch(found.heads[index])),
                 falling.register_forward_pre_hook(_watch(found.neurons[index])),
@@ -86,7 +89,9 @@ def _watch(scores: torch.Tensor) -> Callable[[nn.Module, Any], None]:
 
         def arrived(gradient: torch.Tensor) -> None:
             product = (values.detach() * gradient).float()
-            by_unit = product.reshape(len(product), -1, len(scores), product.shape[-1] // len(scores))
+            by_unit = product.reshape(
+                len(product), -1, len(scores), product.shape[-1] // len(scores)
+            )
             scores.add_(by_unit.sum((1, 3)).abs().sum(0).cpu())
 
         values.register_hook(arrived)  # type: ignore[no-untyped-call]

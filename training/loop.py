@@ -111,9 +111,7 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     ]
 
 
-def _autocast(
-    device: torch.device, bfloat16: bool
-) -> contextlib.AbstractContextManager[object]:
+def _autocast(device: torch.device, bfloat16: bool) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
 

@@ -29,7 +29,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.cost
-    tiers = [tier.to(DTYPES[config.dtype]) for tier in load_tiers(context)]
+    tiers = load_tiers(context, DTYPES[config.dtype])
     reliability = load_reliability(context).to(context.device)
     table = measure_costs(tiers, reliability, config, context.device, context.quiet)
     (folder / "costs.json").write_text(json.dumps(table.to_json()), encoding="utf-8")
@@ -59,7 +59,9 @@ def measure_costs(
         for repeat in range(-1, config.repeats):  # the first round warms up
             times = _round(tiers, reliability, batch, device)
             if repeat >= 0:
-                embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = times
+                embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = (
+                    times
+                )
     scale = 1e3 / config.batch_size
     return CostTable(
         unit=MILLISECONDS,
@@ -87,34 +89,36 @@ def _round(
     tiers: Sequence[Tier], reliability: Reliability, batch: TokenBatch, device: torch.device
 ) -> tuple[list[float], list[float], list[float]]:
     """Seconds of every embedding, segment and head, once."""
-    embed, segment, head, stage = [], [], [], 0
-    rows = len(batch.ids)
+    embed, segment, head = [], [], []
+    rows, stage = len(batch.ids), 0
     anchor = torch.full((rows, len(tiers[0].labels)), 1.0 / len(tiers[0].labels), device=device)
     log_length = torch.zeros(rows, device=device)
     for tier in tiers:
-        state, took = _timed(lambda tier=tier: tier.embed(batch), device)
+        state, took = _timed(device, tier.embed, batch)
         embed.append(took)
         history = History.start(rows, device)
         for exit in range(len(tier.depths)):
-            state, took = _timed(lambda t=tier, s=state, e=exit: t.advance(s, e), device)
+            state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-
-            def answer(t: Tier = tier, s: Any = state, e: int = exit, k: int = stage) -> Any:
-                logits, pooled = t.answer(s, e)
-                features, later = measure(
-                    reliability.temper(k, logits), pooled, history, anchor, log_length
-                )
-                return reliability(k, features), later
-
-            (_, history), took = _timed(answer, device)
-            head.append(took)
+            (logits, pooled), answering = _timed(device, tier.answer, state, exit)
+            (features, history), measuring = _timed(
+                device,
+                measure,
+                reliability.temper(stage, logits),
+                pooled,
+                history,
+                anchor,
+                log_length,
+            )
+            _, judging = _timed(device, reliability, stage, features)
+            head.append(answering + measuring + judging)
             stage += 1
     return embed, segment, head
 
 
-def _timed(work: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+def _timed(device: torch.device, work: Callable[..., Any], *given: Any) -> tuple[Any, float]:
     start = time.perf_counter()
-    result = work()
+    result = work(*given)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return result, time.perf_counter() - start

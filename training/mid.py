@@ -11,9 +11,9 @@ from torch.nn import functional
 from adaptive import tokens as token_rows
 from adaptive.config.steps import MidConfig
 from adaptive.errors import BuildError
+from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
-from adaptive.tiers.store import save_tier
 from adaptive.training.distill import train_student
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.importance import choose, measure_importance

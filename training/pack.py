@@ -53,13 +53,12 @@ def splits_of(context: Context) -> list[str]:
 def _assemble(context: Context) -> Bundle:
     recipe, router = context.recipe, load_router(context)
     policy, family = load_policies(context)
-    dtype = DTYPES[recipe.cost.dtype]
     tables = {split: _table(context, split, router) for split in splits_of(context)}
     return Bundle(
         name=recipe.name,
         labels=labels_of(context),
         tokenizer=tokenizer_of(context),
-        tiers=tuple(tier.to(dtype) for tier in load_tiers(context)),
+        tiers=load_tiers(context, DTYPES[recipe.cost.dtype]),
         reliability=load_reliability(context).to(context.device),
         router=None if router is None else router.to(context.device),
         log_frequency=log_frequency_of(context),

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from adaptive.tiers.tier import Tier
 from adaptive.tiers.store import load_tier
+from adaptive.tiers.tier import Tier
 from adaptive.training.steps import Context
 
 
@@ -26,14 +27,17 @@ def tier_steps(context: Context) -> tuple[str, ...]:
     return (*small, "exits")
 
 
-def load_tiers(context: Context) -> tuple[Tier, ...]:
+def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
     """The tiers in cascade order, in evaluation mode."""
-    return tuple(load_built(context, step) for step in tier_steps(context))
+    return tuple(
+        load_tier(context.folder(step) / "tier", device=context.device, dtype=dtype)
+        for step in tier_steps(context)
+    )
 
 
 def load_built(context: Context, step: str) -> Tier:
     """The tier a step left."""
-    return load_tier(context.folder(step) / "tier", device=context.device).eval()
+    return load_tier(context.folder(step) / "tier", device=context.device)
 
 
 def tokenizer_of(context: Context) -> Any:

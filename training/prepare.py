@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.config.recipe import Recipe
 from adaptive.routers.features import log_frequencies
-from adaptive.tiers.source import find_source, read_config
+from adaptive.tiers.find import find_source
+from adaptive.tiers.source import read_config
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
 from adaptive.training.splits import Splits, fold, make_splits
@@ -28,7 +29,7 @@ def _reads(context: Context) -> Any:
     recipe = context.recipe
     digest = hashlib.sha256()
     for source in (recipe.data, *recipe.data.unlabelled):
-        dataset = load_data(source)
+        dataset = load_data(source, recipe.seed)
         for text in (*dataset.texts, *(dataset.pairs or ())):
             digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
         if dataset.labels is not None:
@@ -43,7 +44,7 @@ def _reads(context: Context) -> Any:
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
-    dataset = load_data(recipe.data)
+    dataset = load_data(recipe.data, recipe.seed)
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     splits = make_splits(dataset, recipe.data.splits, seed)
     model = find_source(recipe.model.id, recipe.model.revision)
@@ -52,7 +53,9 @@ def _work(context: Context, folder: Path) -> Figures:
     for name in SPLITS:
         rows = getattr(splits, name)
         tokens = _tokenize(tokenizer, dataset, rows, recipe.model.max_length)
-        labels = np.full(len(rows), -1, np.int32) if dataset.labels is None else dataset.labels[rows]
+        labels = (
+            np.full(len(rows), -1, np.int32) if dataset.labels is None else dataset.labels[rows]
+        )
         save_rows(folder / f"{name}.safetensors", tokens, labels.astype(np.int32))
         figures[name] = len(rows)
         if name == "train":
@@ -74,9 +77,7 @@ def _load_tokenizer(model: Path) -> Any:
     return tokenizer
 
 
-def _tokenize(
-    tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_length: int
-) -> Tokens:
+def _tokenize(tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_length: int) -> Tokens:
     texts = [dataset.texts[i] for i in rows]
     pairs = None if dataset.pairs is None else [dataset.pairs[i] for i in rows]
     return token_rows.tokenize(tokenizer, texts, pairs, max_length=max_length)
@@ -93,7 +94,7 @@ def _save_unlabelled(
     }
     parts = []
     for source in recipe.data.unlabelled:
-        extra = load_data(source)
+        extra = load_data(source, recipe.seed)
         keep = np.array(
             [
                 i

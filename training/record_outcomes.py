@@ -91,7 +91,9 @@ def load_features(context: Context, split: str) -> torch.Tensor:
 
 def load_reliability(context: Context) -> Reliability:
     """The calibrated exits."""
-    return Reliability.from_tensors(load_file(context.folder("outcomes") / "reliability.safetensors"))
+    return Reliability.from_tensors(
+        load_file(context.folder("outcomes") / "reliability.safetensors")
+    )
 
 
 def _describe(tiers: tuple[Tier, ...]) -> list[list[int]]:

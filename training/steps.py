@@ -56,7 +56,12 @@ class Step:
     def digest(self, context: Context) -> str:
         """Hash of everything that decides the step's result."""
         before = {name: _read(context.folder(name) / "step.json")["digest"] for name in self.after}
-        content = {"format": FORMAT, "step": self.name, "after": before, "reads": self.reads(context)}
+        content = {
+            "format": FORMAT,
+            "step": self.name,
+            "after": before,
+            "reads": self.reads(context),
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

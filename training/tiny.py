@@ -9,8 +9,8 @@ import torch
 from adaptive.config.steps import BagConfig, TransformerConfig
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.narrow import narrow
-from adaptive.tiers.tier import Tier
 from adaptive.tiers.store import save_tier
+from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.loop import Options
