@@ -56,7 +56,10 @@ def fit(
         lengths: [n] tokens of each row; batches hold rows of like length.
     """
     steps = options.epochs * math.ceil(len(lengths) / options.batch_size)
-    optimizer = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.learning_rate)
+    # On two CPU cores the unfused step takes as long as the backward pass.
+    optimizer = torch.optim.AdamW(
+        _groups(model, options.weight_decay), lr=options.learning_rate, fused=True
+    )
     warm = max(1, round(options.warmup * steps))
     checkpoint = folder / f"{options.name}.checkpoint.safetensors"
     step = _restore(checkpoint, model, optimizer)
