@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.exits.measures import History, measure
+from adaptive.exits.measures import History, measure, remember
 from adaptive.policy import is_bare, last_exits
 from adaptive.routers.features import router_features, token_statistics
 from adaptive.types import Answers, Policy, Tokens
@@ -151,16 +151,16 @@ class _Wave:
         history: History,
     ) -> tuple[torch.Tensor | None, History]:
         """Who leaves after this stage, [b] bool; None where nobody can. Writes their answers."""
+        elsewhere = self.entry[live] > self.bundle.stages[stage].tier
+        if not self.policy.on(stage):
+            later = remember(logits, pooled, history)
+            return (elsewhere if stage == 0 and self.statistics is not None else None), later
         reliability = self.reliability[live]
         if not self.bare:
             features, history = measure(
                 logits, pooled, history, self.anchor[live], self.log_length[live]
             )
             reliability = self.bundle.reliability(stage, features)
-        tier = self.bundle.stages[stage].tier
-        elsewhere = self.entry[live] > tier
-        if not self.policy.on(stage):
-            return (elsewhere if stage == 0 and self.statistics is not None else None), history
         done = ~elsewhere
         if stage != self.last[self.policy.path[-1]]:
             done &= reliability >= self.policy.thresholds[stage]

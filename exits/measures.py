@@ -116,6 +116,13 @@ def saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Ten
     return cosine
 
 
+def remember(logits: torch.Tensor, pooled: torch.Tensor, history: History) -> History:
+    """The history behind an exit; all that an exit which is switched off has to leave."""
+    prediction = logits.argmax(1)
+    agrees = agreement(prediction, history.prediction)
+    return History(prediction, patience(agrees, history.streak), pooled)
+
+
 def measure(
     logits: torch.Tensor,
     pooled: torch.Tensor,
@@ -137,22 +144,20 @@ def measure(
         The features, and the history for the tier's next exit.
     """
     probabilities = logits.float().softmax(1)
-    prediction = probabilities.argmax(1)
-    agrees = agreement(prediction, history.prediction)
-    streak = patience(agrees, history.streak)
+    later = remember(logits, pooled, history)
     features = [
         max_probability(probabilities),
         margin(probabilities),
         entropy(probabilities),
         energy(logits),
         log_odds(logits),
-        agrees,
-        streak,
+        agreement(later.prediction, history.prediction),
+        later.streak,
         saturation(pooled, history.pooled),
-        *_second_opinion(prediction, anchor_probabilities),
+        *_second_opinion(later.prediction, anchor_probabilities),
         log_length.float(),
     ]
-    return torch.stack(features, dim=1), History(prediction, streak, pooled)
+    return torch.stack(features, dim=1), later
 
 
 def _second_opinion(
