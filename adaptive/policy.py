@@ -64,16 +64,23 @@ def choose_entry(policy: Policy, risk: NDArray[np.floating]) -> Ints:
         return np.full(len(risk), policy.path[0], dtype=np.int32)
     path = list(policy.path)
     price = np.asarray(policy.entry_cost)[path] + policy.risk_weight * risk[:, path]
-    return np.asarray(path, dtype=np.int32)[price.argmin(1)]
+    entry: Ints = np.asarray(path, dtype=np.int32)[price.argmin(1)]
+    return entry
 
 
-def run_costs(stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
-    """What entering each stage's tier and running it up to the stage costs each text, [n, k]."""
+def run_costs(stages: tuple[Stage, ...], costs: StageCosts, *, bare: bool = False) -> Floats:
+    """What entering each stage's tier and running it up to the stage costs each text, [n, k].
+
+    Args:
+        bare: the stage's own head alone is run, as under a policy that `is_bare`; else the
+            heads before it are too, whether switched on or not: later ones look back at them.
+    """
     run = np.empty_like(costs.segment)
     for tier in {s.tier for s in stages}:
         inside = [k for k, s in enumerate(stages) if s.tier == tier]
-        pieces = costs.segment[:, inside] + costs.head[:, inside]
-        run[:, inside] = costs.embed[:, [tier]] + pieces.cumsum(1)
+        heads = costs.head[:, inside]
+        layers = costs.embed[:, [tier]] + costs.segment[:, inside].cumsum(1)
+        run[:, inside] = layers + (heads if bare else heads.cumsum(1))
     return run
 
 
@@ -83,7 +90,7 @@ def spent(
     """What each text cost that entered at tier `entry` and was answered at `stage`, all [n].
 
     Args:
-        run: [n, k] of `run_costs`.
+        run: [n, k] of `run_costs`, bare where the policy is.
         router: [n].
     """
     rows, last = np.arange(len(run)), last_exits(policy, stages)
@@ -104,12 +111,14 @@ class Lookup:
 
     table: OutcomeTable
     run: Floats  # [n, k] of `run_costs`
+    bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
 
     @classmethod
     def of(cls, table: OutcomeTable, costs: StageCosts) -> Lookup:
         """Sum the pieces of each stage once."""
-        return cls(table, run_costs(table.stages, costs), costs.router)
+        run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
+        return cls(table, run, bare, costs.router)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -122,7 +131,8 @@ class Lookup:
         ready[:, last[policy.path[-1]]] = True
         ready &= tiers >= entry[:, None]
         stage = ready.argmax(1).astype(np.int32)
-        cost = spent(policy, table.stages, self.run, self.router, stage, entry)
+        run = self.bare if is_bare(policy) else self.run
+        cost = spent(policy, table.stages, run, self.router, stage, entry)
         return Evaluation(stage, entry, table.predictions[np.arange(len(table)), stage], cost)
 
 
@@ -141,13 +151,15 @@ def excess(target: Target, prediction: Ints, table: OutcomeTable) -> Floats:
     """
     full = table.predictions[:, -1]
     if target.metric == "agreement":
-        return (prediction != full) - target.level
+        differs: Floats = (prediction != full).astype(np.float64)
+        return differs - target.level
     if (table.labels < 0).any():
         raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
-    right = (prediction == table.labels).astype(np.float64)
+    right: Floats = (prediction == table.labels).astype(np.float64)
     if target.metric == "accuracy":
         return target.level - right
-    return (1.0 - target.level) * (full == table.labels) - right
+    full_right: Floats = (full == table.labels).astype(np.float64)
+    return (1.0 - target.level) * full_right - right
 
 
 def keeps(target: Target, prediction: Ints, table: OutcomeTable, margin: float) -> bool:

@@ -23,7 +23,7 @@ from adaptive.training import (
 )
 from adaptive.training.journal import Journal
 from adaptive.training.parts import tier_steps
-from adaptive.training.steps import Context, Step, run
+from adaptive.training.steps import Context, Step, forget, run
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,10 @@ def build(
     Args:
         workdir: where the steps keep their files.
         until: the last step to run; None for all.
-        force: a step to do again although nothing changed.
+        force: a step to do again although nothing changed, and with it all that read from it.
+
+    Returns:
+        Where the recipe puts the bundle; with `until` it need not be there yet.
 
     Raises:
         BuildError: no such step, or a step could not do its work.
@@ -76,12 +79,29 @@ def build(
     for name in (until, force):
         if name is not None and name not in names:
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
+    for step in _with_readers(steps, force):
+        forget(step, context)
+    output = Path(recipe.output)
     try:
         for step in steps:
-            ran = run(step, context, force=step.name == force)
+            # the bundle is the one result that does not lie in the work folder
+            ran = run(step, context, force=step.name == "pack" and not output.is_dir())
             logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
             if step.name == until:
                 break
     finally:
         context.journal.close()
-    return Path(recipe.output)
+    return output
+
+
+def _with_readers(steps: list[Step], name: str | None) -> list[Step]:
+    """The named step and all that read from it, be it through others; none for None.
+
+    What a step writes may change without its inputs, as measured times do; a digest of inputs
+    does not tell.
+    """
+    stale: dict[str | None, Step] = {}
+    for step in steps:
+        if step.name == name or not stale.keys().isdisjoint(step.after):
+            stale[step.name] = step
+    return list(stale.values())

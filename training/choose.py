@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.costs import CostTable
+from adaptive.errors import TargetError
 from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
@@ -30,9 +32,10 @@ def _work(context: Context, folder: Path) -> Figures:
     recipe, target = context.recipe, context.recipe.target.target()
     table, costs = load_table(context, "search"), costs_of(context, None)
     lookup = Lookup.of(table, costs.at(table.tokens))
-    plain = _search(context, lookup, routed=False)
-    best, router, figures = plain[0], None, {"cost_no_router": plain[0].cost}
-    ladder = plain
+    ladder = _search(context, lookup, routed=False)
+    plain = _cheapest(ladder, target)
+    best, router = plain, None
+    figures: Figures = {"cost_no_router": plain.cost}
     for kind in recipe.router.candidates:
         candidate = fit_candidate(context, kind)
         priced = costs_of(context, candidate)
@@ -42,7 +45,7 @@ def _work(context: Context, folder: Path) -> Figures:
         if not with_router:
             continue
         figures[f"cost_router_{kind}"] = with_router[0].cost
-        needed = plain[0].cost * (1 - recipe.router.min_gain)
+        needed = plain.cost * (1 - recipe.router.min_gain)
         if with_router[0].cost < min(best.cost, needed):
             best, router, ladder = with_router[0], candidate, found
     rules = baseline_costs(
@@ -53,6 +56,26 @@ def _work(context: Context, folder: Path) -> Figures:
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
     _save(folder, best.policy, ladder, router)
     return figures
+
+
+def _cheapest(found: Sequence[Found], target: Target) -> Found:
+    """The first of the found, cheapest first, that keeps the target.
+
+    The full tier keeps any target that is relative to itself, so it stands in where too few
+    rows leave no room for the margin. An accuracy it may miss, and with it everything.
+
+    Raises:
+        TargetError: no policy has the accuracy.
+    """
+    kept = [f for f in found if f.excess <= 0.0]
+    if not kept and target.metric == "accuracy":
+        least = min(f.excess for f in found)
+        raise TargetError(
+            f"target.level asks for an accuracy of {target.level:.2%}; with the margin, the "
+            f"full tier alone shows {target.level - least:.2%} on the search rows. Ask for "
+            "less, or train a better full tier"
+        )
+    return (kept or found)[0]
 
 
 def costs_of(context: Context, router: Router | None) -> CostTable:
@@ -101,7 +124,7 @@ def baseline_costs(
     costs: dict[str, float | None] = {}
     for name, entry in forced_entries(lookup, best).items():
         forced = replace(table, risk=_one_hot(entry, table.risk.shape[1]))
-        free = Lookup(forced, lookup.run, np.zeros(len(table)))
+        free = replace(lookup, table=forced, router=np.zeros(len(table)))
         rule = replace(best, risk_weight=1.0, entry_cost=(0.0,) * table.risk.shape[1])
         found = refine(free, target, rule, margin=margin, sweeps=sweeps)
         costs[name] = None if found is None else found.cost
@@ -111,15 +134,17 @@ def baseline_costs(
 
 def _one_hot(entry: NDArray[np.int32], tiers: int) -> NDArray[np.float32]:
     """Risk that makes the entry rule choose the given tiers."""
-    return (np.arange(tiers) != entry[:, None]).astype(np.float32)
+    risk: NDArray[np.float32] = (np.arange(tiers) != entry[:, None]).astype(np.float32)
+    return risk
 
 
 def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32]]:
     """The entry tier of each text under every baseline rule, among the policy's tiers."""
     table, path = lookup.table, list(policy.path)
     rows = len(table)
-    shares = np.bincount(lookup.evaluate(policy).entry, minlength=table.risk.shape[1])[path] / rows
-    cuts = np.quantile(table.tokens, np.cumsum(shares)[:-1]).tolist()
+    counts = np.bincount(lookup.evaluate(policy).entry, minlength=table.risk.shape[1])[path]
+    # whole numbers are summed, since a sum of shares may come out above 1
+    cuts = np.quantile(table.tokens, counts.cumsum()[:-1] / rows).tolist()
     last = {s.tier: k for k, s in enumerate(table.stages)}
     ends = [last[tier] for tier in path]
     good = ~worse_of(table)[:, path]
@@ -128,7 +153,7 @@ def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32
         "always_tiny": names[always_tier(rows, 0)],
         "always_full": names[always_tier(rows, len(path) - 1)],
         "by_length": names[by_length(table.tokens, cuts)],
-        "at_random": names[at_random(rows, shares.tolist(), 0)],
+        "at_random": names[at_random(rows, (counts / rows).tolist(), 0)],
         "oracle": names[oracle(lookup.run[:, ends], good)],
     }
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from adaptive import tokens as token_rows
+from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
 from adaptive.tiers.backbone import Backbone
@@ -17,7 +18,7 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.loop import Options, Rows, fit
-from adaptive.training.parts import labels_of, pad_id_of
+from adaptive.training.parts import backbone_of, labels_of, pad_id_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
 
@@ -31,11 +32,7 @@ def _work(context: Context, folder: Path) -> Figures:
         revision=recipe.model.revision,
         sha256=recipe.model.sha256,
     )
-    if recipe.full.tune == "none" and backbone.fresh_head:
-        raise BuildError(
-            f"model {recipe.model.id!r} has no trained classification head: set full.tune to "
-            "'full' or 'lora', or give a fine-tuned checkpoint"
-        )
+    _check(recipe, backbone, labels)
     # A base model's own head is untrained and reads one token; a head on the mean of all
     # tokens learns more from few rows.
     tier = Tier(
@@ -50,6 +47,20 @@ def _work(context: Context, folder: Path) -> Figures:
         _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
     return {"fit_accuracy": accuracy(context, tier, "fit")}
+
+
+def _check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+    if recipe.full.tune == "none" and backbone.fresh_head:
+        raise BuildError(
+            f"model {recipe.model.id!r} has no trained classification head for the labels "
+            f"{', '.join(labels[:20])}: set full.tune to 'full' or 'lora', or give a checkpoint "
+            "fine-tuned on them (data.rename gives the data's labels other names)"
+        )
+    if recipe.model.max_length > backbone.max_length:
+        raise BuildError(
+            f"model.max_length is {recipe.model.max_length}, but model {recipe.model.id!r} has "
+            f"positions for {backbone.max_length} tokens"
+        )
 
 
 def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
@@ -91,19 +102,28 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
 
 
 def _add_lora(tier: Tier, config: FullConfig) -> Any:
-    """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable."""
+    """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable.
+
+    Raises:
+        BuildError: no module has a name of `full.lora.targets`, or peft knows no default.
+    """
     from peft import LoraConfig, get_peft_model
 
-    lora = config.lora
-    return get_peft_model(
-        tier.backbone.body,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=None if lora.targets is None else list(lora.targets),
-        ),
+    lora, backbone = config.lora, backbone_of(tier)
+    given = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=None if lora.targets is None else list(lora.targets),
     )
+    try:
+        return get_peft_model(backbone.body, given)
+    except ValueError as error:
+        plan = backbone.family.pruning
+        known = [path.rpartition(".")[2] for path in (*plan.queries, *plan.keys)]
+        raise BuildError(
+            f"full.lora.targets: {error} A {backbone.family.name} model has {', '.join(known)}"
+        ) from error
 
 
 def _reads(context: Context) -> Any:

@@ -56,14 +56,26 @@ def measure_importance(
     return found
 
 
-def choose(found: Importance, layers: int, heads: float, widths: float, multiple: int) -> Shape:
+def choose(
+    found: Importance,
+    layers: int,
+    heads: float,
+    widths: float,
+    multiple: int,
+    *,
+    keep_first: bool = False,
+) -> Shape:
     """The most important layers, and in each the most important heads and neurons.
 
     Args:
         layers: how many to keep.
         heads, widths: shares to keep; widths are rounded to `multiple`, at least one of it.
+        keep_first: layer 0 is kept whatever it scores.
     """
-    kept = sorted(found.layers.topk(layers).indices.tolist())
+    scores = found.layers.clone()
+    if keep_first:
+        scores[0] = torch.inf
+    kept = sorted(scores.topk(layers).indices.tolist())
     return Shape(
         layers=tuple(kept),
         heads=tuple(_top(found.heads[i], max(1, round(heads * len(found.heads[i])))) for i in kept),

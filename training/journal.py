@@ -11,19 +11,26 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """One TensorBoard run a build. Without the `tracking` extra it keeps silent."""
+    """One TensorBoard run a build. Without the `tracking` extra it keeps silent.
+
+    A build that skips every step leaves no file.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._writer: Any = None
+        self._make: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             logger.info("tensorboard is not installed: losses are not logged")
         else:
-            self._writer = SummaryWriter(str(folder))
+            self._make = SummaryWriter
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One point of a curve."""
+        if self._writer is None and self._make is not None:
+            self._writer = self._make(str(self._folder))
         if self._writer is not None:
             self._writer.add_scalar(name, value, step)
 

@@ -77,7 +77,7 @@ def fit(
             with _autocast(device, options.bfloat16):
                 value = loss(rows)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if step % LOG_EVERY == 0:

@@ -19,12 +19,10 @@ from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
 from adaptive.tiers.tier import Tier
-from adaptive.training.parts import load_tiers
+from adaptive.training.parts import DTYPES, load_tiers
 from adaptive.training.record_outcomes import load_reliability
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import TokenBatch
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -49,8 +47,9 @@ def measure_costs(
     Batches are full and of one length, as the hot loop's sorted ones nearly are. The router is
     left at zero here: which one is packed is not known yet.
     """
-    lengths = [n for n in config.lengths if n <= _longest(tiers)]
-    lengths = lengths if len(lengths) > 1 else [lengths[0], lengths[0] * 2]
+    longest = _longest(tiers)
+    lengths = [n for n in config.lengths if n <= longest]
+    lengths = lengths if len(lengths) > 1 else [max(1, longest // 2), longest]
     stages = sum(len(tier.depths) for tier in tiers)
     embed = np.zeros((config.repeats, len(tiers), len(lengths)))
     segment, head = (np.zeros((config.repeats, stages, len(lengths))) for _ in range(2))

@@ -18,7 +18,7 @@ from adaptive.training.distill import train_student
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
-from adaptive.training.parts import load_built, pad_id_of
+from adaptive.training.parts import backbone_of, load_built, pad_id_of
 from adaptive.training.rows import load_training_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import Teacher, load_teacher
@@ -39,7 +39,7 @@ def _work(context: Context, folder: Path) -> Figures:
         depths = (*depths, config.layers)
     tier = Tier(
         "mid",
-        shrink(full.backbone, shape),
+        shrink(backbone_of(full), shape),
         depths,
         full.labels,
         head_width=context.recipe.exits.head_width,
@@ -91,9 +91,11 @@ def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) ->
 
     full.eval()
     torch.manual_seed(context.recipe.seed)
-    found = measure_importance(full.backbone, losses, config.importance_batches)
-    heads = config.heads if full.backbone.family.pruning.heads else 1.0
-    return choose(found, config.layers, heads, config.ffn, config.multiple)
+    backbone = backbone_of(full)
+    found = measure_importance(backbone, losses, config.importance_batches)
+    heads = config.heads if backbone.family.pruning.heads else 1.0
+    first = backbone.family.first_layer_differs
+    return choose(found, config.layers, heads, config.ffn, config.multiple, keep_first=first)
 
 
 def _layer_work(tier: Tier) -> int:

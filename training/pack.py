@@ -15,8 +15,8 @@ from adaptive.bundle.store import save_bundle
 from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
 from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
-from adaptive.training.measure_costs import DTYPES, load_costs, machine
-from adaptive.training.parts import labels_of, load_tiers, log_frequency_of, tokenizer_of
+from adaptive.training.measure_costs import load_costs, machine
+from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
 from adaptive.training.record_outcomes import (
     HELD_OUT,
     load_features,
@@ -93,7 +93,7 @@ def _info(context: Context, figures: Figures) -> dict[str, Any]:
         "figures": figures,
         "policy": context.figures("policy"),
     }
-    given = {"license": recipe.license, "language": recipe.language}
+    given = {name: getattr(recipe, name) for name in ("license", "language", "description")}
     return info | {key: value for key, value in given.items() if value}
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.steps import Context
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def labels_of(context: Context) -> tuple[str, ...]:
@@ -38,6 +41,17 @@ def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier
 def load_built(context: Context, step: str) -> Tier:
     """The tier a step left."""
     return load_tier(context.folder(step) / "tier", device=context.device)
+
+
+def backbone_of(tier: Tier) -> Backbone:
+    """The tier's transformer.
+
+    Raises:
+        TypeError: the tier is a bag.
+    """
+    if not isinstance(tier.backbone, Backbone):
+        raise TypeError(f"tier {tier.name!r} is a bag, not a transformer")
+    return tier.backbone
 
 
 def tokenizer_of(context: Context) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.config.recipe import Recipe
+from adaptive.errors import BuildError
 from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
@@ -63,15 +64,25 @@ def _work(context: Context, folder: Path) -> Figures:
             np.save(folder / "log_frequency.npy", frequency, allow_pickle=False)
     figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder)
     tokenizer.save_pretrained(str(folder / "tokenizer"))
-    names = list(dataset.label_names) or list(read_config(model).id2label.values())
+    names = list(dataset.label_names) or _own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
     return figures | {"classes": len(names)}
+
+
+def _own_labels(model: Path) -> list[str]:
+    """What the checkpoint calls its classes, in the order of its logits."""
+    names = read_config(model).id2label
+    return [str(names[index]) for index in sorted(names)]
 
 
 def _load_tokenizer(model: Path) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    try:
+        # said outright, lest transformers ask on the terminal
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise BuildError("the model has no tokenizer that can be loaded") from error
     if tokenizer.pad_token_id is None:  # decoders often have none; padding is never read
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -87,21 +98,12 @@ def _save_unlabelled(
     recipe: Recipe, dataset: Dataset, splits: Splits, tokenizer: Any, folder: Path
 ) -> int:
     """Texts for distillation; those that also stand in a held-out split are left out."""
-    held_out = {
-        fold(dataset.texts[i], dataset.pairs and dataset.pairs[i])
-        for name in SPLITS[1:]
-        for i in getattr(splits, name)
-    }
+    held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
     parts = []
     for source in recipe.data.unlabelled:
         extra = load_data(source, recipe.seed)
         keep = np.array(
-            [
-                i
-                for i, text in enumerate(extra.texts)
-                if fold(text, extra.pairs and extra.pairs[i]) not in held_out
-            ],
-            dtype=np.int64,
+            [i for i in range(len(extra)) if _folded(extra, i) not in held_out], dtype=np.int64
         )
         parts.append(_tokenize(tokenizer, extra, keep, recipe.model.max_length))
     if not parts:
@@ -109,6 +111,10 @@ def _save_unlabelled(
     tokens = token_rows.concatenate(parts)
     save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
     return len(tokens)
+
+
+def _folded(dataset: Dataset, row: int) -> str:
+    return fold(dataset.texts[row], None if dataset.pairs is None else dataset.pairs[row])
 
 
 STEP = Step("data", (), _reads, _work)

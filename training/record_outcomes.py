@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from adaptive.exits.calibration import fit_reliability, fit_temperature, reliabi
 from adaptive.exits.reliability import Reliability
 from adaptive.recording import Record, features_of, record, routing_features, tabulate
 from adaptive.tiers.tier import Tier
-from adaptive.training.parts import load_tiers, log_frequency_of, pad_id_of
+from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of, pad_id_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import OutcomeTable, Stage
@@ -25,7 +26,10 @@ BATCH = 128
 
 
 def _work(context: Context, folder: Path) -> Figures:
-    tiers, reliability, figures = load_tiers(context), None, {}
+    # in the dtype they will be served in: rounding moves answers near the boundary
+    tiers = load_tiers(context, DTYPES[context.recipe.cost.dtype])
+    reliability: Reliability | None = None
+    figures: Figures = {}
     for split in HELD_OUT:
         tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
         if not len(tokens):
@@ -60,7 +64,8 @@ def calibrate(recorded: Record, labels: NDArray[np.int32]) -> tuple[Reliability,
     for k, features in enumerate(features_of(recorded, reliability)):
         answers = recorded.logits[k].argmax(1).cpu().numpy()
         ok = as_good(answers, full.argmax(1).numpy(), labels)
-        reliability.set_fit(k, fit_reliability(features.cpu().numpy(), ok))
+        mean, scale, weight, bias = fit_reliability(features.cpu().numpy(), ok)
+        reliability.set_fit(k, (mean.tolist(), scale.tolist(), weight.tolist(), bias))
         score = reliability(k, features).cpu().numpy()
         errors.append(reliability_error(score, ok))
     return reliability.cpu(), {"calibration_error": max(errors)}
@@ -70,10 +75,10 @@ def as_good(
     answers: NDArray[np.integer], full: NDArray[np.integer], labels: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Whether each answer is as good as the full tier's."""
-    same = answers == full
-    if (labels < 0).any():
-        return same
-    return same | (answers == labels) | (full != labels)
+    good: NDArray[np.bool_] = answers == full
+    if not (labels < 0).any():
+        good = good | (answers == labels) | (full != labels)
+    return good
 
 
 def load_table(context: Context, split: str) -> OutcomeTable:
@@ -102,4 +107,9 @@ def _describe(tiers: tuple[Tier, ...]) -> list[list[int]]:
 
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("outcomes", ("data", *tiers), lambda context: None, _work)
+    return Step("outcomes", ("data", *tiers), _reads, _work)
+
+
+def _reads(context: Context) -> Any:
+    dtype = context.recipe.cost.dtype
+    return None if dtype == "float32" else dtype  # None as before there was a choice

@@ -80,18 +80,25 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     done, digest = context.folder(step.name), step.digest(context)
     if not force and _digest(done / "step.json") == digest:
         return False
-    partial = done.with_name(done.name + ".partial")
+    partial = _partial(done)
     if _digest(partial / "inputs.json") != digest:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial / "inputs.json", {"digest": digest})
+    torch.manual_seed(context.recipe.seed)  # for weights that are drawn, whatever ran before
     figures = step.work(context, partial)
-    (partial / "inputs.json").unlink()
     _write(partial / "step.json", {"digest": digest, "figures": figures})
+    (partial / "inputs.json").unlink()
     shutil.rmtree(done, ignore_errors=True)
     os.replace(partial, done)
     context.journal.figures(step.name, figures)
     return True
+
+
+def forget(step: Step, context: Context) -> None:
+    """Make a step undone, and what an interrupted run of it left."""
+    shutil.rmtree(_partial(context.folder(step.name)), ignore_errors=True)
+    (context.folder(step.name) / "step.json").unlink(missing_ok=True)
 
 
 def section(*names: str) -> Callable[[Context], Mapping[str, Any]]:
@@ -102,6 +109,10 @@ def section(*names: str) -> Callable[[Context], Mapping[str, Any]]:
         return {name: recipe[name] for name in ("seed", *names)}
 
     return reads
+
+
+def _partial(done: Path) -> Path:
+    return done.with_name(done.name + ".partial")
 
 
 def _digest(file: Path) -> str | None:

@@ -39,12 +39,18 @@ def _work(context: Context, folder: Path) -> Figures:
         for layer in range(depth):
             state = tier.backbone.run(state, layer, layer + 1)
             seen.append(tier.backbone.pool(state))
-        logits.append(tier.answer(state, len(tier.depths) - 1)[0].half().cpu())
-        pooled.append(torch.stack(seen).half().cpu())
+        logits.append(_half(tier.answer(state, len(tier.depths) - 1)[0]))
+        pooled.append(_half(torch.stack(seen)))
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
     save_file(content, folder / "teacher.safetensors")
     return {"rows": len(tokens)}
+
+
+def _half(values: torch.Tensor) -> torch.Tensor:
+    """float16 on the host; what is out of its range, as in some decoders, becomes its end."""
+    most = torch.finfo(torch.float16).max
+    return values.float().clamp(-most, most).half().cpu()
 
 
 def load_teacher(context: Context) -> Teacher:

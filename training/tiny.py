@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from adaptive.config.steps import BagConfig, TransformerConfig
+from adaptive.errors import BuildError
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
@@ -14,9 +15,11 @@ from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.loop import Options
-from adaptive.training.parts import load_built
+from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import load_teacher
+
+WARMUP = 0.1  # of a bag's training
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -34,6 +37,7 @@ def _work(context: Context, folder: Path) -> Figures:
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
+        warmup=WARMUP if isinstance(config, BagConfig) else config.warmup,
         bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagConfig),
         seed=recipe.seed,
     )
@@ -53,18 +57,24 @@ def _work(context: Context, folder: Path) -> Figures:
 
 def _bag(full: Tier, config: BagConfig) -> Tier:
     table = full.backbone.embedding_table.detach()
-    bag = Bag.from_table(table, config.width or table.shape[1], config.bigrams)
+    try:
+        bag = Bag.from_table(table, config.width or table.shape[1], config.bigrams)
+    except ValueError as error:
+        raise BuildError(f"tiny.width: {error}") from error
     return Tier("tiny", bag, (0,), full.labels, head_width=config.hidden)
 
 
 def _transformer(full: Tier, config: TransformerConfig) -> Tier:
-    backbone = narrow(
-        full.backbone,
-        layers=config.layers,
-        hidden=config.hidden,
-        heads=config.heads,
-        intermediate=config.intermediate,
-    )
+    try:
+        backbone = narrow(
+            backbone_of(full),
+            layers=config.layers,
+            hidden=config.hidden,
+            heads=config.heads,
+            intermediate=config.intermediate,
+        )
+    except ValueError as error:  # FamilyError included
+        raise BuildError(f"tiny: {error}") from error
     depths = config.exits or tuple(range(config.layers + 1))
     depths = depths if depths[-1] == config.layers else (*depths, config.layers)
     return Tier("tiny", backbone, depths, full.labels)
