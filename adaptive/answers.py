@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
-from adaptive.policy import run_costs, spent
+from adaptive.policy import is_bare, run_costs, spent
 from adaptive.types import Answers, Policy, Tokens
 
 
@@ -33,7 +33,7 @@ def join_windows(
 ) -> Joined:
     """Answers of token rows -> answers of texts; rows stand in the order of their texts."""
     table = costs.at(tokens.lengths)
-    run = run_costs(bundle.stages, table)
+    run = run_costs(bundle.stages, table, bare=is_bare(policy))
     cost = spent(policy, bundle.stages, run, table.router, rows.stage, rows.entry)
     windows = np.bincount(tokens.owner, minlength=len(tokens.truncated))
     if len(tokens) == len(windows):
@@ -41,7 +41,8 @@ def join_windows(
         reliability = rows.reliability
     else:
         starts = np.concatenate([[0], np.cumsum(windows)[:-1]])
-        means = np.add.reduceat(rows.probabilities, starts, axis=0) / windows[:, None]
+        sums = np.add.reduceat(rows.probabilities, starts, axis=0)
+        means = (sums / windows[:, None]).astype(np.float32)
         stage = np.maximum.reduceat(rows.stage, starts)
         entry = np.minimum.reduceat(rows.entry, starts)
         reliability = np.minimum.reduceat(rows.reliability, starts)
@@ -49,23 +50,23 @@ def join_windows(
     return Joined(means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated)
 
 
-def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[Any]:
+def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list[dict[str, Any]]]:
     """The dicts of transformers' text-classification pipeline, with `routing` beside.
 
-    With `top_k` 1 a dict a text, else a list of dicts, best first, which share one routing.
+    Returns:
+        For each text its `top_k` best labels (None: all), best first; they share one routing.
     """
     routings = _routings(bundle, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
     scores = np.take_along_axis(joined.probabilities, order, axis=1).tolist()
-    answers = [
+    return [
         [
             {"label": bundle.labels[label], "score": score, "routing": routing}
             for label, score in zip(labels, own, strict=True)
         ]
         for labels, own, routing in zip(order.tolist(), scores, routings, strict=True)
     ]
-    return [own[0] for own in answers] if top_k == 1 else answers
 
 
 def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:

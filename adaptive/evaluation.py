@@ -61,7 +61,7 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
     work = work_of(bundle.tiers, bundle.router).at(table.tokens)
     known = bool((table.labels >= 0).all())
     full = table.predictions[:, -1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, way in ways(bundle, policy).items():
         result = evaluate(way, table, work)
         rows.append(

@@ -5,25 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from adaptive import inputs as items
+from adaptive import streams
 from adaptive import tokens as token_rows
 from adaptive.answers import answer_dicts, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
 from adaptive.cascade import answer
-from adaptive.config import Preset, load_preset
-from adaptive.errors import InputError, TargetError
+from adaptive.config import Preset
+from adaptive.errors import InputError
 from adaptive.explain import Explanation, explain
+from adaptive.options import (
+    OnFault,
+    Options,
+    Overflow,
+    TopK,
+    call_options,
+    choose_device,
+    choose_dtype,
+    choose_policy,
+    choose_stride,
+    open_preset,
+)
 from adaptive.types import Policy, Tokens
 from adaptive.work import work_of
 
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
-Overflow = Literal["truncate", "error", "windows"]
+AHEAD = 8  # batches that an iterator is read ahead
+Faults = dict[int, str]
 
 
 class AdaptivePipeline:
@@ -33,6 +47,7 @@ class AdaptivePipeline:
         bundle: what answers.
         preset: how it is served.
         policy: what decides.
+        costs: what `cost` in an answer's routing is read from.
     """
 
     def __init__(self, bundle: Bundle, preset: Preset | None = None) -> None:
@@ -40,16 +55,18 @@ class AdaptivePipeline:
 
         Raises:
             TargetError: the preset names a policy that is not on the bundle's ladder.
+            ConfigError: the preset's windows overlap by more than they hold.
         """
         self.bundle = bundle
         self.preset = preset or Preset(bundle=bundle.name)
-        self.policy: Policy = _policy(bundle, self.preset.policy)
+        self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
+        self._stride = choose_stride(bundle, self.preset)
 
     @classmethod
     def from_config(
         cls,
-        source: str | Path | Mapping[str, Any],
+        source: str | Path | Mapping[str, Any] | Preset,
         *,
         device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -62,36 +79,34 @@ class AdaptivePipeline:
             dtype: of the tiers' weights, as in transformers; None for the preset's.
 
         Raises:
-            ConfigError: the preset is wrong; every fault is listed.
+            ConfigError: the preset is wrong, every fault is listed; or the device is not there.
             BundleError: the bundle is damaged, foreign or unsafe; the file is named.
+            TargetError: the preset names a policy that is not on the bundle's ladder.
         """
-        preset = _preset(source)
+        preset = open_preset(source)
+        place = choose_device(preset.device if device is None else device)
+        kind = choose_dtype(preset.dtype if dtype is None else dtype)
         folder = resolve(preset.bundle, preset.revision)
-        chosen = preset.dtype if dtype is None else dtype
-        bundle = load_bundle(
-            folder,
-            device=_device(preset.device if device is None else device),
-            dtype=_dtype(chosen),
-        )
-        return cls(bundle, preset)
+        return cls(load_bundle(folder, device=place, dtype=kind), preset)
 
     def __call__(
         self,
         inputs: Any,
         *,
-        top_k: int | None = 1,
+        top_k: TopK = "",
         batch_size: int | None = None,
         truncation: bool | Overflow | None = None,
-        errors: Literal["raise", "return"] | None = None,
+        errors: OnFault | None = None,
     ) -> Any:
         """Answer texts, in order, as transformers' text-classification pipeline does.
 
         Args:
-            inputs: a text; a mapping with "text" and "text_pair"; a list, a dataset's column
-                or a data frame's of texts, pairs (tuples) or such mappings; or an iterator,
-                which is answered lazily.
-            top_k: labels wanted, best first; None for all. With 1, each answer is a dict,
-                else a list of dicts.
+            inputs: a text; a mapping with "text" and, for a pair, "text_pair"; a sequence, a
+                dataset's column or a data frame's of texts, pairs (tuples) or such mappings;
+                or a generator or torch dataset, which is answered lazily, read `AHEAD`
+                batches ahead.
+            top_k: labels wanted, best first; None for all. Each item's answer is then a list
+                of dicts; left out, it is the best label's dict alone.
             batch_size: rows that a transformer tier runs at once; no answer depends on it.
             truncation: what happens to texts of too many tokens. "truncate" or True, "error"
                 or False, "windows" (the mean over overlapping windows); None for the preset's.
@@ -99,40 +114,59 @@ class AdaptivePipeline:
                 {"error": ...} in the place of a refused item. None for the preset's.
 
         Returns:
-            Dicts with "label", "score" and "routing": the tier, exit and depth that answered,
-            its reliability, the tier entered, the cost and its unit, whether the text was
-            truncated, and of how many windows.
+            A list for a text or a sequence, the one answer for a mapping, an iterator for a
+            generator. Dicts have "label", "score" and "routing": the tier, exit and depth that
+            answered, its reliability (None where the policy asks for none), the tier entered,
+            the cost and its unit, whether the text was truncated, and of how many windows.
 
         Raises:
             InputError: items were refused. `faults` names them by index, `answers` holds what
-                the others were answered.
+                the others were answered. An iterator raises at its first refused item; what
+                its batch-mates from there on were answered is in `answers`. Pairs among single
+                texts are refused, or the other way round: in a list the fewer, in an iterator
+                those unlike the first.
+            ValueError: an option has a value it cannot have.
         """
-        options = _Options(
-            top_k,
-            batch_size or self.preset.batch_size,
-            _overflow(truncation, self.preset.overflow),
-            errors or self.preset.errors,
-        )
-        if isinstance(inputs, str):
-            answers = self._answer([inputs], 0, options)
-            return answers if top_k == 1 else answers[0]
+        options = call_options(self.preset, top_k, batch_size, truncation, errors)
         if isinstance(inputs, Mapping):
-            return self._answer([inputs], 0, options)[0]
-        if isinstance(inputs, Iterator):
-            return self._stream(inputs, options)
-        if not isinstance(inputs, Iterable) or isinstance(inputs, bytes):
-            raise InputError({0: items.fault(inputs) or "expected texts"})
-        return self._all(inputs, options)
+            return self._all([inputs], options)[0]
+        if streams.is_stream(inputs):
+            return self._stream(streams.each(inputs), options)
+        if hasattr(inputs, "columns"):  # its iterator gives the columns' names
+            raise InputError(
+                {0: f"expected texts, found a {type(inputs).__name__}; give one of its columns"}
+            )
+        if streams.is_many(inputs):
+            return self._all(inputs, options)
+        answers = self._all([inputs], options)
+        return answers[0] if options.nested else answers
 
-    def explain(self, text: str | Mapping[str, str] | tuple[str, str]) -> Explanation:
-        """What the router saw of a text, each stage's confidence, and why it stopped there."""
+    def explain(
+        self, text: str | Mapping[str, str] | tuple[str, str], *, attributions: bool = False
+    ) -> Explanation:
+        """What the router saw of a text, each stage's confidence, and why it stopped there.
+
+        A text of too many tokens is cut, whatever the preset says.
+
+        Args:
+            attributions: also what each token did for the answer, by captum.
+
+        Raises:
+            InputError: the item is no text and no pair.
+            ImportError: attributions are wanted and the extra `explain` is not installed.
+        """
+        return explain(self.bundle, self.policy, self.costs, self.row(text), attributions)
+
+    def row(self, text: str | Mapping[str, str] | tuple[str, str]) -> Tokens:
+        """The token row of one text or pair, cut to the bundle's length.
+
+        Raises:
+            InputError: the item is no text and no pair.
+        """
         texts, pairs, faults = items.check([text])
         if faults:
             raise InputError(faults)
-        tokens = token_rows.tokenize(
-            self.bundle.tokenizer, texts, pairs, max_length=self.bundle.max_length
-        )
-        return explain(self.bundle, self.policy, self.costs, tokens)
+        return self.tokenize(texts, pairs)
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Tokens:
         """Token rows of texts, one each, cut to the bundle's length."""
@@ -140,123 +174,70 @@ class AdaptivePipeline:
             self.bundle.tokenizer, texts, pairs, max_length=self.bundle.max_length
         )
 
-    def _all(self, inputs: Iterable[Any], options: _Options) -> list[Any]:
+    def _all(self, inputs: Iterable[Any], options: Options) -> list[Any]:
+        texts, pairs, faults = items.check(inputs)
         answers: list[Any] = []
-        faults: dict[int, str] = {}
-        stream = iter(inputs)
-        while chunk := list(islice(stream, CHUNK)):
-            try:
-                answers += self._answer(chunk, len(answers), options)
-            except InputError as error:
-                faults |= error.faults
-                answers += error.answers or []
-        if faults:
-            raise InputError(faults, answers)
+        for start in range(0, len(texts), CHUNK):
+            rows = slice(start, start + CHUNK)
+            part, long = self._answer(texts[rows], pairs and pairs[rows], options)
+            answers += part
+            faults |= {start + index: why for index, why in long.items()}
+        _mark(answers, faults, options)
+        if faults and options.errors == "raise":
+            raise InputError(dict(sorted(faults.items())), answers)
         return answers
 
-    def _stream(self, inputs: Iterator[Any], options: _Options) -> Iterator[Any]:
-        first = 0
-        while chunk := list(islice(inputs, options.batch_size * 8)):
-            yield from self._answer(chunk, first, options)
+    def _stream(self, inputs: Iterator[Any], options: Options) -> Iterator[Any]:
+        first, paired = 0, None
+        while chunk := list(islice(inputs, options.batch_size * AHEAD)):
+            paired = streams.kind_of(chunk) if paired is None else paired
+            texts, pairs, faults = streams.check_like(chunk, paired)
+            answers, long = self._answer(texts, pairs, options)
+            faults |= long
+            _mark(answers, faults, options)
+            if faults and options.errors == "raise":
+                bad = min(faults)
+                yield from answers[:bad]
+                raise InputError(
+                    {first + index: faults[index] for index in sorted(faults)}, answers[bad:]
+                )
+            yield from answers
             first += len(chunk)
 
-    def _answer(self, chunk: list[Any], first: int, options: _Options) -> list[Any]:
-        """One chunk, whose items are counted from `first`."""
-        texts, pairs, faults = items.check(chunk)
-        tokens = self._rows(texts, pairs, options.overflow, faults)
+    def _answer(
+        self, texts: list[str], pairs: list[str] | None, options: Options
+    ) -> tuple[list[Any], Faults]:
+        """Answers of checked texts [n], and which of them are too long under "error"."""
+        tokens, faults = self._rows(texts, pairs, options.overflow)
         rows = answer(self.bundle, tokens, self.policy, options.batch_size)
         joined = join_windows(self.bundle, self.policy, self.costs, tokens, rows)
-        answers: list[Any] = answer_dicts(self.bundle, joined, options.top_k)
-        for index, why in faults.items():
-            answers[index] = {"error": why} if options.errors == "return" else None
-        if faults and options.errors == "raise":
-            raise InputError({first + index: why for index, why in faults.items()}, answers)
-        return answers
+        top_k = 1 if options.top_k == "" else options.top_k
+        answers = answer_dicts(self.bundle, joined, top_k)
+        return answers if options.nested else [own[0] for own in answers], faults
 
     def _rows(
-        self, texts: list[str], pairs: list[str] | None, overflow: Overflow, faults: dict[int, str]
-    ) -> Tokens:
-        """Token rows; texts too long under "error" join the faults and become empty."""
+        self, texts: list[str], pairs: list[str] | None, overflow: Overflow
+    ) -> tuple[Tokens, Faults]:
+        """Token rows, and which texts cannot be cut as wanted; these become empty."""
+        faults: Faults = {}
         while True:
             try:
-                return token_rows.tokenize(
+                tokens = token_rows.tokenize(
                     self.bundle.tokenizer,
                     texts,
                     pairs,
                     max_length=self.bundle.max_length,
                     overflow=overflow,
-                    stride=min(self.preset.stride, self.bundle.max_length // 4),
+                    stride=self._stride,
                 )
+                return tokens, faults
             except InputError as error:
                 faults |= error.faults
-                for index in error.faults:
-                    texts[index] = ""
-                    if pairs is not None:
-                        pairs[index] = ""
+                texts = ["" if i in faults else text for i, text in enumerate(texts)]
+                pairs = pairs and ["" if i in faults else pair for i, pair in enumerate(pairs)]
 
 
-class _Options:
-    """One call's options, settled."""
-
-    __slots__ = ("batch_size", "errors", "overflow", "top_k")
-
-    def __init__(self, top_k: int | None, batch_size: int, overflow: Overflow, errors: str) -> None:
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}; expected 1 or more, or None for all labels")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
-        self.top_k, self.batch_size, self.overflow, self.errors = (
-            top_k,
-            batch_size,
-            overflow,
-            errors,
-        )
-
-
-def _preset(source: str | Path | Mapping[str, Any]) -> Preset:
-    if isinstance(source, Mapping) or str(source).endswith((".yaml", ".yml")):
-        return load_preset(source)
-    return Preset(bundle=str(source))
-
-
-def _policy(bundle: Bundle, name: str | None) -> Policy:
-    if name is None:
-        return bundle.policy
-    ladder = {entry.name: entry.policy for entry in bundle.ladder}
-    if name not in ladder:
-        raise TargetError(f"policy {name!r} is not on the bundle's ladder: {', '.join(ladder)}")
-    return ladder[name]
-
-
-def _overflow(truncation: bool | Overflow | None, default: Overflow) -> Overflow:
-    if truncation is None:
-        return default
-    if isinstance(truncation, bool):
-        return "truncate" if truncation else "error"
-    if truncation not in ("truncate", "error", "windows"):
-        raise ValueError(
-            f"truncation is {truncation!r}; expected True, False, 'truncate', 'error' or 'windows'"
-        )
-    return truncation
-
-
-def _device(device: str | int | torch.device) -> torch.device:
-    """transformers' ways to name a device: a number is a GPU, -1 the CPU."""
-    if isinstance(device, int):
-        return torch.device("cpu") if device < 0 else torch.device("cuda", device)
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
-        return None
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype is {dtype!r}; expected auto, float32, float16 or bfloat16")
-    return found
+def _mark(answers: list[Any], faults: Faults, options: Options) -> None:
+    """Puts what a refused item gets in its place."""
+    for index, why in faults.items():
+        answers[index] = {"error": why} if options.errors == "return" else None

@@ -99,7 +99,6 @@ def test_predict_of_nothing_is_nothing(pipeline: list[Any]) -> None:
     [
         (["predict", "damaged"], 3, "bundle.json: damaged"),
         (["predict", "b", "absent.csv"], 2, "absent.csv"),
-        (["predict", "b", "--device", "gpu"], 2, "device"),
         (["predict", "b", "--text", "body"], 2, "no column 'body'"),
         (["predict"], 2, "Missing argument"),
         (["predict", "b", "--nope"], 2, "No such option"),

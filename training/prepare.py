@@ -43,11 +43,20 @@ def _reads(context: Context) -> Any:
     }
 
 
-def _work(context: Context, folder: Path) -> Figures:
-    recipe = context.recipe
+def load_splits(recipe: Recipe) -> tuple[Dataset, Splits]:
+    """A recipe's data and their splits, the same ones at every call.
+
+    Raises:
+        DataError: the data are wrong; the message names file and row.
+    """
     dataset = load_data(recipe.data, recipe.seed)
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
-    splits = make_splits(dataset, recipe.data.splits, seed)
+    return dataset, make_splits(dataset, recipe.data.splits, seed)
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe = context.recipe
+    dataset, splits = load_splits(recipe)
     model = find_source(recipe.model.id, recipe.model.revision)
     tokenizer = _load_tokenizer(model)
     figures: Figures = {"duplicates": splits.duplicates}

@@ -211,11 +211,8 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
 
 
 def _pipeline(bundle: str, device: str | None) -> adaptive.AdaptivePipeline:
-    from adaptive.config import load_preset
     from adaptive.pipeline import AdaptivePipeline
 
-    if device is not None:
-        load_preset({"bundle": bundle, "device": device})  # refuses what is no device
     return AdaptivePipeline.from_config(bundle, device=device)
 
 

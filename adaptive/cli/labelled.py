@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptive.config import load_preset, load_recipe, load_source
+from adaptive.config import load_recipe, load_source
 from adaptive.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,11 +72,10 @@ def local_folder(source: str) -> Path:
         ConfigError: the preset is wrong.
     """
     from adaptive.bundle.hub import resolve
+    from adaptive.options import open_preset
 
-    if source.endswith((".yaml", ".yml")):
-        preset = load_preset(source)
-        return resolve(preset.bundle, preset.revision)
-    return resolve(source)
+    preset = open_preset(source)
+    return resolve(preset.bundle, preset.revision)
 
 
 def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
@@ -90,10 +89,7 @@ def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 def _own_test_split(bundle: str) -> Dataset:
     """The test split of the recipe that lies in the bundle."""
     from adaptive.bundle.layout import LAYOUT
-    from adaptive.training.data import load_data
-    from adaptive.training.splits import make_splits
+    from adaptive.training.prepare import load_splits
 
-    recipe = load_recipe(local_folder(bundle) / LAYOUT.recipe)
-    seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
-    data = load_data(recipe.data)  # as the step `data` of the build does
-    return data.take(make_splits(data, recipe.data.splits, seed).test)
+    data, splits = load_splits(load_recipe(local_folder(bundle) / LAYOUT.recipe))
+    return data.take(splits.test)

@@ -1,0 +1,141 @@
+"""What each token did for an answer, by integrated gradients through captum (an extra).
+
+Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) go from a blank text to the
+text, and share the change of the answer's log-probability out over the tokens. They start
+behind the embedding layer, as captum's `LayerIntegratedGradients` do, but without its hooks:
+those sit on the model, where other threads would run into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from adaptive import tokens as token_rows
+from adaptive.bundle.contents import Bundle
+from adaptive.cascade import answer
+from adaptive.tiers.backbone import State
+from adaptive.tiers.bag import Bag
+from adaptive.tiers.tier import Tier
+from adaptive.types import TokenBatch, Tokens
+
+if TYPE_CHECKING:
+    from adaptive.pipeline import AdaptivePipeline
+
+Attributions = tuple[tuple[str, float], ...]
+STEPS = 64  # points on the path from the blank text
+ROWS = 16  # points run at once
+
+_Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+def attribute(
+    pipeline: AdaptivePipeline, text: str | Mapping[str, str] | tuple[str, str]
+) -> list[tuple[str, float]]:
+    """Each token of a text or pair, and what it did for the label the text was answered with.
+
+    Scores are in nats. They add up to the label's log-probability at the stage that answered,
+    less that of a blank text: the same with a neutral token in every place, special tokens
+    left as they are, or for a bag a text without tokens.
+
+    Raises:
+        InputError: the item is no text and no pair.
+        ImportError: captum is not installed (the extra `explain`).
+    """
+    tokens = pipeline.row(text)
+    answers = answer(pipeline.bundle, tokens, pipeline.policy, 1)
+    label = int(answers.probabilities[0].argmax())
+    return list(attribute_row(pipeline.bundle, tokens, int(answers.stage[0]), label))
+
+
+def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Attributions:
+    """The tokens of one row, and what each did for the log-probability of `label` at `stage`."""
+    try:
+        from captum.attr import IntegratedGradients
+    except ImportError as error:
+        raise ImportError(
+            "attributions need captum: pip install 'adaptive-cascade[explain]'"
+        ) from error
+    tier = bundle.tiers[bundle.stages[stage].tier]
+    batch = token_rows.pad(tokens, np.array([0]), bundle.pad_id, bundle.device)
+    with torch.no_grad():
+        if isinstance(tier.backbone, Bag):
+            given, forward = _bag_parts(tier.backbone, batch), _of_bag(bundle, tier, stage, label)
+            blank = torch.zeros_like(given)
+        else:
+            state = tier.embed(batch)
+            given, forward = state.hidden.float(), _of_layers(bundle, tier, state, stage, label)
+            blank = tier.embed(replace(batch, ids=_blank(bundle, batch.ids))).hidden.float()
+    scores = IntegratedGradients(forward).attribute(
+        given, baselines=blank, n_steps=STEPS, internal_batch_size=ROWS
+    )
+    names = bundle.tokenizer.convert_ids_to_tokens(tokens.ids.tolist())
+    return tuple(zip(names, scores.sum(-1)[0].tolist(), strict=True))
+
+
+def _of_layers(bundle: Bundle, tier: Tier, state: State, stage: int, label: int) -> _Forward:
+    """From hidden states before the first layer, [s, w, h], to the label's log-probability [s]."""
+    dtype = state.hidden.dtype
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        rows = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
+        now = replace(state.select(rows), hidden=hidden.to(dtype))
+        exit = bundle.stages[stage].exit
+        for each in range(exit + 1):
+            now = tier.advance(now, each)
+        return _log_probability(bundle, tier.answer(now, exit)[0], stage, label)
+
+    return forward
+
+
+def _of_bag(bundle: Bundle, tier: Tier, stage: int, label: int) -> _Forward:
+    """From the parts of a bag, [s, w, h], to the label's log-probability [s]."""
+    dtype = tier.backbone.embedding_table.dtype
+
+    def forward(parts: torch.Tensor) -> torch.Tensor:
+        pooled = parts.sum(1, keepdim=True).to(dtype)
+        mask = torch.ones(pooled.shape[:2], dtype=torch.bool, device=pooled.device)
+        return _log_probability(bundle, tier.answer(State(pooled, mask), 0)[0], stage, label)
+
+    return forward
+
+
+def _log_probability(bundle: Bundle, logits: torch.Tensor, stage: int, label: int) -> torch.Tensor:
+    found: torch.Tensor = bundle.reliability.temper(stage, logits).log_softmax(1)[:, label]
+    return found
+
+
+def _bag_parts(bag: Bag, batch: TokenBatch) -> torch.Tensor:
+    """What each token adds to a bag's vector, [1, w, h]: its own share, half of each pair's."""
+    ids = batch.ids[0]
+    parts: torch.Tensor = bag.score[ids].float().softmax(0).unsqueeze(1) * bag.table(ids).float()
+    if bag.pairs is not None and len(ids) > 1:
+        both = torch.stack([ids[:-1], ids[1:]], 1)
+        shares = bag.score[both].float().softmax(1).unsqueeze(2)
+        alone = (shares * bag.table(both).float()).sum(1)
+        mask = torch.ones_like(both, dtype=torch.bool)
+        pairs = bag.embed(TokenBatch(both, mask, None)).hidden[:, 0].float() - alone
+        half = pairs / (2 * len(pairs))
+        parts[:-1] += half
+        parts[1:] += half
+    return parts.unsqueeze(0)
+
+
+def _blank(bundle: Bundle, ids: torch.Tensor) -> torch.Tensor:
+    """The same row with a neutral token in place of every ordinary one."""
+    tokenizer = bundle.tokenizer
+    neutral = [tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id]
+    marks = [
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+    ]
+    kept = torch.tensor([m for m in marks if m is not None], dtype=ids.dtype, device=ids.device)
+    filler = next((n for n in neutral if n is not None), bundle.pad_id)
+    blank: torch.Tensor = torch.where(torch.isin(ids, kept), ids, torch.full_like(ids, filler))
+    return blank

@@ -1,0 +1,170 @@
+"""What a caller may choose: preset, device and dtype of a pipeline, and the options of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from adaptive.bundle.contents import Bundle
+from adaptive.config import Preset, load_preset
+from adaptive.config.faults import nearest
+from adaptive.errors import ConfigError, TargetError
+from adaptive.types import Policy
+
+Overflow = Literal["truncate", "error", "windows"]
+OnFault = Literal["raise", "return"]
+TopK = int | Literal[""] | None  # "" = left out, which transformers tells from 1
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One call's options, settled."""
+
+    top_k: TopK
+    batch_size: int
+    overflow: Overflow
+    errors: OnFault
+
+    @property
+    def nested(self) -> bool:
+        """Whether an item's answer is a list of labels and not the best one alone."""
+        return self.top_k != ""
+
+
+def call_options(
+    preset: Preset,
+    top_k: TopK,
+    batch_size: int | None,
+    truncation: bool | Overflow | None,
+    errors: OnFault | None,
+) -> Options:
+    """A call's options, the preset's where the caller gave none.
+
+    Raises:
+        ValueError: an option has a value it cannot have.
+    """
+    if top_k not in ("", None) and not _whole(top_k):
+        raise ValueError(f"top_k is {top_k!r}; expected 1 or more, or None for all labels")
+    if batch_size is not None and not _whole(batch_size):
+        raise ValueError(f"batch_size is {batch_size!r}; expected 1 or more")
+    if isinstance(truncation, bool):
+        truncation = "truncate" if truncation else "error"
+    if truncation is not None and truncation not in get_args(Overflow):
+        raise ValueError(
+            f"truncation is {truncation!r}; expected True, False, 'truncate', 'error' or 'windows'"
+        )
+    if errors is not None and errors not in get_args(OnFault):
+        raise ValueError(f"errors is {errors!r}; expected 'raise' or 'return'")
+    return Options(
+        top_k,
+        batch_size or preset.batch_size,
+        truncation or preset.overflow,
+        errors or preset.errors,
+    )
+
+
+def open_preset(source: str | Path | Mapping[str, Any] | Preset) -> Preset:
+    """A preset from its YAML or mapping, or one with nothing but a bundle's folder or hub id.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    if isinstance(source, Preset):
+        return source
+    if isinstance(source, Mapping):
+        return load_preset(source)
+    if not isinstance(source, str | Path):
+        raise ConfigError(
+            "expected a preset (a YAML file or a mapping), a bundle's folder or a hub id, "
+            f"found {type(source).__name__}"
+        )
+    if str(source).lower().endswith((".yaml", ".yml")) and not Path(source).is_dir():
+        return load_preset(source)
+    return load_preset({"bundle": str(source)})
+
+
+def choose_policy(bundle: Bundle, name: str | None) -> Policy:
+    """The policy of that name on the bundle's ladder; None is the chosen one.
+
+    Raises:
+        TargetError: the ladder has none of that name; those it has are listed.
+    """
+    if name is None:
+        return bundle.policy
+    ladder = {entry.name: entry.policy for entry in bundle.ladder}
+    if name not in ladder:
+        raise TargetError(
+            f"no policy {name!r} on the ladder of bundle {bundle.name!r}"
+            + (nearest(name, list(ladder)) or ", which is empty")
+        )
+    return ladder[name]
+
+
+def choose_stride(bundle: Bundle, preset: Preset) -> int:
+    """Tokens that neighbouring windows share; a preset that tells none gets a quarter at most.
+
+    Raises:
+        ConfigError: the preset's stride leaves no room for anything new in a window.
+    """
+    if "stride" not in preset.model_fields_set:
+        return min(preset.stride, bundle.max_length // 4)
+    room = bundle.max_length - bundle.tokenizer.num_special_tokens_to_add()
+    if preset.stride >= room:
+        raise ConfigError(
+            f"stride: {preset.stride} is too much for windows of {bundle.max_length} tokens, "
+            f"{bundle.max_length - room} of them special; expected less than {room}"
+        )
+    return preset.stride
+
+
+def choose_device(device: str | int | torch.device) -> torch.device:
+    """transformers' ways to name a device: a number is an accelerator, -1 the CPU.
+
+    Raises:
+        ConfigError: no such device, or not on this machine.
+    """
+    if isinstance(device, int):
+        device = "cpu" if device < 0 else f"{'mps' if _mps() else 'cuda'}:{device}"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if _mps() else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda, cuda:<n>, mps") from None
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_mps())}
+    if found.type not in counts:
+        raise ConfigError(f"device: {found.type!r} is none of auto, cpu, cuda, cuda:<n>, mps")
+    if (found.index or 0) >= counts[found.type]:
+        raise ConfigError(
+            f"device: {str(found)!r} is not there; of {found.type} devices that torch "
+            f"{torch.__version__} can use, this machine has {counts[found.type]}"
+        )
+    return found
+
+
+def choose_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """A dtype of weights; None ("auto") is the stored one.
+
+    Raises:
+        ConfigError: no dtype that a cascade runs in.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name == "auto":
+        return None
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype: {name!r} is none of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _mps() -> bool:
+    return torch.backends.mps.is_available()
