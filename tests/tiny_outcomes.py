@@ -1,0 +1,53 @@
+"""Outcome and cost tables made up for tests of policies and their search."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adaptive.bundle.contents import stages_of
+from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts
+
+DEPTHS = ((0,), (0, 1, 3), (0, 2, 4, 6))
+STAGES = stages_of(DEPTHS)
+
+
+def random_table(seed: int, rows: int = 40, classes: int = 3) -> OutcomeTable:
+    """Stages that disagree and are sure or unsure at random."""
+    rng = np.random.default_rng(seed)
+    return OutcomeTable(
+        stages=STAGES,
+        predictions=rng.integers(0, classes, (rows, len(STAGES))).astype(np.int32),
+        reliability=rng.random((rows, len(STAGES)), dtype=np.float32),
+        risk=rng.random((rows, len(DEPTHS)), dtype=np.float32),
+        labels=rng.integers(0, classes, rows).astype(np.int32),
+        tokens=rng.integers(1, 50, rows),
+    )
+
+
+def random_costs(seed: int, rows: int = 40) -> StageCosts:
+    """Every piece of every text at a price of its own, so that none can be mistaken."""
+    rng = np.random.default_rng(seed)
+    return StageCosts(
+        unit="coins",
+        embed=rng.random((rows, len(DEPTHS))),
+        segment=rng.random((rows, len(STAGES))),
+        head=rng.random((rows, len(STAGES))),
+        router=rng.random(rows),
+    )
+
+
+def random_policy(seed: int, *, routed: bool) -> Policy:
+    """Some tiers, some of their exits, with a router in front or without."""
+    rng = np.random.default_rng(seed)
+    tiers = np.flatnonzero(rng.random(len(DEPTHS)) < 0.7)
+    path = tuple(int(tier) for tier in (tiers if len(tiers) else [len(DEPTHS) - 1]))
+    thresholds = [NEVER] * len(STAGES)
+    for tier in path:
+        inside = [k for k, stage in enumerate(STAGES) if stage.tier == tier]
+        on = [k for k in inside if rng.random() < 0.6] or [inside[int(rng.integers(len(inside)))]]
+        for k in on:
+            thresholds[k] = float(rng.choice([rng.random(), rng.random(), ALWAYS]))
+    if not routed:
+        return Policy(path, tuple(thresholds))
+    prices = tuple(float(price) for price in rng.random(len(DEPTHS)))
+    return Policy(path, tuple(thresholds), float(rng.random() * 2), prices)
