@@ -1,0 +1,113 @@
+"""What a whole build in seconds needs: a random model, learnable text and a recipe."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_transformers import tiny_config
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+from adaptive.config.recipe import Recipe
+from adaptive.training.journal import Journal
+from adaptive.training.steps import Context
+
+GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
+NEUTRAL = ["film", "story", "cast", "plot", "very", "and", "a", "the"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *NEUTRAL]
+CPU = torch.device("cpu")
+
+
+def write_tokenizer(folder: Path, *, decoder: bool = False) -> None:
+    """Words; [CLS] and [SEP] around them unless it is a decoder's, which has no padding."""
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"unk_token": "[UNK]", "eos_token": "[SEP]", "bos_token": "[CLS]"}
+    if not decoder:
+        names = {n: f"[{n[:3].upper()}]" for n in ("unk_token", "pad_token", "cls_token")}
+        names["sep_token"] = "[SEP]"
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        )
+    inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * (not decoder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=inputs, **names
+    ).save_pretrained(folder)
+
+
+def write_model(
+    folder: Path, family: str = "bert", labels: tuple[str, ...] = (), **sizes: Any
+) -> Path:
+    """A random checkpoint: of a base model, or of a classifier where labels are given."""
+    named = {"id2label": dict(enumerate(labels))} if labels else {}
+    chosen: dict[str, Any] = {"vocab_size": len(WORDS), "num_hidden_layers": 3, **named, **sizes}
+    config = tiny_config(family, len(labels) or 2, **chosen)
+    torch.manual_seed(0)
+    kind = AutoModelForSequenceClassification if labels else AutoModel
+    kind.from_config(config).save_pretrained(folder)
+    write_tokenizer(folder, decoder=family in ("llama", "qwen2", "qwen3", "gemma3_text"))
+    return folder
+
+
+def sentence(draw: random.Random, good: bool) -> str:
+    """Six words, one of which decides the label."""
+    told = [draw.choice(GOOD if good else BAD), *draw.choices(NEUTRAL, k=5)]
+    draw.shuffle(told)
+    return " ".join(told)
+
+
+def write_data(file: Path, rows: int = 420, seed: int = 0, *, pairs: bool = False) -> Path:
+    """Labelled sentences; of pairs, the label tells whether both are of one mind."""
+    draw = random.Random(seed)
+    lines = ["text,pair,label" if pairs else "text,label"]
+    for number in range(rows):
+        good = number % 2 == 0
+        if not pairs:
+            lines.append(f"{sentence(draw, good)},{'good' if good else 'bad'}")
+            continue
+        first = draw.random() < 0.5
+        second = first if good else not first
+        label = "same" if good else "other"
+        lines.append(f"{sentence(draw, first)},{sentence(draw, second)},{label}")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
+    """The recipe of a three-tier cascade; `changes` replace fields of its sections."""
+    values: dict[str, Any] = {
+        "name": "tiny-build",
+        "output": str(folder / "bundle"),
+        "model": {"id": str(folder / "model"), "max_length": 16},
+        "data": {
+            "source": str(folder / "data.csv"),
+            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 40, "test": 60},
+        },
+        "full": {"epochs": 3, "learning_rate": 3e-3},
+        "mid": {"layers": 2, "heads": 0.5, "ffn": 0.5, "multiple": 8, "epochs": 2}
+        | {"importance_batches": 2, "learning_rate": 3e-3},
+        "tiny": {"kind": "bag", "width": 16, "bigrams": 64, "epochs": 2},
+        "exits": {"epochs": 3, "learning_rate": 1e-2},
+        "router": {"candidates": ["logistic", "knn"]},
+        "search": {"minimise": "work", "sweeps": 1},
+        "target": {"metric": "accuracy_drop", "level": 0.05},
+        "cost": {"batch_size": 4, "lengths": [4, 8], "repeats": 1},
+    }
+    for name, value in (changes or {}).items():
+        merged = isinstance(value, dict) and isinstance(values.get(name), dict)
+        values[name] = values[name] | value if merged else value
+    return Recipe.model_validate(values)
+
+
+def context_of(recipe: Recipe, workdir: Path) -> Context:
+    """What a step of a build in `workdir` is given."""
+    return Context(recipe, workdir, Journal(workdir / "log"), True, CPU)
