@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,16 @@ def evaluate_texts(
         labels: [n] positions in `bundle.labels`; -1 where unknown, then accuracies are None.
 
     Returns:
-        `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`.
+        `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`, the
+        `time_ratio` of the full tier and the policy, and the `batch_size` timed.
     """
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     found = report(bundle, policy, table)
-    names = [row["name"] for row in found["rows"]]
     times = timings(bundle, ways(bundle, policy), tokens, batch_size)
-    for row, name in zip(found["rows"], names, strict=True):
-        row["milliseconds"] = times[name]
+    rows = found["rows"]
+    for row in rows:
+        row["milliseconds"] = times[row["name"]]
+    found["time_ratio"] = _ratio(rows[-1]["milliseconds"], rows[0]["milliseconds"])
     found["batch_size"] = batch_size
     return found
 
@@ -131,12 +133,6 @@ def _seconds(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) ->
     if bundle.device.type == "cuda":
         torch.cuda.synchronize(bundle.device)
     return time.perf_counter() - start
-
-
-def label_indices(bundle: Bundle, names: Sequence[str]) -> NDArray[np.int32]:
-    """Positions in `bundle.labels` of the given names; -1 where the bundle has no such label."""
-    index = {name: i for i, name in enumerate(bundle.labels)}
-    return np.array([index.get(name, -1) for name in names], dtype=np.int32)
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

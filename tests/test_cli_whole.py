@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tiny_cascade import tiny_texts
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
+from adaptive.bundle.contents import Bundle
+from adaptive.bundle.store import save_bundle
 from adaptive.cli import app
+from adaptive.cli.labelled import load_labelled
+from adaptive.config import load_recipe
+from adaptive.training.prepare import load_splits
 
 GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
 NEUTRAL = ["film", "story", "cast", "plot", "very", "and", "a", "the"]
@@ -138,6 +145,78 @@ def test_evaluate_on_the_own_test_split_gives_the_figures_of_the_build(bundle: P
         }
 
 
+def test_evaluate_shows_the_policy_each_tier_and_who_answered(bundle: Path) -> None:
+    report = json.loads(run("--json", "evaluate", bundle, "test").stdout)
+    shown = run("evaluate", bundle, "test")
+    assert shown.exit_code == 0, shown.output
+    *lines, summary = shown.stdout.splitlines()
+    for row in report["rows"]:
+        (line,) = (line for line in lines if f" {row['name']} " in line)
+        assert f"{100 * row['accuracy']:.2f} %" in line
+        assert f"{100 * row['agreement']:.2f} %" in line
+        assert f"{row['work']:,.4g}" in line
+    assert sum(report["stage_shares"].values()) == pytest.approx(1)
+    for stage, share in report["stage_shares"].items():
+        (line,) = (line for line in lines if f" {stage} " in line)
+        assert f"{100 * share:.2f} %" in line
+    assert [row["name"] for row in report["rows"]] == ["policy", "tiny alone", "full alone"]
+    assert f"{report['work_ratio']:.1f} times less work" in summary
+    assert f"{report['accuracy_ratio']:.2%} of its accuracy" in summary
+
+
+def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
+    folder: Path, tmp_path: Path
+) -> None:
+    """`limit` draws rows and the splits share them out: both by the recipe's own seed."""
+    recipe = load_recipe(folder / "recipe.yaml", ["seed=7", "data.limit=440"])
+    data, splits = load_splits(recipe)
+    kept = tmp_path / "bundle"
+    kept.mkdir()
+    (kept / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    found = load_labelled(None, str(kept), ["bad", "good"])
+    assert found.texts == [data.texts[row] for row in splits.test]
+    assert len(found) == 60
+    other = load_recipe(folder / "recipe.yaml", ["seed=8", "data.limit=440"])
+    data, splits = load_splits(other)
+    assert found.texts != [data.texts[row] for row in splits.test]
+
+
+def test_a_device_that_is_not_there_is_a_message(bundle: Path) -> None:
+    for device in ("gpu", "cuda:99"):
+        result = run("predict", bundle, "--device", device, stdin="text\nx\n")
+        assert result.exit_code == 2
+        assert device in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_preset_is_served_as_it_says(bundle: Path, tmp_path: Path) -> None:
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(yaml.safe_dump({"bundle": str(bundle), "overflow": "error"}))
+    result = run("predict", preset, "--quiet", stdin=f"text\nfine\n{'dull ' * 30}\n")
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert "label" in lines[0] and "the limit is 16" in lines[1]["error"]
+    assert json.loads(run("info", preset, "--json").stdout)["name"] == "tiny-reviews"
+    preset.write_text(yaml.safe_dump({"bundle": str(bundle), "policy": "nosuch"}))
+    refused = run("predict", preset, stdin="text\nfine\n")
+    assert refused.exit_code == 2 and "nosuch" in refused.stderr
+
+
+def test_a_bundle_without_outcomes_is_evaluated_and_drawn(
+    tiny_cascade: Bundle, tmp_path: Path
+) -> None:
+    plain = replace(tiny_cascade, outcomes={}, costs=None, ladder=())
+    folder = save_bundle(plain, tmp_path / "plain", card="card\n", recipe="name: x\n")
+    data = tmp_path / "texts.csv"
+    data.write_text("text,label\n" + "".join(f"{text},good\n" for text in tiny_texts(9)))
+    report = json.loads(run("evaluate", folder, data, "--json").stdout)
+    assert report["texts"] == 9 and report["rows"][-1]["name"] == "full alone"
+    picture = tmp_path / "curve.png"
+    points = json.loads(run("curve", folder, data, "--json", "--output", picture).stdout)
+    assert points["unit"] == "layers x tokens" and picture.is_file()
+    refused = run("evaluate", folder, "test")
+    assert refused.exit_code == 2 and "recipe.yaml" in refused.stderr
+
+
 def test_evaluate_takes_any_source_with_columns_and_names(bundle: Path, folder: Path) -> None:
     other = write_data(folder / "other.csv", 40, seed=1)
     args = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
@@ -160,6 +239,8 @@ def test_curve_draws_a_picture(bundle: Path, tmp_path: Path, suffix: str) -> Non
     found = json.loads(result.stdout)
     assert found["unit"] == "layers x tokens"
     assert {"tier", "chosen"} <= {point["kind"] for point in found["points"]}
+    assert (found["file"], found["quality"]) == (str(picture), "accuracy")
+    assert all({"kind", "name", "cost", "quality"} == point.keys() for point in found["points"])
     start = picture.read_bytes()[:200]
     assert start.startswith(b"\x89PNG") or b"<?xml" in start
 

@@ -44,3 +44,15 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
     shares = report["stage_shares"]
     rows = [{"answered by": stage, "share": share} for stage, share in shares.items()]
     console.print(table(None, rows, percent=SHARES))
+    if report.get("work_ratio"):
+        console.print(_summary(report), markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    """The policy against the full tier in one sentence."""
+    parts = [f"{report['work_ratio']:.1f} times less work"]
+    if report.get("time_ratio"):
+        parts.append(f"{report['time_ratio']:.1f} times less time")
+    if report.get("accuracy_ratio"):
+        parts.append(f"{report['accuracy_ratio']:.2%} of its accuracy")
+    return f"the policy against the full tier: {', '.join(parts)}"
