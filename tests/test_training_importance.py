@@ -66,7 +66,7 @@ def test_parts_whose_output_is_zero_matter_least(name: str) -> None:
     assert found.heads[1].min() > 0
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "qwen3"])
+@pytest.mark.parametrize("name", ["bert", "llama"])
 def test_parts_whose_output_is_large_matter_most(name: str) -> None:
     backbone = tiny_backbone(name)
     plan, head, neuron = backbone.family.pruning, 1, 5

@@ -83,7 +83,10 @@ def write_data(file: Path, rows: int = 420, seed: int = 0, *, pairs: bool = Fals
 
 
 def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
-    """The recipe of a three-tier cascade; `changes` replace fields of its sections."""
+    """The recipe of a three-tier cascade; `changes` replace fields of its sections.
+
+    A section that names its kind is taken whole.
+    """
     values: dict[str, Any] = {
         "name": "tiny-build",
         "output": str(folder / "bundle"),
@@ -92,10 +95,11 @@ def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
             "source": str(folder / "data.csv"),
             "splits": {"train": 160, "fit": 80, "search": 80, "certify": 40, "test": 60},
         },
-        "full": {"epochs": 3, "learning_rate": 3e-3},
-        "mid": {"layers": 2, "heads": 0.5, "ffn": 0.5, "multiple": 8, "epochs": 2}
-        | {"importance_batches": 2, "learning_rate": 3e-3},
-        "tiny": {"kind": "bag", "width": 16, "bigrams": 64, "epochs": 2},
+        "full": {"epochs": 4, "learning_rate": 3e-3, "batch_size": 8},
+        "mid": {"layers": 2, "heads": 0.5, "ffn": 0.5, "multiple": 8, "epochs": 3}
+        | {"importance_batches": 2, "learning_rate": 3e-3, "batch_size": 8},
+        "tiny": {"kind": "bag", "width": 16, "bigrams": 64, "epochs": 4}
+        | {"learning_rate": 2e-2, "batch_size": 8},
         "exits": {"epochs": 3, "learning_rate": 1e-2},
         "router": {"candidates": ["logistic", "knn"]},
         "search": {"minimise": "work", "sweeps": 1},
@@ -103,7 +107,8 @@ def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
         "cost": {"batch_size": 4, "lengths": [4, 8], "repeats": 1},
     }
     for name, value in (changes or {}).items():
-        merged = isinstance(value, dict) and isinstance(values.get(name), dict)
+        both = isinstance(value, dict) and isinstance(values.get(name), dict)
+        merged = both and "kind" not in value
         values[name] = values[name] | value if merged else value
     return Recipe.model_validate(values)
 

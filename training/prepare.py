@@ -92,6 +92,8 @@ def _load_tokenizer(model: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise BuildError("the model has no tokenizer that can be loaded") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
+        raise BuildError("the model has no tokenizer that can be loaded: it knows no words")
     if tokenizer.pad_token_id is None:  # decoders often have none; padding is never read
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -1,0 +1,378 @@
+"""A whole build on learnable text, and what its steps left."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_builds import context_of, recipe_in, write_data, write_model
+
+from adaptive.bundle.contents import Bundle
+from adaptive.bundle.store import load_bundle
+from adaptive.costs import MILLISECONDS, WORK
+from adaptive.errors import BuildError
+from adaptive.exits.measures import FEATURES
+from adaptive.exits.reliability import Reliability
+from adaptive.pipeline import AdaptivePipeline
+from adaptive.policy import Lookup, bound, excess, tier_alone
+from adaptive.recording import Record, features_of
+from adaptive.tiers.bag import Bag
+from adaptive.training.build import build, steps_of
+from adaptive.training.choose import load_policies, worse_of
+from adaptive.training.measure_costs import load_costs
+from adaptive.training.parts import backbone_of, load_built, load_tiers
+from adaptive.training.record_outcomes import as_good, calibrate, load_table
+from adaptive.training.rows import load_training_rows
+from adaptive.training.steps import Context
+from adaptive.training.teach import load_teacher
+from adaptive.types import Stage, Tokens
+from adaptive.work import work_of
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model, data, `run` (the steps) and `bundle`. Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("build")
+    write_model(folder / "model")
+    write_data(folder / "data.csv")
+    assert build(recipe_in(folder), folder / "run", quiet=True) == folder / "bundle"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def context(built: Path) -> Context:
+    return context_of(recipe_in(built), built / "run")
+
+
+@pytest.fixture(scope="session")
+def bundle(built: Path) -> Bundle:
+    return load_bundle(built / "bundle")
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """The finished work folder and bundle in a place of their own; the sources stay."""
+    shutil.copytree(built / "run", tmp_path / "run")
+    shutil.copytree(built / "bundle", tmp_path / "bundle")
+    return tmp_path
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each step was done."""
+    return {f.parent.name: f.stat().st_mtime_ns for f in folder.glob("run/*/step.json")}
+
+
+def again(copy: Path, built: Path, changes: dict[str, Any] | None = None, **how: Any) -> set[str]:
+    """Builds in the copy; returns the steps that ran."""
+    before = stamps(copy)
+    output = {"output": str(copy / "bundle")}
+    build(recipe_in(built, output | (changes or {})), copy / "run", quiet=True, **how)
+    return {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
+
+
+STEPS = ["data", "full", "teacher", "exits", "tiny", "mid", "outcomes", "costs", "policy", "pack"]
+
+
+def test_the_steps_of_a_three_tier_recipe(context: Context, built: Path) -> None:
+    assert [step.name for step in steps_of(context)] == STEPS
+    assert set(stamps(built)) == set(STEPS)
+    assert not list((built / "run").glob("*.partial"))
+    assert not list((built / "run").rglob("*.checkpoint.*"))
+
+
+def test_the_full_tier_and_the_cascade_have_learnt_the_task(built: Path, context: Context) -> None:
+    figures = context.figures("pack")["test"]
+    accuracy = {row["name"]: row["accuracy"] for row in figures["rows"]}
+    assert accuracy["full alone"] > 0.9
+    assert accuracy["policy"] > 0.85
+    assert figures["work_ratio"] > 2
+    answers = AdaptivePipeline.from_config(built / "bundle")(["the great plot", "a dull cast"])
+    assert [answer["label"] for answer in answers] == ["good", "bad"]
+
+
+def test_a_second_build_skips_every_step(copy: Path, built: Path) -> None:
+    assert again(copy, built) == {"pack"}  # its output was moved
+    assert again(copy, built) == set()
+
+
+def test_a_bundle_that_was_removed_is_packed_again(copy: Path, built: Path) -> None:
+    again(copy, built)
+    shutil.rmtree(copy / "bundle")
+    assert again(copy, built) == {"pack"}
+    assert load_bundle(copy / "bundle").name == "tiny-build"
+
+
+def test_a_changed_section_runs_its_step_and_those_that_follow(copy: Path, built: Path) -> None:
+    ran = again(copy, built, {"tiny": {"epochs": 1}})
+    assert ran == {"tiny", "outcomes", "costs", "policy", "pack"}
+
+
+def test_another_target_only_chooses_anew(copy: Path, built: Path) -> None:
+    again(copy, built)
+    assert again(copy, built, {"target": {"level": 0.2}}) == {"policy", "pack"}
+
+
+def test_a_forced_step_takes_those_that_read_it_along(copy: Path, built: Path) -> None:
+    again(copy, built)
+    assert again(copy, built, force="costs") == {"costs", "policy", "pack"}
+
+
+def test_a_forced_build_that_was_interrupted_is_not_taken_for_done(
+    copy: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again(copy, built)
+
+    def stop(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adaptive.training.choose.search", stop)
+        with pytest.raises(KeyboardInterrupt):
+            again(copy, built, force="costs")
+    assert again(copy, built) == {"policy", "pack"}
+
+
+def test_until_stops_behind_a_step(built: Path, tmp_path: Path) -> None:
+    output = {"output": str(tmp_path / "bundle")}
+    build(recipe_in(built, output), tmp_path / "run", until="data", quiet=True)
+    assert set(stamps(tmp_path)) == {"data"}
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("word", ["until", "force"])
+def test_an_unknown_step_is_refused_with_those_there_are(
+    word: str, built: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildError, match=f"no step 'fulll'; the steps are {', '.join(STEPS)}"):
+        build(recipe_in(built), tmp_path, quiet=True, **{word: "fulll"})
+    assert not stamps(tmp_path)
+
+
+def test_a_build_interrupted_in_training_ends_with_the_very_tiers(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_in(built, {"output": str(tmp_path / "bundle")})
+    for name in ("data", "full", "teacher", "exits"):
+        shutil.copytree(built / "run" / name, tmp_path / "run" / name)
+    backward, calls = torch.Tensor.backward, 0
+
+    def breaking(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 80 + 2 + 25:  # the tiny tier, importance, the mid tier's second epoch
+            raise KeyboardInterrupt
+        backward(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            build(recipe, tmp_path / "run", until="mid", quiet=True)
+    assert (tmp_path / "run" / "mid.partial" / "mid.checkpoint.safetensors").is_file()
+    build(recipe, tmp_path / "run", until="mid", quiet=True)
+    for name in ("tiny", "mid"):
+        for file in ("model.safetensors", "heads.safetensors"):
+            found, expected = (
+                load_file(folder / "run" / name / "tier" / file) for folder in (tmp_path, built)
+            )
+            for key, value in expected.items():
+                assert torch.equal(found[key], value), (name, key)
+
+
+def test_the_teacher_knows_what_the_full_tier_answers(context: Context) -> None:
+    teacher = load_teacher(context)
+    tokens, _ = load_training_rows(context.folder("data"))
+    assert teacher.logits.shape == (len(tokens), 2)
+    assert teacher.pooled.shape == (4, len(tokens), 32)
+    tier = load_built(context, "full")
+    with torch.inference_mode():
+        logits = tier.heads[-1](teacher.pooled[-1].float())
+    torch.testing.assert_close(logits, teacher.logits.float(), atol=2e-2, rtol=1e-2)
+
+
+def test_exits_are_fitted_on_a_backbone_that_stays_as_it_is(context: Context) -> None:
+    before, after = load_built(context, "full"), load_built(context, "exits")
+    for (name, old), new in zip(
+        before.backbone.state_dict().items(), after.backbone.state_dict().values(), strict=True
+    ):
+        assert torch.equal(old, new), name
+    last = [tier.heads[-1].state_dict() for tier in (before, after)]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+    first = [tier.heads[0].state_dict() for tier in (before, after)]
+    assert not all(torch.equal(first[0][name], first[1][name]) for name in first[0])
+
+
+def test_exits_and_tiers_have_learnt(context: Context) -> None:
+    table = load_table(context, "certify")
+    right = (table.predictions == table.labels[:, None]).mean(0)
+    assert (right > 0.8).all(), dict(zip(table.stages, right.tolist(), strict=True))
+
+
+def test_the_mid_tier_is_really_smaller(context: Context) -> None:
+    mid, full = (backbone_of(load_built(context, name)) for name in ("mid", "exits"))
+    work = [sum(b.layer_work(i) for i in range(b.layers)) for b in (mid, full)]
+    assert context.figures("mid")["work_share"] == pytest.approx(work[0] / work[1])
+    # two layers of three, half of the heads and half of the neurons
+    assert work[0] / work[1] == pytest.approx(2 / 3 / 2)
+    weights = [sum(p.numel() for p in b.blocks.parameters()) for b in (mid, full)]
+    assert weights[0] / weights[1] == pytest.approx(1 / 3, rel=0.05)
+    assert len(context.figures("mid")["layers"]) == 2
+
+
+def test_the_tiny_tier_is_a_bag_of_the_width_asked_for(context: Context) -> None:
+    tiny = load_tiers(context)[0]
+    assert isinstance(tiny.backbone, Bag)
+    assert (tiny.backbone.hidden, tiny.backbone.buckets, tiny.depths) == (16, 64, (0,))
+
+
+def test_the_policy_keeps_the_target_and_is_the_cheapest_on_the_ladder(context: Context) -> None:
+    recipe, table = context.recipe, load_table(context, "search")
+    chosen, ladder = load_policies(context)
+    figures = context.figures("policy")
+    lookup = Lookup.of(table, work_of(load_tiers(context)).at(table.tokens))
+    if chosen.risk_weight is None:
+        result = lookup.evaluate(chosen)
+        values = excess(recipe.target.target(), result.prediction, table)
+        assert bound(values, recipe.search.margin) <= 0
+        assert figures["cost"] == pytest.approx(result.cost.mean())
+    assert figures["unit"] == WORK
+    assert ladder[0][0] == chosen
+    costs = [each["cost"] for _, each in ladder]
+    assert costs == sorted(costs)
+    full = tier_alone(table.stages, 2)
+    assert full in [policy for policy, _ in ladder]
+    assert figures["cost_full_alone"] == pytest.approx(lookup.evaluate(full).cost.mean())
+
+
+def test_the_router_is_compared_with_every_baseline(context: Context) -> None:
+    figures = context.figures("policy")
+    rules = {"always_tiny", "always_full", "by_length", "at_random", "oracle", "full_alone"}
+    assert {f"cost_{name}" for name in rules} <= figures.keys()
+    assert figures["cost_no_router"] >= figures["cost"]
+    known = {"cost_always_tiny", "cost_always_full", "cost_at_random"}
+    found = [figures[name] for name in known if figures[name] is not None]
+    if figures["cost_oracle"] is not None:
+        assert figures["cost_oracle"] <= min(found) + 1e-9
+    packed = (context.folder("policy") / "router.json").is_file()
+    assert packed == (figures["router"] != "none")
+
+
+def test_measured_costs_are_positive_finite_and_of_this_machine(context: Context) -> None:
+    costs = load_costs(context)
+    assert costs.unit == MILLISECONDS
+    assert costs.lengths.tolist() == [4, 8]
+    assert (costs.embed > 0).all() and (costs.head > 0).all()
+    depth = [stage.exit for stage in load_table(context, "fit").stages]
+    for stage, row in enumerate(costs.segment):
+        assert (row > 0).all() if depth[stage] else (row == 0).all()
+    for name in ("embed", "segment", "head", "router"):
+        assert np.isfinite(getattr(costs, name)).all()
+    assert costs.measured["device"] == "cpu"
+    assert costs.measured["batch_size"] == 4
+
+
+def test_the_bundle_holds_what_the_steps_found(bundle: Bundle, context: Context) -> None:
+    chosen, ladder = load_policies(context)
+    assert bundle.policy == chosen
+    assert [entry.policy for entry in bundle.ladder] == [policy for policy, _ in ladder][:50]
+    assert bundle.labels == ("bad", "good")
+    assert set(bundle.outcomes) == {"search", "certify"}
+    np.testing.assert_array_equal(
+        bundle.outcomes["certify"].predictions, load_table(context, "certify").predictions
+    )
+    assert bundle.info["policy"]["cost"] == context.figures("policy")["cost"]
+    assert any("Rows: 160 train" in line for line in bundle.info["steps"])
+
+
+def test_no_row_serves_twice(context: Context) -> None:
+    def texts(split: str) -> set[bytes]:
+        file = load_file(context.folder("data") / f"{split}.safetensors")
+        ids, ends = file["ids"].numpy(), file["offsets"].numpy()
+        return {ids[a:b].tobytes() for a, b in itertools.pairwise(ends)}
+
+    splits = ("train", "fit", "search", "certify", "test")
+    assert sum(len(texts(split)) for split in splits) == len(set().union(*map(texts, splits)))
+
+
+def test_every_figure_is_plain_json(built: Path) -> None:
+    for file in (built / "run").glob("*/step.json"):
+        text = file.read_text()
+        assert "NaN" not in text and "Infinity" not in text, file
+        assert set(json.loads(text)) == {"digest", "figures"}
+
+
+def overconfident(rows: int, seed: int) -> tuple[Record, np.ndarray]:
+    """Two stages: one right in 70 of 100 but always sure, and a full tier right in 95."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, rows).astype(np.int32)
+    hard = rng.random(rows)
+    logits = []
+    for limit in (0.7, 0.95):
+        answer = np.where(hard < limit, labels, 1 - labels)
+        size = np.where(hard < limit / 2, 12.0, 6.0)[:, None]
+        logits.append(torch.from_numpy((np.eye(2)[answer] * size).astype(np.float32)))
+    pooled = [torch.from_numpy(rng.normal(size=(rows, 4)).astype(np.float32)) for _ in range(2)]
+    tokens = _tokens(rows)
+    return Record((Stage(0, 0, 0), Stage(1, 0, 0)), logits, pooled, tokens), labels
+
+
+def _tokens(rows: int) -> Tokens:
+    return Tokens(
+        ids=np.zeros(rows * 3, np.int32),
+        offsets=np.arange(rows + 1, dtype=np.int64) * 3,
+        types=None,
+        owner=np.arange(rows, dtype=np.int64),
+        truncated=np.zeros(rows, bool),
+    )
+
+
+def likelihood(reliability: Reliability, stage: int, record: Record, labels: np.ndarray) -> float:
+    logits = reliability.temper(stage, record.logits[stage])
+    return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long()))
+
+
+def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None:
+    seen, labels = overconfident(600, seed=0)
+    new, new_labels = overconfident(600, seed=1)
+    found, figures = calibrate(seen, labels)
+    for stage in range(2):
+        raw = likelihood(Reliability(2), stage, new, new_labels)
+        assert likelihood(found, stage, new, new_labels) < 0.8 * raw
+    assert 0 <= figures["calibration_error"] < 0.05
+    scores = [found(k, row).numpy() for k, row in enumerate(features_of(new, found))]
+    good = as_good(new.logits[0].argmax(1).numpy(), new.logits[1].argmax(1).numpy(), new_labels)
+    assert abs(scores[0].mean() - good.mean()) < 0.05
+    # of the unsure texts 40 in 65 are good (the full tier errs on 5 of them), of the sure all
+    assert sorted(set(scores[0].round(2).tolist())) == pytest.approx([0.6, 1.0], abs=0.05)
+    assert (scores[1] > 0.99).all()  # the full tier is as good as itself
+    assert features_of(new, found)[0].shape[1] == len(FEATURES)
+
+
+def test_without_labels_calibration_follows_the_full_tier() -> None:
+    seen, labels = overconfident(400, seed=2)
+    found, _ = calibrate(seen, np.full(400, -1, np.int32))
+    assert float(found.temperature[1]) == pytest.approx(1.0, rel=0.01)
+    assert float(found.temperature[0]) > 1.5
+    assert (as_good(np.array([0, 1]), np.array([0, 0]), labels[:2] * 0 - 1) == [True, False]).all()
+
+
+def test_an_answer_is_good_unless_it_is_wrong_where_the_full_tier_is_right() -> None:
+    answers, full, labels = (np.array(x, np.int32) for x in ([0, 1, 0, 1, 1], [0, 0, 1, 0, 1],
+                                                              [0, 0, 0, 2, 0]))  # fmt: skip
+    assert as_good(answers, full, labels).tolist() == [True, False, True, True, True]
+
+
+def test_a_tier_is_worse_by_its_last_answer(context: Context) -> None:
+    table = load_table(context, "fit")
+    worse = worse_of(table)
+    assert worse.shape == (len(table), 3)
+    assert not worse[:, 2].any()
+    last = [k for k, s in enumerate(table.stages) if s.tier == 1][-1]
+    good = as_good(table.predictions[:, last], table.predictions[:, -1], table.labels)
+    assert (worse[:, 1] == ~good).all()

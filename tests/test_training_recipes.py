@@ -1,0 +1,361 @@
+"""Recipes of every kind build a cascade that answers; those that cannot say why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_builds import context_of, recipe_in, write_data, write_model
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from adaptive.bundle.store import load_bundle
+from adaptive.config.recipe import Recipe
+from adaptive.errors import BuildError, DataError, TargetError
+from adaptive.pipeline import AdaptivePipeline
+from adaptive.recording import outcomes
+from adaptive.tiers.backbone import Backbone
+from adaptive.training.build import build
+from adaptive.training.measure_costs import load_costs
+from adaptive.training.parts import backbone_of, load_built
+from adaptive.training.record_outcomes import load_table
+from adaptive.training.rows import load_rows
+
+TEXTS = ["the great plot", "a dull cast", "", "very warm story and film the a"]
+SMALL: dict[str, Any] = {"mid": None, "tiny": None, "router": {"candidates": ["logistic"]}}
+QUICK = {"full": {"epochs": 1}, "exits": {"epochs": 1}}
+
+
+def built(folder: Path, changes: dict[str, Any], **how: Any) -> Recipe:
+    """Builds in the folder; the model and data are made where they are missing."""
+    if not (folder / "model").exists():
+        write_model(folder / "model")
+    if not (folder / "data.csv").exists():
+        write_data(folder / "data.csv")
+    recipe = recipe_in(folder, changes)
+    build(recipe, folder / "run", quiet=True, **how)
+    return recipe
+
+
+def answers(folder: Path, texts: list[Any] = TEXTS) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = AdaptivePipeline.from_config(folder / "bundle")(texts)
+    return found
+
+
+def fine_tuned(folder: Path, labels: tuple[str, ...] = ("bad", "good")) -> Path:
+    """A checkpoint with a head of its own that knows the task."""
+    folder.mkdir()
+    write_data(folder / "data.csv")
+    write_model(folder / "model", labels=labels)
+    built(folder, SMALL | {"data": _renamed(labels)}, until="full")
+    return folder / "run" / "full" / "tier"
+
+
+def _renamed(labels: tuple[str, ...]) -> dict[str, Any]:
+    same = labels == ("bad", "good")
+    return {} if same else {"rename": dict(zip(("bad", "good"), labels, strict=True))}
+
+
+def test_the_full_tier_alone_makes_a_cascade(tmp_path: Path) -> None:
+    built(tmp_path, SMALL)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert [tier.name for tier in bundle.tiers] == ["full"]
+    assert bundle.router is None
+    found = answers(tmp_path)
+    assert [each["label"] for each in found[:2]] == ["good", "bad"]
+    assert {each["routing"]["tier"] for each in found} == {"full"}
+
+
+def test_without_a_tiny_tier_the_mid_tier_is_the_anchor(tmp_path: Path) -> None:
+    built(tmp_path, {"tiny": None})
+    bundle = load_bundle(tmp_path / "bundle")
+    assert [tier.name for tier in bundle.tiers] == ["mid", "full"]
+    assert bundle.stages[0].depth == 0
+    assert answers(tmp_path)[0]["label"] == "good"
+
+
+def test_without_a_mid_tier(tmp_path: Path) -> None:
+    built(tmp_path, {"mid": None})
+    assert [tier.name for tier in load_bundle(tmp_path / "bundle").tiers] == ["tiny", "full"]
+    assert answers(tmp_path)[1]["label"] == "bad"
+
+
+def test_a_tiny_tier_may_be_a_narrow_transformer(tmp_path: Path) -> None:
+    tiny: dict[str, Any] = {"kind": "transformer", "layers": 1, "hidden": 16, "heads": 2}
+    tiny |= {"intermediate": 24}
+    tiny |= {"epochs": 3, "learning_rate": 3e-3, "batch_size": 8}
+    recipe = built(tmp_path, {"mid": None, "tiny": tiny})
+    tier = load_bundle(tmp_path / "bundle").tiers[0]
+    assert isinstance(tier.backbone, Backbone)
+    assert (tier.backbone.layers, tier.backbone.hidden, tier.depths) == (1, 16, (0, 1))
+    table = load_table(context_of(recipe, tmp_path / "run"), "certify")
+    assert (table.predictions[:, 1] == table.labels).mean() > 0.8
+    assert answers(tmp_path)[0]["label"] == "good"
+
+
+def test_a_narrow_transformers_warmup_is_the_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def student(
+        context: Any, tier: Any, teacher: Any, options: Any, *rest: Any, **more: Any
+    ) -> None:
+        seen.append(options)
+        raise KeyboardInterrupt
+
+    recipe = recipe_in(tmp_path, SMALL).model_dump()
+    recipe["tiny"] = {"kind": "transformer", "layers": 1, "hidden": 16, "heads": 2, "warmup": 0.7}
+    write_model(tmp_path / "model")
+    write_data(tmp_path / "data.csv")
+    monkeypatch.setattr("adaptive.training.tiny.train_student", student)
+    with pytest.raises(KeyboardInterrupt):
+        build(Recipe.model_validate(recipe), tmp_path / "run", quiet=True)
+    assert seen[0].warmup == 0.7
+
+
+def test_sizes_that_a_tiny_tier_cannot_have_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"tiny\.width: .*64"):
+        built(tmp_path, SMALL | QUICK | {"tiny": {"kind": "bag", "width": 64}})
+    bad = {"kind": "transformer", "layers": 9, "hidden": 16, "heads": 2}
+    with pytest.raises(BuildError, match="tiny: 9 layers, expected 1 to 3"):
+        built(tmp_path, SMALL | QUICK | {"tiny": bad})
+    odd = {"kind": "transformer", "layers": 1, "hidden": 15, "heads": 2}
+    with pytest.raises(BuildError, match="tiny: hidden size 15 is not a multiple of 2 heads"):
+        built(tmp_path, SMALL | QUICK | {"tiny": odd})
+
+
+def test_depths_and_layers_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"full\.exits names depth 5, but the model has 3 layers"):
+        built(tmp_path, SMALL | {"full": {"exits": [0, 5]}})
+    with pytest.raises(BuildError, match=r"mid\.layers is 4, but the full tier has 3 layers"):
+        built(tmp_path, QUICK | {"mid": {"layers": 4}})
+
+
+def test_only_the_last_exit_of_the_full_tier_is_asked_for(tmp_path: Path) -> None:
+    built(tmp_path, {"mid": None, "full": {"exits": [3]}})
+    tier = load_bundle(tmp_path / "bundle").tiers[1]
+    assert tier.depths == (3,)
+    assert answers(tmp_path)[0]["label"] == "good"
+
+
+def test_heads_may_have_a_hidden_layer(tmp_path: Path) -> None:
+    built(tmp_path, SMALL | {"exits": {"head_width": 6}, "mid": {"layers": 1, "epochs": 1}})
+    widths = [tier.head_width for tier in load_bundle(tmp_path / "bundle").tiers]
+    assert widths == [6, 6]
+
+
+def test_texts_longer_than_the_models_positions_are_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(BuildError, match=r"max_length is 65, .* positions for 64 tokens"):
+        built(tmp_path, SMALL | {"model": {"max_length": 65}})
+
+
+def test_costs_are_measured_at_lengths_that_the_positions_allow(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", max_position_embeddings=20)
+    recipe = built(tmp_path, SMALL | QUICK | {"cost": {"lengths": [16, 32, 128]}}, until="costs")
+    costs = load_costs(context_of(recipe, tmp_path / "run"))
+    assert costs.lengths.tolist() == [10, 20]
+
+
+# peft asks transformers in a way that transformers has deprecated.
+PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+@PEFT
+def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
+    lora = {"tune": "lora", "learning_rate": 1e-2, "epochs": 8, "lora": {"rank": 2}}
+    recipe = built(tmp_path, SMALL | {"full": lora}, until="full")
+    context = context_of(recipe, tmp_path / "run")
+    tier = load_built(context, "full")
+    names = [name for name, _ in backbone_of(tier).named_modules()]
+    assert not any("lora" in name for name in names)
+    start = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").base_model
+    changed = set()
+    for name, value in start.state_dict().items():
+        if name.startswith("pooler"):
+            continue
+        found = backbone_of(tier).body.state_dict()[name]
+        if not torch.equal(found, value):
+            changed.add(name.split(".", 3)[3])
+            assert torch.linalg.matrix_rank(found - value, rtol=1e-3) <= 2
+    assert changed == {"attention.self.query.weight", "attention.self.value.weight"}
+    assert context.figures("full")["fit_accuracy"] > 0.7
+
+
+@PEFT
+def test_lora_names_the_modules_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"full\.lora\.targets: .*bert model has query, key"):
+        built(tmp_path, SMALL | {"full": {"tune": "lora", "lora": {"targets": ["nothing"]}}})
+
+
+def test_a_checkpoint_taken_as_it_is_answers_as_it_did(tmp_path: Path) -> None:
+    source = fine_tuned(tmp_path / "first")
+    folder = tmp_path / "second"
+    folder.mkdir()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "first" / "model")
+    tokenizer.save_pretrained(source)
+    changes = SMALL | {"model": {"id": str(source)}, "full": {"tune": "none"}}
+    recipe = built(folder, changes)
+    tier = load_bundle(folder / "bundle").tiers[0]
+    assert tier.own_head
+    model = AutoModelForSequenceClassification.from_pretrained(source).eval()
+    texts = TEXTS[:2]
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        expected = model(**batch).logits.softmax(1)
+    pipeline = AdaptivePipeline.from_config(folder / "bundle")
+    pipeline.policy = pipeline.bundle.ladder[-1].policy  # the full tier alone
+    found = pipeline(texts, top_k=None)
+    scores = [{each["label"]: each["score"] for each in answer} for answer in found]
+    # the last exit's temperature makes scores calibrated; their order is the checkpoint's
+    temperature = float(pipeline.bundle.reliability.temperature[-1])
+    tempered = (expected.log() / temperature).softmax(1)
+    for row, score in zip(tempered.tolist(), scores, strict=True):
+        assert [score["bad"], score["good"]] == pytest.approx(row, abs=1e-4)
+    assert context_of(recipe, folder / "run").figures("full")["fit_accuracy"] > 0.9
+
+
+def test_a_fresh_head_cannot_be_taken_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="no trained classification head for the labels bad, good"):
+        built(tmp_path, SMALL | {"full": {"tune": "none"}})
+
+
+def test_a_head_of_other_labels_counts_as_fresh(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", labels=("cat", "dog"))
+    with pytest.raises(BuildError, match=r"data\.rename gives the data's labels other names"):
+        built(tmp_path, SMALL | {"full": {"tune": "none"}})
+
+
+def test_wholly_unlabelled_text_serves_the_agreement_target(tmp_path: Path) -> None:
+    source = fine_tuned(tmp_path / "first")
+    AutoTokenizer.from_pretrained(tmp_path / "first" / "model").save_pretrained(source)
+    folder = tmp_path / "second"
+    folder.mkdir()
+    changes = {
+        "model": {"id": str(source)},
+        "data": {"label": None},
+        "full": {"tune": "none"},
+        "target": {"metric": "agreement", "level": 0.1},
+    }
+    recipe = built(folder, changes)
+    bundle = load_bundle(folder / "bundle")
+    assert bundle.labels == ("bad", "good")
+    assert (bundle.outcomes["search"].labels == -1).all()
+    figures = context_of(recipe, folder / "run").figures("pack")["test"]
+    policy = figures["rows"][0]
+    assert policy["accuracy"] is None and policy["agreement"] > 0.8
+    assert figures["accuracy_ratio"] is None and figures["work_ratio"] > 1
+    found = answers(folder)
+    assert [each["label"] for each in found[:2]] == ["good", "bad"]
+
+
+def test_unlabelled_text_beside_labelled_teaches_the_students(tmp_path: Path) -> None:
+    write_data(tmp_path / "more.csv", rows=60, seed=9)
+    unlabelled = [{"source": str(tmp_path / "more.csv")}, {"source": str(tmp_path / "data.csv")}]
+    recipe = built(tmp_path, QUICK | {"data": {"unlabelled": unlabelled}}, until="mid")
+    context = context_of(recipe, tmp_path / "run")
+    # of the data's own rows those held out are left out again: 160 of 420
+    assert 200 < context.figures("data")["unlabelled"] <= 60 + 160
+    assert context.figures("teacher")["rows"] == 160 + context.figures("data")["unlabelled"]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_a_decoder_may_be_the_full_tier(tmp_path: Path, family: str) -> None:
+    sizes = {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}
+    write_model(tmp_path / "model", family, **(sizes if family == "gemma3_text" else {}))
+    built(tmp_path, {"mid": {"layers": 2}})
+    bundle = load_bundle(tmp_path / "bundle")
+    assert [tier.name for tier in bundle.tiers] == ["tiny", "mid", "full"]
+    assert isinstance(bundle.tiers[2].backbone, Backbone)
+    assert bundle.tiers[2].backbone.family.name == family
+    table = bundle.outcomes["certify"]
+    assert (table.predictions[:, -1] == table.labels).mean() > 0.7
+    assert len(answers(tmp_path)) == len(TEXTS)
+
+
+def test_a_family_whose_first_layer_differs_can_be_cut(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "modernbert")
+    recipe = built(tmp_path, QUICK | {"mid": {"layers": 1, "epochs": 1}}, until="mid")
+    assert context_of(recipe, tmp_path / "run").figures("mid")["layers"] == [0]
+
+
+def test_pairs_of_sentences(tmp_path: Path) -> None:
+    write_data(tmp_path / "data.csv", pairs=True)
+    built(tmp_path, {"data": {"pair": "pair"}, "model": {"max_length": 24}})
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.labels == ("other", "same")
+    pairs = [("a great film", "the warm plot"), {"text": "a dull film", "text_pair": "poor cast"}]
+    found = answers(tmp_path, pairs)
+    assert {each["label"] for each in found} <= {"other", "same"}
+    tokens = AdaptivePipeline(bundle).tokenize(["great film"], ["dull"])
+    assert tokens.types is not None and tokens.types.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_cascade_for_bfloat16_is_recorded_and_served_in_it(tmp_path: Path) -> None:
+    both = {"cost": {"dtype": "bfloat16"}, "model": {"dtype": "bfloat16"}}
+    built(tmp_path, both)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert {p.dtype for tier in bundle.tiers for p in tier.parameters()} == {torch.bfloat16}
+    assert bundle.reliability.temperature.dtype == torch.float32
+    assert bundle.info["dtype"] == "bfloat16"
+    pipeline = AdaptivePipeline(bundle)
+    assert [each["label"] for each in pipeline(TEXTS[:2])] == ["good", "bad"]
+    # what was recorded is what is served, to the last answer
+    tokens, labels = load_rows(tmp_path / "run" / "data" / "search.safetensors")
+    served = outcomes(bundle, tokens, labels, 128)
+    np.testing.assert_array_equal(served.predictions, bundle.outcomes["search"].predictions)
+
+
+def test_an_accuracy_that_nothing_reaches_is_refused_with_what_was_found(tmp_path: Path) -> None:
+    full = {"full": {"epochs": 1, "learning_rate": 1e-6}}
+    target = {"metric": "accuracy", "level": 0.999}
+    with pytest.raises(TargetError, match=r"an accuracy of 99\.90%; .* full tier alone shows"):
+        built(tmp_path, SMALL | full | {"target": target})
+    assert not (tmp_path / "run" / "policy").exists()
+    changes = SMALL | full | {"target": {"metric": "accuracy", "level": 0.1}}
+    built(tmp_path, changes)
+    assert len(answers(tmp_path)) == len(TEXTS)
+
+
+def test_a_target_of_no_loss_at_all_is_kept_by_the_full_tier(tmp_path: Path) -> None:
+    recipe = built(tmp_path, SMALL | QUICK | {"target": {"metric": "agreement", "level": 0.0}})
+    figures = context_of(recipe, tmp_path / "run").figures("policy")
+    assert figures["excess"] <= 0
+
+
+def test_too_few_rows_are_refused_by_the_name_of_their_file(tmp_path: Path) -> None:
+    write_data(tmp_path / "data.csv", rows=40)
+    with pytest.raises(DataError, match=r"data\.csv: too few rows, 420 wanted of 40"):
+        built(tmp_path, SMALL)
+    splits = {"train": 20, "fit": 5, "search": 5, "certify": 5, "test": 5}
+    with pytest.raises(DataError, match="fit 5, search 5, certify 5, test 5; each needs at least"):
+        built(tmp_path, SMALL | {"data": {"splits": splits}})
+
+
+def test_a_build_on_as_few_rows_as_are_allowed(tmp_path: Path) -> None:
+    splits = {"train": 16, "fit": 8, "search": 8, "certify": 8, "test": 8}
+    router = {"candidates": ["logistic", "mlp", "knn", "trees"]}
+    built(tmp_path, QUICK | {"data": {"splits": splits}, "router": router})
+    assert len(answers(tmp_path)) == len(TEXTS)
+
+
+def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "model" / name).unlink()
+    with pytest.raises(BuildError, match="no tokenizer that can be loaded"):
+        built(tmp_path, SMALL)
+
+
+def test_the_recipe_and_its_words_reach_the_bundle(tmp_path: Path) -> None:
+    given = {"license": "apache-2.0", "language": "en", "description": "Films, good or bad."}
+    recipe = built(tmp_path, SMALL | QUICK | given)
+    info = load_bundle(tmp_path / "bundle").info
+    assert {key: info[key] for key in given} == given
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    assert json.loads((tmp_path / "run" / "pack" / "step.json").read_text())["figures"]["test"]
