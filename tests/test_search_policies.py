@@ -145,6 +145,22 @@ def test_it_beats_one_shared_threshold_where_the_stages_scales_differ() -> None:
     assert best.cost < 0.8 * min(f.cost for f in shared)
 
 
+def test_moving_two_thresholds_at_once_finds_what_one_at_a_time_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def costs() -> list[float]:
+        target = Target("agreement", 0.2)
+        return [
+            search(learnable(seed), target, margin=1.0, sweeps=4, routed=False)[0].cost
+            for seed in range(10, 13)
+        ]
+
+    both = costs()
+    monkeypatch.setattr("adaptive.search._Judge._trades", lambda self, policy: [])
+    single = costs()
+    assert sum(both) < 0.99 * sum(single)
+
+
 def test_an_exit_that_is_never_worth_its_price_is_switched_off() -> None:
     rows = 200
     useless = np.full(rows, False)

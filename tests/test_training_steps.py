@@ -163,21 +163,25 @@ DATA = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 AIM = (DATA[:, 0] > 0).long()
 
 
-def train(folder: Path, stop_at: int | None = None, epochs: int = 4) -> dict[str, torch.Tensor]:
-    """Trains a small net with dropout; `stop_at` interrupts at that call of the loss."""
+def train(
+    folder: Path, stop_at: int | None = None, calls: list[int] | None = None
+) -> dict[str, torch.Tensor]:
+    """Trains a small net with dropout; `stop_at` interrupts at that call of the loss.
+
+    `calls` takes the first row of every batch.
+    """
     torch.manual_seed(7)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 2))
-    calls = 0
+    calls = [] if calls is None else calls
 
     def loss(rows: Any) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == stop_at:
+        calls.append(int(rows[0]))
+        if len(calls) == stop_at:
             raise KeyboardInterrupt
         noisy = DATA[rows] + 0.1 * torch.randn(len(rows), 4)
         return nn.functional.cross_entropy(model(noisy), AIM[rows])
 
-    options = Options("net", epochs, 8, 1e-2, weight_decay=0.1, seed=3)
+    options = Options("net", 4, 8, 1e-2, weight_decay=0.1, seed=3)
     fit(model, loss, LENGTHS, options, folder, _silent(folder), True)
     return {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -205,5 +209,14 @@ def test_training_interrupted_anywhere_ends_with_the_very_weights(
 def test_training_goes_on_at_its_last_epoch_and_does_not_start_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, stop_at=20)
-    train(tmp_path, stop_at=17)  # two epochs were left: 16 calls and no more
+    calls: list[int] = []
+    train(tmp_path, calls=calls)
+    assert len(calls) == 16  # two epochs were left
     assert not (tmp_path / "net.checkpoint.safetensors").exists()
+
+
+def test_each_epoch_takes_the_rows_in_another_order(tmp_path: Path) -> None:
+    calls: list[int] = []
+    train(tmp_path, calls=calls)
+    epochs = [calls[start : start + 8] for start in range(0, 32, 8)]
+    assert len({tuple(epoch) for epoch in epochs}) == 4
