@@ -21,6 +21,7 @@ from adaptive.training import (
     teach,
     tiny,
 )
+from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 from adaptive.training.parts import tier_steps
 from adaptive.training.steps import Context, Step, forget, run
@@ -52,6 +53,7 @@ def build(
     until: str | None = None,
     force: str | None = None,
     quiet: bool = False,
+    data: Dataset | None = None,
 ) -> Path:
     """Run a recipe and return the bundle's folder.
 
@@ -61,6 +63,8 @@ def build(
     Args:
         workdir: where the steps keep their files.
         until: the last step to run; None for all.
+        data: texts and labels in memory, in place of the recipe's source; see
+            `adaptive.training.data.from_memory` and `from_frame`.
         force: a step to do again although nothing changed, and with it all that read from it.
 
     Returns:
@@ -73,7 +77,7 @@ def build(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    context = Context(recipe, folder, Journal(folder / "log"), quiet, device)
+    context = Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
     steps = steps_of(context)
     names = [step.name for step in steps]
     for name in (until, force):

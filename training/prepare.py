@@ -29,8 +29,9 @@ def _reads(context: Context) -> Any:
     """The recipe's data section and the texts themselves."""
     recipe = context.recipe
     digest = hashlib.sha256()
-    for source in (recipe.data, *recipe.data.unlabelled):
-        dataset = load_data(source, recipe.seed)
+    main = load_data(recipe.data, recipe.seed) if context.data is None else context.data
+    extra = [load_data(source, recipe.seed) for source in recipe.data.unlabelled]
+    for dataset in (main, *extra):
         for text in (*dataset.texts, *(dataset.pairs or ())):
             digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
         if dataset.labels is not None:
@@ -43,20 +44,23 @@ def _reads(context: Context) -> Any:
     }
 
 
-def load_splits(recipe: Recipe) -> tuple[Dataset, Splits]:
+def load_splits(recipe: Recipe, data: Dataset | None = None) -> tuple[Dataset, Splits]:
     """A recipe's data and their splits, the same ones at every call.
+
+    Args:
+        data: in memory, in place of the recipe's source.
 
     Raises:
         DataError: the data are wrong; the message names file and row.
     """
-    dataset = load_data(recipe.data, recipe.seed)
+    dataset = load_data(recipe.data, recipe.seed) if data is None else data
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     return dataset, make_splits(dataset, recipe.data.splits, seed)
 
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
-    dataset, splits = load_splits(recipe)
+    dataset, splits = load_splits(recipe, context.data)
     model = find_source(recipe.model.id, recipe.model.revision)
     tokenizer = _load_tokenizer(model)
     figures: Figures = {"duplicates": splits.duplicates}

@@ -15,6 +15,7 @@ import torch
 
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
+from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 
 FORMAT = 1  # raised when what steps write changes, so that old folders are not reused
@@ -30,6 +31,7 @@ class Context:
     journal: Journal
     quiet: bool
     device: torch.device  # where training and measuring happen
+    data: Dataset | None = None  # in memory, in place of the recipe's source
 
     def folder(self, step: str) -> Path:
         """Where a finished step left its files."""
