@@ -136,7 +136,7 @@ class SearchConfig(Section):
 
     minimise: Literal["milliseconds", "work"] = "milliseconds"
     sweeps: Whole = 8  # rounds of coordinate descent
-    margin: NotNegative = 1.0  # standard errors kept from the target's level
+    margin: NotNegative = 2.0  # standard errors kept from the target's level
 
 
 class CostConfig(Section):
