@@ -40,14 +40,15 @@ def _work(context: Context, folder: Path) -> Figures:
         candidate = fit_candidate(context, kind)
         priced = costs_of(context, candidate)
         routed = replace(table, risk=risk_of(candidate, load_features(context, "search")))
-        found = _search(context, Lookup.of(routed, priced.at(table.tokens)), routed=True)
+        seen = Lookup.of(routed, priced.at(table.tokens))
+        found = _search(context, seen, routed=True)
         with_router = [f for f in found if f.policy.risk_weight is not None]
         if not with_router:
             continue
         figures[f"cost_router_{kind}"] = with_router[0].cost
         needed = plain.cost * (1 - recipe.router.min_gain)
         if with_router[0].cost < min(best.cost, needed):
-            best, router, ladder = with_router[0], candidate, found
+            best, router, ladder, lookup = with_router[0], candidate, found, seen
     rules = baseline_costs(
         lookup, target, best.policy, margin=recipe.search.margin, sweeps=recipe.search.sweeps
     )

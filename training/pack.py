@@ -113,8 +113,25 @@ def _story(context: Context) -> list[str]:
         story.append(
             f"Mid tier: cut from the full tier to {share:.0%} of its work, then distilled back."
         )
-    router = context.figures("policy")["router"]
-    return [*story, f"Router: {router}.", _margin(context)]
+    return [*story, _routing(context.figures("policy")), _margin(context)]
+
+
+def _routing(figures: Figures) -> str:
+    """Which router was packed, and what every entry rule would have cost at the target."""
+    costs = {name[5:]: cost for name, cost in figures.items() if name.startswith("cost_")}
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {'misses the target' if cost is None else f'{cost:.3g}'}"
+        for name, cost in costs.items()
+    )
+    packed = (
+        "Router: none, because none saved enough."
+        if figures["router"] == "none"
+        else f"Router: {figures['router']}."
+    )
+    return (
+        f"{packed} The policy costs {figures['cost']:.3g} {figures['unit']} a text on the search "
+        f"rows; other ways to enter, each with thresholds of its own: {told}."
+    )
 
 
 def _margin(context: Context) -> str:
