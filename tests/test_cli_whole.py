@@ -20,7 +20,8 @@ from adaptive.bundle.store import save_bundle
 from adaptive.cli import app
 from adaptive.cli.labelled import load_labelled
 from adaptive.config import load_recipe
-from adaptive.training.prepare import load_splits
+from adaptive.training.data import load_data
+from adaptive.training.splits import make_splits
 
 GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
 NEUTRAL = ["film", "story", "cast", "plot", "very", "and", "a", "the"]
@@ -169,16 +170,14 @@ def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
 ) -> None:
     """`limit` draws rows and the splits share them out: both by the recipe's own seed."""
     recipe = load_recipe(folder / "recipe.yaml", ["seed=7", "data.limit=440"])
-    data, splits = load_splits(recipe)
+    data = load_data(recipe.data, 7)
+    test = make_splits(data, recipe.data.splits, 7).test
     kept = tmp_path / "bundle"
     kept.mkdir()
     (kept / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     found = load_labelled(None, str(kept), ["bad", "good"])
-    assert found.texts == [data.texts[row] for row in splits.test]
     assert len(found) == 60
-    other = load_recipe(folder / "recipe.yaml", ["seed=8", "data.limit=440"])
-    data, splits = load_splits(other)
-    assert found.texts != [data.texts[row] for row in splits.test]
+    assert found.texts == [data.texts[row] for row in test]
 
 
 def test_a_device_that_is_not_there_is_a_message(bundle: Path) -> None:

@@ -20,7 +20,16 @@ from adaptive.types import ALWAYS, NEVER, Policy
 
 TEXTS = tiny_texts(30)
 PAIRS = [*zip(TEXTS[:10], TEXTS[10:20], strict=True)]
-KINDS = ["chosen", "routed", "no mid", "no tiny", "no tiny, routed", "full alone", "early exit"]
+KINDS = [
+    "chosen",
+    "routed",
+    "no mid",
+    "short mid",
+    "no tiny",
+    "no tiny, routed",
+    "full alone",
+    "early exit",
+]
 
 
 def make(bundle: Bundle, kind: str) -> AdaptivePipeline:
@@ -30,8 +39,10 @@ def make(bundle: Bundle, kind: str) -> AdaptivePipeline:
     )
     no_tiny = Policy((1, 2), (NEVER, *chosen.thresholds[1:]))
     router: dict[str, Any] = {"risk_weight": 1.0, "entry_cost": (0.0, 0.0, 0.145)}
+    early = chosen.with_threshold(3, NEVER).with_threshold(2, chosen.thresholds[3])
     policies = {
         "chosen": chosen,
+        "short mid": early,  # its last exit is off
         "routed": replace(chosen, **router),
         "no mid": Policy((0, 2), no_mid),
         "no tiny": no_tiny,
