@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator
 
 from adaptive.config.fields import Count, Name, Section, Whole
 
@@ -22,9 +22,10 @@ class Preset(Section):
     policy: Name | None = None  # an entry of the bundle's ladder; None = the chosen one
     errors: Literal["raise", "return"] = "raise"
 
-    @model_validator(mode="after")
-    def _known_device(self) -> Preset:
-        kind, colon, index = self.device.partition(":")
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        kind, colon, index = device.partition(":")
         if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
-            raise ValueError(f"device: {self.device!r} is none of auto, cpu, cuda, cuda:<n>, mps")
-        return self
+            raise ValueError(f"{device!r} is none of auto, cpu, cuda, cuda:<n>, mps")
+        return device
