@@ -4,7 +4,8 @@
 
 The promise: accuracy falls by at most 1 % of the full model's, error 5 %. `power` is for cheaper
 models that keep it: one worse on 0.5 % of the rows and better on 0.2 %, and one of the same drop
-that disagrees more. `type1` is for one whose drop is exactly 1 %: every certificate is wrong. Takes less than a minute on one core.
+that disagrees more. `type1` is for one whose drop is exactly 1 %: every certificate is wrong.
+Takes less than a minute on one core.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ hundredths. A number of rows computed from *observed* losses is as good as they 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 import numpy as np
@@ -25,8 +26,7 @@ def binomial_power(level: float, risk: float, rows: int, *, delta: float = 0.05)
 
     P(Bin(rows, risk) <= c), with c the most losses for which P(Bin(rows, level) <= c) <= delta.
     """
-    losses = np.arange(rows + 1)
-    passing = np.searchsorted(bdtr(losses, rows, level), delta, side="right")
+    passing = bisect_right(range(rows), delta, key=lambda losses: float(bdtr(losses, rows, level)))
     return float(bdtr(passing - 1, rows, risk)) if passing else 0.0
 
 
@@ -88,10 +88,10 @@ def betting_power(
         weights: [k] how often each comes; None: all alike.
 
     Raises:
-        ValueError: a loss or the level is outside its bounds.
+        ValueError: a loss or the level is outside its bounds, or the weights do not fit.
     """
     loss = checked(values, level, low, high)
-    share = np.full(len(loss), 1.0) if weights is None else np.asarray(weights, dtype=np.float64)
+    share = _shares(loss, weights)
     scaled, limit = (loss - low) / (high - low), (level - low) / (high - low)
     variance = _moments(scaled, share)[1]
     # The test starts from a variance of 1/4, held as strongly as one row.
@@ -123,11 +123,12 @@ def rows_for_betting(
         None where the mean loss is not below the level, or by nothing one could ever measure.
     """
     loss = checked(values, level, low, high)
-    if not len(loss) or np.average(loss, weights=weights) >= level:
+    share = _shares(loss, weights)
+    if not len(loss) or _moments(loss, share)[0] >= level:
         return None
 
     def enough(rows: int) -> bool:
-        chance = betting_power(loss, rows, level, low=low, high=high, weights=weights, delta=delta)
+        chance = betting_power(loss, rows, level, low=low, high=high, weights=share, delta=delta)
         return chance >= power
 
     most = 1
@@ -162,7 +163,7 @@ def simulated_power(
         weights: [k] how often each value comes; None: all alike.
     """
     loss = np.asarray(values, dtype=np.float64)
-    share = np.full(len(loss), 1.0) if weights is None else np.asarray(weights, dtype=np.float64)
+    share = _shares(loss, weights)
     edges = share.cumsum() / share.sum()
     edges[-1] = 1.0
     generator = np.random.default_rng(seed)
@@ -171,6 +172,13 @@ def simulated_power(
         uniform = generator.random((min(step, draws - start), rows))
         passed += int((test(loss[edges.searchsorted(uniform, side="right")]) <= delta).sum())
     return passed / draws
+
+
+def _shares(values: Floats, weights: ArrayLike | None) -> Floats:
+    share = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != values.shape:
+        raise ValueError(f"found weights of {share.shape} for values of {values.shape}")
+    return share
 
 
 def _moments(values: Floats, share: Floats) -> tuple[float, float]:
