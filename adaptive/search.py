@@ -1,22 +1,20 @@
-"""The cheapest policy that keeps a target on the search split.
+"""The cheapest policy that keeps a target on the search split, and the front around it.
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
-errors to spare. It is a seam: a certificate replaces `keeps` by a finite-sample test on rows
-the search has not seen, and tests the ladder this module orders.
+errors to spare. It promises nothing. The promise is `adaptive.certificate`'s, which tests the
+front that this module orders on rows the search has not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from adaptive.policy import (
-    Evaluation,
     Lookup,
-    bound,
     excess,
     last_exits,
     single_stage,
@@ -26,6 +24,9 @@ from adaptive.types import ALWAYS, NEVER, Policy, Stage, Target
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
 WEIGHTS = 7  # risk weights tried for the router's entry rule
+FRONT = 50  # policies of a front at most
+GAIN = 0.02  # share of the cost that a policy of the front saves over the one before it
+MARGINS = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0)  # standard errors to spare; the front is built from each
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,58 @@ def refine(
     Returns:
         None where not even the start with every early exit switched off keeps the target.
     """
-    judge = _Judge(lookup, target, margin)
+    return _refined(_Judge(lookup, target, margin), start, sweeps)
+
+
+def front(lookup: Lookup, target: Target, found: Sequence[Found], *, sweeps: int) -> list[Found]:
+    """The policies worth certifying, safe to cheap, from all that a search comes across.
+
+    Moves the cheapest of `found` towards the target with more and with less to spare, so that
+    there are policies for whatever number of rows the test will have.
+
+    Args:
+        lookup: outcome and cost tables of the search split, those of `found`.
+        found: what `search` returned.
+    """
+    seen = _Judge(lookup, target, 0.0)
+    for margin in MARGINS:
+        _refined(_Judge(lookup, target, margin, seen.scores), found[0].policy, sweeps)
+    return order(lookup, target, [*(f.policy for f in found), *seen.scores], seen.scores)
+
+
+def order(
+    lookup: Lookup,
+    target: Target,
+    policies: Iterable[Policy],
+    scores: dict[Policy, Score] | None = None,
+) -> list[Found]:
+    """The Pareto front of mean excess and mean cost, safe to cheap, of at most `FRONT` policies.
+
+    The full tier alone is always first, every tier alone is always considered. What does not
+    keep the target on these rows is left out: to test it would only end a sequence.
+
+    Args:
+        lookup: outcome and cost tables of rows that will not be tested on.
+        scores: of policies on this very table, where they are known already.
+    """
+    judge = _Judge(lookup, target, 0.0, scores)
+    tiers = sorted({s.tier for s in judge.stages})
+    alone = [judge(tier_alone(judge.stages, tier)) for tier in tiers]
+    full = alone[-1]
+    kept = [full]
+    others = [f for f in [*alone, *map(judge, policies)] if f.excess <= 0.0]
+    for each in sorted(others, key=lambda f: (f.excess, f.cost)):
+        if each.cost <= (1.0 - GAIN) * kept[-1].cost:
+            kept.append(each)
+    if others:  # the very cheapest, though it may save less than a step
+        cheapest = min(others, key=lambda f: (f.cost, f.excess))
+        if cheapest.cost < kept[-1].cost:
+            kept.append(cheapest)
+    places = np.linspace(0, len(kept) - 1, min(FRONT, len(kept))).round().astype(int)
+    return [kept[place] for place in places]
+
+
+def _refined(judge: _Judge, start: Policy, sweeps: int) -> Found | None:
     begun = judge(start)
     if begun.excess > 0.0:
         last = last_exits(start, judge.stages)
@@ -108,11 +160,27 @@ def shared_thresholds(stages: Sequence[Stage], path: Sequence[int], level: float
     return Policy(tuple(path), tuple(on))
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A policy on the search rows."""
+
+    cost: float  # mean
+    excess: float  # mean
+    error: float  # standard error of the mean excess
+
+
 class _Judge:
     """Scores policies on one table, and moves them."""
 
-    def __init__(self, lookup: Lookup, target: Target, margin: float) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        target: Target,
+        margin: float,
+        scores: dict[Policy, Score] | None = None,
+    ) -> None:
         self.lookup, self.target, self.margin = lookup, target, margin
+        self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages
         quantiles = np.linspace(0.0, 1.0, LEVELS + 1)[:-1]
         self.grid = [
@@ -121,9 +189,14 @@ class _Judge:
         ]
 
     def __call__(self, policy: Policy) -> Found:
-        result: Evaluation = self.lookup.evaluate(policy)
-        values = excess(self.target, result.prediction, self.lookup.table)
-        return Found(policy, float(result.cost.mean()), bound(values, self.margin))
+        score = self.scores.get(policy)
+        if score is None:
+            result = self.lookup.evaluate(policy)
+            values = excess(self.target, result.prediction, self.lookup.table)
+            error = float(values.std() / np.sqrt(len(values)))
+            score = Score(float(result.cost.mean()), float(values.mean()), error)
+            self.scores[policy] = score
+        return Found(policy, score.cost, score.excess + self.margin * score.error)
 
     def shared(self, path: tuple[int, ...]) -> Found | None:
         """The cheapest shared threshold on every exit of the path that keeps the target."""

@@ -1,0 +1,118 @@
+"""The front that is certified: ordered, whole, chosen on the search rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tiny_outcomes import STAGES, random_costs, random_policy, random_table
+
+from adaptive.policy import Lookup, excess, tier_alone
+from adaptive.search import FRONT, GAIN, Found, front, order, search
+from adaptive.types import Target
+
+TARGETS = [Target("agreement", 0.3), Target("accuracy_drop", 0.2), Target("accuracy", 0.5)]
+FULL = tier_alone(STAGES, 2)
+
+
+def cascade(seed: int, rows: int = 200) -> Lookup:
+    """Later stages are better and dearer; all are sure where they are right."""
+    rng = np.random.default_rng(seed)
+    table, costs = random_table(seed, rows), random_costs(seed, rows)
+    right = rng.random((rows, len(STAGES))) < np.linspace(0.5, 0.95, len(STAGES))
+    predictions = np.where(right, table.labels[:, None], (table.labels[:, None] + 1) % 3)
+    sure = 0.5 * rng.random((rows, len(STAGES))) + 0.5 * right
+    table = replace(
+        table, predictions=predictions.astype(np.int32), reliability=sure.astype(np.float32)
+    )
+    prices = np.array([0.1, 1, 3, 3, 1, 8, 8, 8])
+    return Lookup.of(table, replace(costs, segment=costs.segment * prices))
+
+
+def found_front(lookup: Lookup, target: Target, *, routed: bool = False) -> list[Found]:
+    found = search(lookup, target, margin=1.0, sweeps=1, routed=routed)
+    return front(lookup, target, found, sweeps=1)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.metric)
+def test_a_front_goes_from_the_full_tier_to_the_cheapest_that_keeps_the_target(
+    target: Target,
+) -> None:
+    lookup = cascade(0)
+    found = search(lookup, target, margin=1.0, sweeps=1, routed=True)
+    ordered = front(lookup, target, found, sweeps=1)
+    assert ordered[0].policy == FULL
+    assert 3 < len(ordered) <= FRONT
+    costs = [f.cost for f in ordered]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] <= min(f.cost for f in found)
+    rest = [f.excess for f in ordered[1:]]
+    assert rest == sorted(rest) and rest[-1] <= 0
+    assert all(b <= (1 - GAIN) * a for a, b in pairwise(costs[:-1]))
+    for each in ordered:
+        result = lookup.evaluate(each.policy)
+        assert each.cost == pytest.approx(result.cost.mean())
+        values = excess(target, result.prediction, lookup.table)
+        assert each.excess == pytest.approx(values.mean())
+
+
+def test_a_front_has_policies_with_little_and_with_much_to_spare() -> None:
+    lookup = cascade(1, 400)
+    ordered = found_front(lookup, TARGETS[0])
+    spare = [-f.excess for f in ordered[1:]]
+    assert spare[-1] < 0.05 and spare[0] > 0.1
+    assert np.diff(sorted(spare)).max() < 0.1
+
+
+def test_no_policy_of_a_front_is_better_than_another_in_both() -> None:
+    lookup = cascade(2)
+    rest = found_front(lookup, TARGETS[1])[1:]
+    for one in rest:
+        for other in rest:
+            assert one == other or one.cost > other.cost or one.excess > other.excess
+
+
+def test_a_tier_alone_that_keeps_the_target_at_the_least_cost_ends_the_front() -> None:
+    lookup = cascade(3)
+    answers = lookup.table.predictions.copy()
+    answers[:, 3] = answers[:, -1]  # the middle tier says what the full one says
+    lookup = replace(lookup, table=replace(lookup.table, predictions=answers))
+    ordered = order(lookup, Target("agreement", 0.0), [])
+    assert [f.policy for f in ordered] == [FULL, tier_alone(STAGES, 1)]
+
+
+def test_what_breaks_the_target_on_the_search_rows_is_not_put_to_the_test() -> None:
+    lookup = cascade(4)
+    policies = [random_policy(seed, routed=False) for seed in range(60)]
+    for level in (0.0, 0.1, 0.3):
+        target = Target("agreement", level)
+        for each in order(lookup, target, policies)[1:]:
+            assert each.excess <= 0
+    assert [f.policy for f in order(lookup, Target("accuracy", 1.0), policies)] == [FULL]
+
+
+def test_an_order_does_not_depend_on_how_the_policies_are_given() -> None:
+    lookup = cascade(5)
+    policies = [random_policy(seed, routed=bool(seed % 2)) for seed in range(80)]
+    forth = order(lookup, TARGETS[0], policies)
+    assert forth == order(lookup, TARGETS[0], policies[::-1])
+    assert forth == order(lookup, TARGETS[0], [f.policy for f in forth])
+
+
+def test_a_long_front_is_thinned_and_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    lookup = cascade(6, 400)
+    monkeypatch.setattr("adaptive.search.GAIN", 0.0)
+    whole = found_front(lookup, TARGETS[0])
+    monkeypatch.setattr("adaptive.search.FRONT", 5)
+    short = found_front(lookup, TARGETS[0])
+    assert len(short) == 5 < len(whole)
+    assert (short[0], short[-1]) == (whole[0], whole[-1])
+    assert set(short) <= set(whole)
+
+
+def test_the_same_rows_give_the_same_front() -> None:
+    assert found_front(cascade(7), TARGETS[0], routed=True) == found_front(
+        cascade(7), TARGETS[0], routed=True
+    )
