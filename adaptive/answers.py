@@ -50,13 +50,19 @@ def join_windows(
     return Joined(means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated)
 
 
-def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list[dict[str, Any]]]:
+def answer_dicts(
+    bundle: Bundle, policy: Policy, joined: Joined, top_k: int | None
+) -> list[list[dict[str, Any]]]:
     """The dicts of transformers' text-classification pipeline, with `routing` beside.
+
+    Args:
+        policy: that answered; answers are `certified` where the bundle's certificate covers it
+            and the text was not read in windows, which are joined to what no test has seen.
 
     Returns:
         For each text its `top_k` best labels (None: all), best first; they share one routing.
     """
-    routings = _routings(bundle, joined)
+    routings = _routings(bundle, policy, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
     scores = np.take_along_axis(joined.probabilities, order, axis=1).tolist()
@@ -69,7 +75,8 @@ def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list
     ]
 
 
-def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
+def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, Any]]:
+    covered = bundle.certificate is not None and bundle.certificate.covers(policy)
     names = [tier.name for tier in bundle.tiers]
     places = [
         {"tier": names[stage.tier], "exit": stage.exit, "depth": stage.depth}
@@ -93,6 +100,7 @@ def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
             "unit": joined.unit,
             "windows": windows,
             "truncated": truncated,
+            "certified": covered and windows == 1,
         }
         for stage, entry, reliability, cost, windows, truncated in columns
     ]

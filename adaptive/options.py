@@ -93,7 +93,8 @@ def choose_policy(bundle: Bundle, name: str | None) -> Policy:
     """The policy of that name on the bundle's ladder; None is the chosen one.
 
     Raises:
-        TargetError: the ladder has none of that name; those it has are listed.
+        TargetError: the ladder has none of that name, those it has are listed; or the bundle's
+            certificate does not cover it.
     """
     if name is None:
         return bundle.policy
@@ -103,7 +104,13 @@ def choose_policy(bundle: Bundle, name: str | None) -> Policy:
             f"no policy {name!r} on the ladder of bundle {bundle.name!r}"
             + (nearest(name, list(ladder)) or ", which is empty")
         )
-    return ladder[name]
+    certificate, policy = bundle.certificate, ladder[name]
+    if certificate is not None and not certificate.covers(policy):
+        raise TargetError(
+            f"policy {name!r} is not certified; those that are come before it on the ladder. "
+            "Open the bundle with uncertified=True to have it answer unpromised"
+        )
+    return policy
 
 
 def choose_stride(bundle: Bundle, preset: Preset) -> int:

@@ -54,7 +54,8 @@ class AdaptivePipeline:
         """Serve a bundle that is already loaded.
 
         Raises:
-            TargetError: the preset names a policy that is not on the bundle's ladder.
+            TargetError: the preset names a policy that is not on the bundle's ladder, or that
+                the bundle's certificate does not cover.
             ConfigError: the preset's windows overlap by more than they hold.
         """
         self.bundle = bundle
@@ -70,6 +71,7 @@ class AdaptivePipeline:
         *,
         device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        uncertified: bool = False,
     ) -> AdaptivePipeline:
         """Open a preset (a YAML file or a mapping), a bundle's folder, or a hub id.
 
@@ -77,17 +79,23 @@ class AdaptivePipeline:
             device: as in transformers: "cpu", "cuda:0", "mps", a number, or "auto"; None for
                 the preset's.
             dtype: of the tiers' weights, as in transformers; None for the preset's.
+            uncertified: whether to open a bundle that is not what its certificate is about, as
+                on another device or in another dtype, or to choose a policy that is not
+                certified. All answers are then marked `certified: False`.
 
         Raises:
             ConfigError: the preset is wrong, every fault is listed; or the device is not there.
-            BundleError: the bundle is damaged, foreign or unsafe; the file is named.
-            TargetError: the preset names a policy that is not on the bundle's ladder.
+            BundleError: the bundle is damaged, foreign or unsafe, or not what its certificate
+                is about; the file is named.
+            TargetError: the preset names a policy that is not on the bundle's ladder, or that
+                the certificate does not cover.
         """
         preset = open_preset(source)
         place = choose_device(preset.device if device is None else device)
         kind = choose_dtype(preset.dtype if dtype is None else dtype)
         folder = resolve(preset.bundle, preset.revision)
-        return cls(load_bundle(folder, device=place, dtype=kind), preset)
+        bundle = load_bundle(folder, device=place, dtype=kind, uncertified=uncertified)
+        return cls(bundle, preset)
 
     def __call__(
         self,
@@ -117,7 +125,8 @@ class AdaptivePipeline:
             A list for a text or a sequence, the one answer for a mapping, an iterator for a
             generator. Dicts have "label", "score" and "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
-            the cost and its unit, whether the text was truncated, and of how many windows.
+            the cost and its unit, whether the text was truncated, of how many windows, and whether
+            the bundle's certificate covers the answer.
 
         Raises:
             InputError: items were refused. `faults` names them by index, `answers` holds what
@@ -212,7 +221,7 @@ class AdaptivePipeline:
         rows = answer(self.bundle, tokens, self.policy, options.batch_size)
         joined = join_windows(self.bundle, self.policy, self.costs, tokens, rows)
         top_k = 1 if options.top_k == "" else options.top_k
-        answers = answer_dicts(self.bundle, joined, top_k)
+        answers = answer_dicts(self.bundle, self.policy, joined, top_k)
         return answers if options.nested else [own[0] for own in answers], faults
 
     def _rows(

@@ -52,7 +52,7 @@ def pipeline(fake: Any) -> list[Any]:
             for item in items
         ]
 
-    def from_config(source: str, *, device: str | None = None) -> Any:
+    def from_config(source: str, **given: Any) -> Any:
         if source == "damaged":
             raise BundleError("bundle.json: damaged")
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
 from adaptive.bundle.contents import Bundle
+from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import save_bundle
 from adaptive.cli import app
 from adaptive.cli.labelled import load_labelled
@@ -72,11 +74,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "output": str(folder / "bundle"),
         "model": {"id": str(write_model(folder / "model")), "max_length": 16},
         "data": {
-            "source": str(write_data(folder / "data.csv", 500, seed=0)),
+            "source": str(write_data(folder / "data.csv", 620, seed=0)),
             "text": "review",
             "label": "stars",
             "rename": {"0": "bad", "1": "good"},
-            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 40, "test": 60},
+            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 160, "test": 60},
         },
         "full": {"epochs": 3, "learning_rate": 3e-3},
         "tiny": {"kind": "bag", "epochs": 2},
@@ -169,7 +171,7 @@ def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
     folder: Path, tmp_path: Path
 ) -> None:
     """`limit` draws rows and the splits share them out: both by the recipe's own seed."""
-    recipe = load_recipe(folder / "recipe.yaml", ["seed=7", "data.limit=440"])
+    recipe = load_recipe(folder / "recipe.yaml", ["seed=7", "data.limit=560"])
     data = load_data(recipe.data, 7)
     test = make_splits(data, recipe.data.splits, 7).test
     kept = tmp_path / "bundle"
@@ -257,3 +259,79 @@ def test_a_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     result = run("predict", copy, stdin="text\nx\n")
     assert result.exit_code == 3
     assert "policy.json" in result.stderr
+
+
+def test_info_tells_the_certificate(bundle: Path) -> None:
+    facts = json.loads(run("info", bundle, "--json").stdout)
+    found = facts["certificate"]
+    assert found["verdict"] in ("CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE")
+    assert (found["n"], found["front"]) == (160, len(facts["ladder"]))
+    assert sum(entry["certified"] for entry in facts["ladder"]) == found["certified"] > 0
+    assert found["headline"] in run("info", bundle).stdout
+
+
+def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 300, seed=5)
+    columns = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
+    chosen = ["--target", "agreement=0.2", "--confidence", "0.9"]
+    result = run("certify", copy, data, *columns, *chosen, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["result"], found["n"]) == (str(copy), 300)
+    facts = json.loads(run("info", copy, "--json").stdout)
+    assert facts["target"] == {"metric": "agreement", "level": 0.2, "confidence": 0.9}
+    assert facts["certificate"]["headline"] == found["headline"]
+    content = json.loads((copy / "certificate.json").read_text())
+    assert content["n"] == 300 and content["test"] == "binomial"
+    assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
+    assert found["headline"] in (copy / "README.md").read_text()
+    (line,) = run("predict", copy, "--quiet", stdin="text\na fine film\n").stdout.splitlines()
+    assert json.loads(line)["routing"]["certified"] is True
+    for file in copy.glob("tiers/*/*"):
+        assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
+    shown = run("certify", copy, data, *columns)
+    assert shown.exit_code == 0 and "policies passed on 300 rows" in shown.stdout
+
+
+def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    before = (copy / "manifest.json").read_bytes()
+    data = write_data(tmp_path / "new.csv", 60, seed=6)
+    columns = ["--text", "review", "--label", ""]
+    refused = run("certify", copy, data, *columns)
+    assert refused.exit_code == 2 and "needs labels" in refused.stderr
+    assert (copy / "manifest.json").read_bytes() == before
+    result = run("certify", copy, data, *columns, "--target", "agreement=0.3", "--json")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
+        (["--target", "agreement"], "is no share"),
+        (["--target", "agreement=2"], "is no share"),
+        (["--target", "agreement=0.1", "--confidence", "1"], "between 0 and 1"),
+    ],
+)
+def test_a_target_that_is_none_is_refused(bundle: Path, options: list[str], told: str) -> None:
+    result = run("certify", bundle, "test", *options)
+    assert result.exit_code == 2 and told in " ".join(result.stderr.split())
+
+
+def test_another_device_family_needs_the_flag(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    file = copy / "certificate.json"
+    content = json.loads(file.read_text())
+    content["conditions"]["device"] = "cuda"
+    file.write_text(json.dumps(content))
+    seal(copy)
+    refused = run("predict", copy, stdin="text\nfine\n")
+    assert refused.exit_code == 3 and "certified for device family cuda" in refused.stderr
+    opened = run("predict", copy, "--uncertified", "--quiet", stdin="text\nfine\n")
+    assert opened.exit_code == 0
+    assert json.loads(opened.stdout)["routing"]["certified"] is False
+    assert run("info", copy).exit_code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from adaptive.errors import BuildError
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import Lookup, bound, excess, tier_alone
+from adaptive.policy import Lookup, excess, tier_alone
 from adaptive.recording import Record, features_of
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
+from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import load_policies, worse_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
@@ -77,7 +79,8 @@ def again(copy: Path, built: Path, changes: dict[str, Any] | None = None, **how:
     return {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
 
 
-STEPS = ["data", "full", "teacher", "exits", "tiny", "mid", "outcomes", "costs", "policy", "pack"]
+STEPS = ["data", "full", "teacher", "exits", "tiny", "mid", "outcomes", "costs", "policy"]
+STEPS += ["certify", "pack"]
 
 
 def test_the_steps_of_a_three_tier_recipe(context: Context, built: Path) -> None:
@@ -111,17 +114,17 @@ def test_a_bundle_that_was_removed_is_packed_again(copy: Path, built: Path) -> N
 
 def test_a_changed_section_runs_its_step_and_those_that_follow(copy: Path, built: Path) -> None:
     ran = again(copy, built, {"tiny": {"epochs": 1}})
-    assert ran == {"tiny", "outcomes", "costs", "policy", "pack"}
+    assert ran == {"tiny", "outcomes", "costs", "policy", "certify", "pack"}
 
 
 def test_another_target_only_chooses_anew(copy: Path, built: Path) -> None:
     again(copy, built)
-    assert again(copy, built, {"target": {"level": 0.2}}) == {"policy", "pack"}
+    assert again(copy, built, {"target": {"level": 0.2}}) == {"policy", "certify", "pack"}
 
 
 def test_a_forced_step_takes_those_that_read_it_along(copy: Path, built: Path) -> None:
     again(copy, built)
-    assert again(copy, built, force="costs") == {"costs", "policy", "pack"}
+    assert again(copy, built, force="costs") == {"costs", "policy", "certify", "pack"}
 
 
 def test_a_forced_build_that_was_interrupted_is_not_taken_for_done(
@@ -136,7 +139,7 @@ def test_a_forced_build_that_was_interrupted_is_not_taken_for_done(
         patch.setattr("adaptive.training.choose.search", stop)
         with pytest.raises(KeyboardInterrupt):
             again(copy, built, force="costs")
-    assert again(copy, built) == {"policy", "pack"}
+    assert again(copy, built) == {"policy", "certify", "pack"}
 
 
 def test_until_stops_behind_a_step(built: Path, tmp_path: Path) -> None:
@@ -231,23 +234,41 @@ def test_the_tiny_tier_is_a_bag_of_the_width_asked_for(context: Context) -> None
     assert (tiny.backbone.hidden, tiny.backbone.buckets, tiny.depths) == (16, 64, (0,))
 
 
-def test_the_policy_keeps_the_target_and_is_the_cheapest_on_the_ladder(context: Context) -> None:
+def test_the_front_is_ordered_and_as_cheap_as_the_search_found(context: Context) -> None:
     recipe, table = context.recipe, load_table(context, "search")
-    chosen, ladder = load_policies(context)
-    figures = context.figures("policy")
+    (_, ordered), figures = load_policies(context), context.figures("policy")
     lookup = Lookup.of(table, work_of(load_tiers(context)).at(table.tokens))
-    if chosen.risk_weight is None:
-        result = lookup.evaluate(chosen)
-        values = excess(recipe.target.target(), result.prediction, table)
-        assert bound(values, recipe.search.margin) <= 0
-        assert figures["cost"] == pytest.approx(result.cost.mean())
-    assert figures["unit"] == WORK
-    assert ladder[0][0] == chosen
-    costs = [each["cost"] for _, each in ladder]
-    assert costs == sorted(costs)
     full = tier_alone(table.stages, 2)
-    assert full in [policy for policy, _ in ladder]
+    assert ordered[0].policy == full
+    for each in ordered:
+        if each.policy.risk_weight is None:
+            result = lookup.evaluate(each.policy)
+            values = excess(recipe.target.target(), result.prediction, table)
+            assert each.excess == pytest.approx(values.mean(), abs=1e-12)
+            assert each.cost == pytest.approx(result.cost.mean())
+    costs = [each.cost for each in ordered]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] <= figures["cost"] + 1e-9
+    assert figures["unit"] == WORK
+    assert figures["front"] == len(ordered) > 1
     assert figures["cost_full_alone"] == pytest.approx(lookup.evaluate(full).cost.mean())
+
+
+def test_the_front_is_tested_on_the_certification_rows_alone(context: Context) -> None:
+    found, table = load_certificate(context), load_table(context, "certify")
+    assert found is not None
+    assert [tested.policy for tested in found.front] == [
+        f.policy for f in load_policies(context)[1]
+    ]
+    assert (found.n, found.target) == (len(table), context.recipe.target.target())
+    lookup = Lookup.of(table, work_of(load_tiers(context)).at(table.tokens))
+    for tested in found.front:
+        if tested.policy.risk_weight is None:
+            result = lookup.evaluate(tested.policy)
+            assert tested.cost == pytest.approx(result.cost.mean())
+            values = excess(found.target, result.prediction, table)
+            assert tested.excess == pytest.approx(values.mean(), abs=1e-12)
+    assert context.figures("certify")["headline"] == found.headline
 
 
 def test_the_router_is_compared_with_every_baseline(context: Context) -> None:
@@ -278,9 +299,11 @@ def test_measured_costs_are_positive_finite_and_of_this_machine(context: Context
 
 
 def test_the_bundle_holds_what_the_steps_found(bundle: Bundle, context: Context) -> None:
-    chosen, ladder = load_policies(context)
-    assert bundle.policy == chosen
-    assert [entry.policy for entry in bundle.ladder] == [policy for policy, _ in ladder][:50]
+    found = load_certificate(context)
+    assert found is not None and bundle.certificate is not None and bundle.certificate.hashes
+    assert replace(bundle.certificate, hashes={}) == found
+    assert bundle.policy == found.policy
+    assert [entry.policy for entry in bundle.ladder] == [tested.policy for tested in found.front]
     assert bundle.labels == ("bad", "good")
     assert set(bundle.outcomes) == {"search", "certify"}
     np.testing.assert_array_equal(
@@ -288,6 +311,41 @@ def test_the_bundle_holds_what_the_steps_found(bundle: Bundle, context: Context)
     )
     assert bundle.info["policy"]["cost"] == context.figures("policy")["cost"]
     assert any("Rows: 160 train" in line for line in bundle.info["steps"])
+
+
+def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(
+    copy: Path, built: Path
+) -> None:
+    again(copy, built)
+    assert again(copy, built, {"certificate": None}) == {"certify", "pack"}
+    bundle = load_bundle(copy / "bundle")
+    output = {"output": str(copy / "bundle"), "certificate": None}
+    chosen, front = load_policies(context_of(recipe_in(built, output), copy / "run"))
+    assert bundle.certificate is None and bundle.policy == chosen
+    assert [entry.policy for entry in bundle.ladder] == [found.policy for found in front]
+    assert not (copy / "bundle" / "certificate.json").exists()
+    answer = AdaptivePipeline.from_config(copy / "bundle")("the great plot")[0]
+    assert answer["routing"]["certified"] is False
+    assert "No certificate" in (copy / "bundle" / "README.md").read_text()
+
+
+def test_a_certified_build_answers_so(built: Path, context: Context) -> None:
+    answer = AdaptivePipeline.from_config(built / "bundle")("the great plot")[0]
+    assert answer["routing"]["certified"] is True
+    headline = context.figures("certify")["headline"]
+    assert headline in ("CERTIFIED", "DO NOT ROUTE")  # the bag alone may do
+    card = (built / "bundle" / "README.md").read_text()
+    assert f"**{headline}** at 0.95 confidence" in card
+
+
+def test_too_few_certification_rows_leave_the_full_tier_alone(copy: Path, built: Path) -> None:
+    changes = {"target": {"level": 0.001}}
+    again(copy, built, changes)
+    bundle = load_bundle(copy / "bundle")
+    assert bundle.certificate is not None
+    assert bundle.certificate.verdict == "NOT CERTIFIED"
+    assert bundle.policy == tier_alone(bundle.stages, 2)
+    assert any("NOT CERTIFIED" in line for line in bundle.info["steps"])
 
 
 def test_no_row_serves_twice(context: Context) -> None:

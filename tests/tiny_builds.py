@@ -65,7 +65,7 @@ def sentence(draw: random.Random, good: bool) -> str:
     return " ".join(told)
 
 
-def write_data(file: Path, rows: int = 440, seed: int = 0, *, pairs: bool = False) -> Path:
+def write_data(file: Path, rows: int = 560, seed: int = 0, *, pairs: bool = False) -> Path:
     """Labelled sentences; of pairs, the label tells whether both are of one mind."""
     draw = random.Random(seed)
     lines = ["text,pair,label" if pairs else "text,label"]
@@ -93,7 +93,7 @@ def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
         "model": {"id": str(folder / "model"), "max_length": 16},
         "data": {
             "source": str(folder / "data.csv"),
-            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 40, "test": 60},
+            "splits": {"train": 160, "fit": 80, "search": 80, "certify": 160, "test": 60},
         },
         "full": {"epochs": 4, "learning_rate": 3e-3, "batch_size": 8},
         "mid": {"layers": 2, "heads": 0.5, "ffn": 0.5, "multiple": 8, "epochs": 3}

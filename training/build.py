@@ -10,6 +10,7 @@ import torch
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training import (
+    certify_policy,
     choose,
     full,
     heads,
@@ -42,6 +43,7 @@ def steps_of(context: Context) -> list[Step]:
         record_outcomes.step(tiers),
         measure_costs.step(tiers),
         choose.step(tiers),
+        certify_policy.step(tiers),
         pack.step(tiers),
     ]
 

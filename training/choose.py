@@ -1,11 +1,12 @@
-"""Step `policy`: fit routers, search policies with and without them, keep what pays."""
+"""Step `policy`: fit routers, search policies with and without them, order those to certify."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
-from adaptive.search import Found, refine, search
+from adaptive.search import Found, front, refine, search
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
 from adaptive.training.record_outcomes import as_good, load_features, load_table
@@ -32,7 +33,7 @@ def _work(context: Context, folder: Path) -> Figures:
     recipe, target = context.recipe, context.recipe.target.target()
     table, costs = load_table(context, "search"), costs_of(context, None)
     lookup = Lookup.of(table, costs.at(table.tokens))
-    ladder = _search(context, lookup, routed=False)
+    ladder = _search(context, lookup, routed=False)  # cheapest first
     plain = _cheapest(ladder, target)
     best, router = plain, None
     figures: Figures = {"cost_no_router": plain.cost}
@@ -55,8 +56,9 @@ def _work(context: Context, folder: Path) -> Figures:
     figures |= {f"cost_{name}": cost for name, cost in rules.items()}
     figures["router"] = "none" if router is None else router.kind
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
-    _save(folder, best.policy, ladder, router)
-    return figures
+    ordered = front(lookup, target, ladder, sweeps=recipe.search.sweeps)
+    _save(folder, best.policy, ordered, router)
+    return figures | {"front": len(ordered)}
 
 
 def _cheapest(found: Sequence[Found], target: Target) -> Found:
@@ -165,12 +167,11 @@ def _search(context: Context, lookup: Lookup, *, routed: bool) -> list[Found]:
     return search(lookup, target, margin=config.margin, sweeps=config.sweeps, routed=routed)
 
 
-def _save(folder: Path, policy: Policy, ladder: list[Found], router: Router | None) -> None:
+def _save(folder: Path, chosen: Policy, ordered: list[Found], router: Router | None) -> None:
     entries = [
-        {"policy": policy_to_json(f.policy), "figures": {"cost": f.cost, "excess": f.excess}}
-        for f in ladder
+        {"policy": policy_to_json(f.policy), "cost": f.cost, "excess": f.excess} for f in ordered
     ]
-    content = {"chosen": policy_to_json(policy), "ladder": entries}
+    content = {"chosen": policy_to_json(chosen), "front": entries}
     (folder / "policy.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     if router is not None:
         described, tensors = to_state(router)
@@ -187,21 +188,23 @@ def load_router(context: Context) -> Router | None:
     return from_state(json.loads(file.read_text(encoding="utf-8")), tensors)
 
 
-def load_policies(context: Context) -> tuple[Policy, list[tuple[Policy, dict[str, float]]]]:
-    """The chosen policy, and all that keep the target with their figures, cheapest first."""
+def load_policies(context: Context) -> tuple[Policy, list[Found]]:
+    """The held-out choice, and the policies to certify, safe to cheap, on the search rows."""
     stages = load_table(context, "search").stages
     file = context.folder("policy") / "policy.json"
     content = json.loads(file.read_text(encoding="utf-8"))
-    chosen = policy_from_json(content["chosen"], stages, "chosen")
-    ladder = [
-        (policy_from_json(entry["policy"], stages, "ladder"), entry["figures"])
-        for entry in content["ladder"]
+    front = [
+        Found(policy_from_json(each["policy"], stages, "front"), each["cost"], each["excess"])
+        for each in content["front"]
     ]
-    return chosen, ladder
+    return policy_from_json(content["chosen"], stages, "chosen"), front
 
 
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step(
-        "policy", (*tiers, "outcomes", "costs"), section("router", "target", "search"), _work
-    )
+    return Step("policy", (*tiers, "outcomes", "costs"), _reads, _work)
+
+
+def _reads(context: Context) -> Mapping[str, Any]:
+    # the front distinguishes what this step writes from what it wrote before there was one
+    return {**section("router", "target", "search")(context), "writes": "front"}

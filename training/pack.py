@@ -10,10 +10,12 @@ import yaml
 
 import adaptive
 from adaptive.bundle.card import render_card
-from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import save_bundle
+from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
+from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
 from adaptive.training.measure_costs import load_costs, machine
 from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
@@ -26,8 +28,6 @@ from adaptive.training.record_outcomes import (
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable
-
-LADDER = 50  # policies kept at most
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -52,7 +52,8 @@ def splits_of(context: Context) -> list[str]:
 
 def _assemble(context: Context) -> Bundle:
     recipe, router = context.recipe, load_router(context)
-    policy, family = load_policies(context)
+    certificate = load_certificate(context)
+    chosen, front = load_policies(context)
     tables = {split: _table(context, split, router) for split in splits_of(context)}
     return Bundle(
         name=recipe.name,
@@ -62,15 +63,13 @@ def _assemble(context: Context) -> Bundle:
         reliability=load_reliability(context).to(context.device),
         router=None if router is None else router.to(context.device),
         log_frequency=log_frequency_of(context),
-        policy=policy,
+        policy=chosen if certificate is None else certificate.policy,
         target=recipe.target.target(),
         max_length=recipe.model.max_length,
-        ladder=tuple(
-            LadderEntry(f"policy-{number}", each, figures)
-            for number, (each, figures) in enumerate(family[:LADDER])
-        ),
+        ladder=ladder_of(front if certificate is None else certificate.front),
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
+        certificate=certificate,
     )
 
 
@@ -92,6 +91,7 @@ def _info(context: Context, figures: Figures) -> dict[str, Any]:
         "steps": _story(context),
         "figures": figures,
         "policy": context.figures("policy"),
+        "certificate": context.figures("certify"),
     }
     given = {name: getattr(recipe, name) for name in ("license", "language", "description")}
     return info | {key: value for key, value in given.items() if value}
@@ -113,10 +113,11 @@ def _story(context: Context) -> list[str]:
         story.append(
             f"Mid tier: cut from the full tier to {share:.0%} of its work, then distilled back."
         )
-    return [*story, _routing(context.figures("policy")), _margin(context)]
+    margin = recipe.search.margin
+    return [*story, _routing(context.figures("policy"), margin), _promise(context)]
 
 
-def _routing(figures: Figures) -> str:
+def _routing(figures: Figures, margin: float) -> str:
     """Which router was packed, and what every entry rule would have cost at the target."""
     costs = {name[5:]: cost for name, cost in figures.items() if name.startswith("cost_")}
     told = ", ".join(
@@ -129,16 +130,21 @@ def _routing(figures: Figures) -> str:
         else f"Router: {figures['router']}."
     )
     return (
-        f"{packed} The policy costs {figures['cost']:.3g} {figures['unit']} a text on the search "
-        f"rows; other ways to enter, each with thresholds of its own: {told}."
+        f"{packed} With {margin:g} standard errors to spare, a policy costs "
+        f"{figures['cost']:.3g} {figures['unit']} a text on the search rows; other ways to enter, "
+        f"each with thresholds of its own: {told}."
     )
 
 
-def _margin(context: Context) -> str:
-    margin = context.recipe.search.margin
+def _promise(context: Context) -> str:
+    figures = context.figures("certify")
+    if not figures:
+        return "Policy: a held-out choice, not a certificate; the recipe asks for none."
     return (
-        f"Policy: the cheapest that kept the target on the search rows with {margin:g} standard "
-        "errors to spare. This is a held-out choice, not a certificate."
+        f"Certificate: {figures['headline']}. Of {figures['front']} policies in order, "
+        f"{figures['certified']} passed on {figures['n']} rows; the cheapest of them costs "
+        f"{figures['cost']:.3g} {figures['unit']} a text there, the full tier alone "
+        f"{figures['cost_full_alone']:.3g}."
     )
 
 
@@ -146,7 +152,7 @@ def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
     return Step(
         "pack",
-        ("data", *tiers, "outcomes", "costs", "policy"),
+        ("data", *tiers, "outcomes", "costs", "policy", "certify"),
         section("name", "output", "license", "language", "description"),
         _work,
     )

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from adaptive.bundle.contents import Bundle
-from adaptive.types import Policy, Target
+from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.page import promise
+from adaptive.types import Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 _COLUMNS = {
@@ -80,7 +82,17 @@ def _summary(bundle: Bundle) -> str:
         f"A cascade of {len(bundle.tiers)} text classifiers for {len(bundle.labels)} labels. Each "
         "text is answered by the first exit that is sure enough, so easy texts cost a fraction "
         f"of the full model.\n\nTiers: {tiers}.\n\nLabels: {', '.join(labels)}.\n\n"
-        f"Target: {_target(bundle.target)}."
+        f"Target: {promise(bundle.target)}. {_verdict(bundle)}"
+    )
+
+
+def _verdict(bundle: Bundle) -> str:
+    certificate = bundle.certificate
+    if certificate is None:
+        return "No certificate."
+    return (
+        f"**{certificate.headline}** at {bundle.target.confidence:.4g} confidence; see "
+        f"`{LAYOUT.certificate_page}`."
     )
 
 
@@ -92,7 +104,7 @@ def _usage(source: str) -> str:
         'pipeline(["a text", "another one"])\n'
         "```\n\n"
         "Each answer has `label`, `score` and `routing`, which names the tier and exit that "
-        "answered."
+        "answered, and whether the certificate covers it."
     )
 
 
@@ -124,9 +136,7 @@ def _intended(bundle: Bundle) -> str:
 def _limits(bundle: Bundle) -> list[str]:
     languages = [str(each) for each in _many(bundle.info.get("language") or [])]
     limits = [
-        "The policy was chosen to keep the target on held-out texts, without a certificate. It "
-        "can be expected to hold for texts exchangeable with those: of the same source, time "
-        "and kind. On other texts accuracy and cost may both differ.",
+        _promised(bundle),
         "Reliability is calibrated on the same texts; a text of no known label still gets one.",
     ]
     if languages:
@@ -144,6 +154,22 @@ def _limits(bundle: Bundle) -> list[str]:
         limits.append("No router is packed: every text enters at the first tier of the path.")
     limits.append("It answers as the full tier does, the full tier's errors and biases included.")
     return limits
+
+
+def _promised(bundle: Bundle) -> str:
+    where = (
+        "for texts exchangeable with those: of the same source, time and kind. On other texts "
+        "accuracy and cost may both differ."
+    )
+    if bundle.certificate is None:
+        return (
+            "The policy was chosen to keep the target on held-out texts, without a certificate. "
+            f"It can be expected to hold {where}"
+        )
+    return (
+        f"The target was tested on {bundle.certificate.n:,} texts that served for nothing else. "
+        f"The certificate holds {where}"
+    )
 
 
 def _built(bundle: Bundle) -> str:
@@ -183,14 +209,6 @@ def _policy(bundle: Bundle, policy: Policy) -> str:
     ]
     entry = "the first tier" if policy.risk_weight is None else "the tier the router names"
     return f"texts enter at {entry}; exits in use: {', '.join(on)}"
-
-
-def _target(target: Target) -> str:
-    if target.metric == "agreement":
-        return f"at most {target.level:.2%} of the texts answered unlike the full tier"
-    if target.metric == "accuracy_drop":
-        return f"at most {target.level:.2%} of the full tier's accuracy lost"
-    return f"accuracy of at least {target.level:.2%}"
 
 
 def _section(title: str, text: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from adaptive.certificate import Certificate
     from adaptive.costs import CostTable
     from adaptive.exits.reliability import Reliability
     from adaptive.routers import Router
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LadderEntry:
-    """One policy of the family that was searched, from careful to cheap."""
+    """One policy of the front that was searched, from safe to cheap."""
 
     name: str
     policy: Policy
@@ -56,6 +57,7 @@ class Bundle:
     costs: CostTable | None = None
     outcomes: Mapping[str, OutcomeTable] = field(default_factory=dict)  # by split
     info: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Certificate | None = None  # None: nothing is promised, or nobody asked for it
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -66,6 +68,11 @@ class Bundle:
     def device(self) -> torch.device:
         """Where the cascade runs."""
         return self.reliability.temperature.device
+
+    @property
+    def dtype(self) -> str:
+        """Of the tiers' weights, as torch calls it."""
+        return str(self.tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
 
     @property
     def pad_id(self) -> int:

@@ -34,6 +34,8 @@ class Layout:
     costs: str = "costs.json"
     recipe: str = "recipe.yaml"
     card: str = "README.md"
+    certificate: str = "certificate.json"
+    certificate_page: str = "CERTIFICATE.md"
 
     @property
     def required(self) -> tuple[str, ...]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptive.bundle import parts
+from adaptive.bundle.certificates import (
+    bind,
+    certificate_to_json,
+    check_bonds,
+    check_files,
+    read_certificate,
+)
 from adaptive.bundle.contents import Bundle, check, stages_of
 from adaptive.bundle.files import write_json
 from adaptive.bundle.header import read_header, write_header
-from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.layout import IGNORED, LAYOUT
 from adaptive.bundle.manifest import seal, verify
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
+from adaptive.bundle.page import render_certificate
+from adaptive.certificate import Certificate
 from adaptive.errors import BundleError
 from adaptive.tiers.store import save_tier
 from adaptive.types import OutcomeTable, Stage
@@ -44,21 +54,48 @@ def save_bundle(bundle: Bundle, folder: Path | str, *, card: str, recipe: str) -
     if goal.exists() and not _replaceable(goal):
         raise BundleError(f"{goal.name}: exists and is no bundle; it was left as it is")
     goal.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the goal, so that renaming stays on one file system
-    part = goal.with_name(f".{goal.name}.{uuid.uuid4().hex}.part")
-    part.mkdir()
-    try:
-        _write(bundle, part, card, recipe)
-        seal(part)
-        verify(part)
-        _swap(part, goal)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return goal
+    return _replace(goal, lambda part: _write(bundle, part, card, recipe))
+
+
+def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
+    """Put a bundle's certificate and what it certifies into a folder, whole or not at all.
+
+    Target, policies, certification rows, card and certificate are written. The tiers and all
+    else that answers stay as they are on disk, byte for byte, whatever the dtype they were
+    loaded in.
+
+    Args:
+        bundle: as loaded from the folder, with a new certificate.
+        folder: the bundle to change.
+
+    Raises:
+        BundleError: the folder is no whole bundle, or there is no certificate.
+    """
+    certificate = bundle.certificate
+    if certificate is None:
+        raise BundleError(f"{LAYOUT.certificate}: there is none to write")
+    goal = Path(folder).resolve()
+    verify(goal)
+
+    def write(part: Path) -> None:
+        shutil.copytree(goal, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*IGNORED))
+        write_header(bundle, part)
+        parts.write_policies(bundle.policy, bundle.ladder, part)
+        rows = part / LAYOUT.outcomes("certify")
+        rows.parent.mkdir(exist_ok=True)
+        save_outcomes(bundle.outcomes["certify"], rows)
+        _write_certificate(bundle, certificate, part)
+        (part / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
+
+    return _replace(goal, write)
 
 
 def load_bundle(
-    folder: Path | str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    folder: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    uncertified: bool = False,
 ) -> Bundle:
     """Verify a bundle's folder, then construct what it holds.
 
@@ -66,9 +103,12 @@ def load_bundle(
         folder: a local folder; `adaptive.bundle.hub.resolve` brings one from a hub.
         device: where the tiers, reliability and router go.
         dtype: of the tiers' weights; None keeps the stored one.
+        uncertified: whether to do without the bundle's certificate, which is then None, as it
+            is where the bundle has none.
 
     Raises:
-        BundleError: the bundle is damaged, foreign, unsafe or newer; the message names the file.
+        BundleError: the bundle is damaged, foreign, unsafe or newer, or not what its
+            certificate is about; the message names the file.
     """
     root, place = Path(folder).resolve(), str(device)
     names = verify(root).keys()
@@ -93,7 +133,18 @@ def load_bundle(
         info=header.info,
     )
     check(bundle)
-    return bundle
+    return bundle if uncertified else _certified(bundle, root, names)
+
+
+def _certified(bundle: Bundle, folder: Path, names: Collection[str]) -> Bundle:
+    """The bundle with its certificate, which it has been checked against."""
+    certificate = read_certificate(folder, names, bundle.stages)
+    if certificate is None:
+        return bundle
+    check_files(certificate, folder, names)
+    found = {"device": bundle.device.type, "dtype": bundle.dtype}
+    check_bonds(certificate, bundle.policy, max_length=bundle.max_length, **found)
+    return replace(bundle, certificate=certificate)
 
 
 def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
@@ -112,8 +163,21 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
         path = folder / LAYOUT.outcomes(split)
         path.parent.mkdir(exist_ok=True)
         save_outcomes(table, path)
+    if bundle.certificate is not None:
+        _write_certificate(bundle, bundle.certificate, folder)
     (folder / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
     (folder / LAYOUT.recipe).write_text(recipe, encoding="utf-8", newline="\n")
+
+
+def _write_certificate(bundle: Bundle, certificate: Certificate, folder: Path) -> None:
+    """Write the certificate and its page, bound to the files that are there."""
+    found = {"device": bundle.device.type, "dtype": bundle.dtype}
+    check_bonds(certificate, bundle.policy, max_length=bundle.max_length, **found)
+    bound = bind(certificate, folder)
+    write_json(folder / LAYOUT.certificate, certificate_to_json(bound))
+    names = [tier.name for tier in bundle.tiers]
+    page = render_certificate(bound, bundle.name, names, bundle.stages)
+    (folder / LAYOUT.certificate_page).write_text(page, encoding="utf-8", newline="\n")
 
 
 def _read_outcomes(
@@ -121,6 +185,21 @@ def _read_outcomes(
 ) -> dict[str, OutcomeTable]:
     found = sorted(name for name in names if name.startswith("outcomes/"))
     return {Path(name).stem: load_outcomes(folder / name, stages, name) for name in found}
+
+
+def _replace(goal: Path, write: Callable[[Path], None]) -> Path:
+    """Fill a new folder, check it, and put it in the goal's place."""
+    # Beside the goal, so that renaming stays on one file system
+    part = goal.with_name(f".{goal.name}.{uuid.uuid4().hex}.part")
+    part.mkdir()
+    try:
+        write(part)
+        seal(part)
+        verify(part)
+        _swap(part, goal)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return goal
 
 
 def _replaceable(folder: Path) -> bool:

@@ -109,6 +109,7 @@ def predict(
     pair: options.Pair = None,
     output: Annotated[Path | None, typer.Option(help="JSONL file.", show_default="stdout")] = None,
     device: options.Device = None,
+    uncertified: options.Uncertified = False,
 ) -> None:
     """Answer every row: CSV or JSONL in, JSONL out, in order.
 
@@ -117,7 +118,12 @@ def predict(
     from adaptive.cli.predict import predict
 
     refused = predict(
-        _pipeline(bundle, device), context.obj, file=file, output=output, text=text, pair=pair
+        _pipeline(bundle, device, uncertified),
+        context.obj,
+        file=file,
+        output=output,
+        text=text,
+        pair=pair,
     )
     if refused:
         raise typer.Exit(REFUSED_ROWS)
@@ -136,6 +142,7 @@ def evaluate(
     rename: options.Rename = None,
     limit: options.Limit = None,
     device: options.Device = None,
+    uncertified: options.Uncertified = False,
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
     from adaptive.cli.evaluate import evaluate, show_report
@@ -150,7 +157,7 @@ def evaluate(
         rename=rename or (),
         limit=limit,
     )
-    pipeline = _pipeline(bundle, device)
+    pipeline = _pipeline(bundle, device, uncertified)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
     report = evaluate(pipeline, rows, context.obj)
     context.obj.emit(report, lambda console: show_report(report, console))
@@ -173,6 +180,7 @@ def curve(
     rename: options.Rename = None,
     limit: options.Limit = None,
     device: options.Device = None,
+    uncertified: options.Uncertified = False,
 ) -> None:
     """Draw accuracy against cost: each tier alone, the policies, the chosen one."""
     from adaptive.cli.curve import check_output, draw
@@ -188,13 +196,65 @@ def curve(
         rename=rename or (),
         limit=limit,
     )
-    pipeline = _pipeline(bundle, device)
+    pipeline = _pipeline(bundle, device, uncertified)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
     found = draw(pipeline, rows, output, work=work, session=context.obj)
     context.obj.emit(
         found,
         lambda console: console.print(str(output), markup=False, highlight=False, soft_wrap=True),
     )
+
+
+@app.command()
+@guarded
+def certify(
+    context: typer.Context,
+    bundle: options.Bundle,
+    data: options.Data,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC=LEVEL",
+            help="agreement, accuracy_drop or accuracy, and its level.",
+            show_default="the bundle's",
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="1 - delta.", show_default="the bundle's")
+    ] = None,
+    text: options.Text = None,
+    pair: options.Pair = None,
+    label: options.Label = None,
+    where: options.Where = None,
+    rename: options.Rename = None,
+    limit: options.Limit = None,
+    device: options.Device = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
+    ] = None,
+) -> None:
+    """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
+
+    The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
+    """
+    from adaptive.cli.certify import certify, choose_target, show_certificate
+    from adaptive.cli.labelled import choose_source, load_labelled
+
+    source = choose_source(
+        data,
+        text=text,
+        pair=pair,
+        label=label,
+        where=where or (),
+        rename=rename or (),
+        limit=limit,
+    )
+    pipeline = _pipeline(bundle, device, True, dtype)
+    wanted = choose_target(target, confidence, pipeline.bundle.target)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    facts = certify(pipeline, rows, wanted, context.obj)
+    context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 
 @app.command()
@@ -206,14 +266,16 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
     from adaptive.cli.labelled import local_folder
 
     folder = local_folder(bundle)
-    facts = describe(load_bundle(folder), folder)
+    facts = describe(load_bundle(folder, uncertified=True), folder)
     context.obj.emit(facts, lambda console: show(facts, console))
 
 
-def _pipeline(bundle: str, device: str | None) -> adaptive.AdaptivePipeline:
+def _pipeline(
+    bundle: str, device: str | None, uncertified: bool, dtype: str | None = None
+) -> adaptive.AdaptivePipeline:
     from adaptive.pipeline import AdaptivePipeline
 
-    return AdaptivePipeline.from_config(bundle, device=device)
+    return AdaptivePipeline.from_config(bundle, device=device, dtype=dtype, uncertified=uncertified)
 
 
 def main() -> None:

@@ -17,12 +17,18 @@ _LABELS_SHOWN = 10
 
 def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
     """The bundle as plain JSON."""
+    from adaptive.bundle.certificates import read_certificate
     from adaptive.bundle.policies import policy_to_json, target_to_json
+    from adaptive.cli.certify import facts_of
 
+    files = [f for f in folder.rglob("*") if f.is_file()]
+    names = {f.relative_to(folder).as_posix() for f in files}
+    certificate = read_certificate(folder, names, bundle.stages)
+    covered = () if certificate is None else certificate.policies
     return {
         "name": bundle.name,
         "folder": str(folder),
-        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "bytes": sum(file.stat().st_size for file in files),
         "labels": list(bundle.labels),
         "max_length": bundle.max_length,
         "tiers": [
@@ -38,7 +44,11 @@ def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
         "router": None if bundle.router is None else bundle.router.kind,
         "target": target_to_json(bundle.target),
         "policy": policy_to_json(bundle.policy),
-        "ladder": [{"name": entry.name, **entry.figures} for entry in bundle.ladder],
+        "certificate": facts_of(certificate),
+        "ladder": [
+            {"name": entry.name, **entry.figures, "certified": entry.policy in covered}
+            for entry in bundle.ladder
+        ],
         "info": dict(bundle.info),
     }
 
@@ -56,11 +66,12 @@ def show(facts: dict[str, Any], console: Console) -> None:
         "router": facts["router"] or "none: every text enters at the policy's first tier",
         "target": f"{target['metric']} {target['level']:g}, confidence {target['confidence']:g}",
     }
+    lines["certificate"] = facts["certificate"]["headline"]
     for name in ("license", "language", "base_model", "device", "dtype"):
         if facts["info"].get(name):
             lines[name.replace("_", " ")] = str(facts["info"][name])
     for name, text in lines.items():
-        console.print(f"{name:<11}{text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name:<12}{text}", markup=False, highlight=False, soft_wrap=True)
     tiers = [{**tier, "exits": _depths(tier["exits"])} for tier in facts["tiers"]]
     console.print(table("Tiers", tiers))
     console.print(table("Policies", facts["ladder"], percent=("accuracy", "agreement")))

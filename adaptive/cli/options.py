@@ -22,6 +22,13 @@ Workdir = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="the preset's")
 ]
+Uncertified = Annotated[
+    bool,
+    typer.Option(
+        "--uncertified",
+        help="Open the bundle whatever its certificate is about; answers are marked.",
+    ),
+]
 Data = Annotated[
     str,
     typer.Argument(

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from adaptive.config.fields import Count, Name, Section, Size, Whole
 from adaptive.config.steps import (
     BagConfig,
+    CertificateConfig,
     CostConfig,
     ExitsConfig,
     FullConfig,
@@ -96,6 +97,7 @@ class Recipe(Section):
     router: RouterConfig = RouterConfig()
     target: TargetConfig = TargetConfig()
     search: SearchConfig = SearchConfig()
+    certificate: CertificateConfig | None = CertificateConfig()  # None = a held-out choice
     cost: CostConfig = CostConfig()
     output: Name  # folder of the bundle
     license: Name | None = None  # of the bundle, for its card

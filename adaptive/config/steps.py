@@ -136,7 +136,13 @@ class SearchConfig(Section):
 
     minimise: Literal["milliseconds", "work"] = "milliseconds"
     sweeps: Whole = 8  # rounds of coordinate descent
-    margin: NotNegative = 2.0  # standard errors kept from the target's level
+    margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
+
+
+class CertificateConfig(Section):
+    """The certificate; losses of 0 and 1 always have the exact test."""
+
+    test: Literal["betting", "hoeffding_bentkus"] = "betting"  # of the signed drop in accuracy
 
 
 class CostConfig(Section):

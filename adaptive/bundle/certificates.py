@@ -1,0 +1,239 @@
+"""The certificate in a bundle: as JSON, bound to the files it is about, and checked at loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from adaptive.bundle.files import finite, read_json
+from adaptive.bundle.layout import FORMAT, LAYOUT
+from adaptive.bundle.manifest import check_format
+from adaptive.bundle.policies import (
+    policy_from_json,
+    policy_to_json,
+    target_from_json,
+    target_to_json,
+)
+from adaptive.certificate import Certificate, Conditions, Test, Tested, Verdict
+from adaptive.errors import BundleError
+from adaptive.types import Policy, Stage
+
+_FREE = frozenset(
+    {
+        LAYOUT.header,
+        LAYOUT.manifest,
+        LAYOUT.policy,
+        LAYOUT.recipe,
+        LAYOUT.card,
+        LAYOUT.certificate,
+        LAYOUT.certificate_page,
+    }
+)
+_WHENCE = frozenset({"is_local", "local_files_only", "name_or_path"})
+_FIELDS = {
+    "format",
+    "verdict",
+    "rows_needed",
+    "target",
+    "delta",
+    "policy",
+    "certified",
+    "test",
+    "n",
+    "seeds",
+    "unit",
+    "front",
+    "conditions",
+    "hashes",
+    "assumptions",
+}
+
+
+def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
+    """The certificate as a JSON object, with what is served and what was tested in full."""
+    return {
+        "format": FORMAT,
+        "verdict": certificate.verdict,
+        "rows_needed": certificate.rows_needed,
+        "target": target_to_json(certificate.target),
+        "delta": certificate.delta,
+        "policy": policy_to_json(certificate.policy),
+        "certified": certificate.certified,
+        "test": certificate.test,
+        "n": certificate.n,
+        "seeds": dict(certificate.seeds),
+        "unit": certificate.unit,
+        "front": [
+            {**asdict(tested), "policy": policy_to_json(tested.policy)}
+            for tested in certificate.front
+        ],
+        "conditions": asdict(certificate.conditions),
+        "hashes": dict(certificate.hashes),
+        "assumptions": list(certificate.assumptions),
+    }
+
+
+def certificate_from_json(
+    found: Mapping[str, Any], stages: tuple[Stage, ...], file: str = LAYOUT.certificate
+) -> Certificate:
+    """The certificate of a JSON object, for a cascade of these stages.
+
+    Raises:
+        BundleError: a field is missing or wrong, or they contradict each other.
+    """
+    check_format(dict(found), file)
+    if found.keys() != _FIELDS:
+        raise BundleError(f"{file}: expected {sorted(_FIELDS)}, found {sorted(found)}")
+    for name, known in (("verdict", get_args(Verdict)), ("test", get_args(Test))):
+        if found[name] not in known:
+            raise BundleError(f"{file}: `{name}` must be one of {', '.join(known)}")
+    try:
+        certificate = Certificate(
+            target=target_from_json(found["target"], file),
+            verdict=found["verdict"],
+            rows_needed=None if found["rows_needed"] is None else _count(found, "rows_needed"),
+            policy=policy_from_json(found["policy"], stages, f"{file}: policy"),
+            certified=_count(found, "certified"),
+            front=tuple(_tested(each, stages, file) for each in found["front"]),
+            test=found["test"],
+            n=_count(found, "n"),
+            seeds={str(name): int(seed) for name, seed in found["seeds"].items()},
+            unit=str(found["unit"]),
+            conditions=Conditions(**found["conditions"]),
+            hashes={str(name): str(sha) for name, sha in found["hashes"].items()},
+            assumptions=tuple(str(each) for each in found["assumptions"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{file}: {type(error).__name__} in one of its fields") from None
+    _agree(certificate, file)
+    return certificate
+
+
+def read_certificate(
+    folder: Path, names: Collection[str], stages: tuple[Stage, ...]
+) -> Certificate | None:
+    """The certificate of a verified folder, None where it has none; not yet `check_bonds`."""
+    if LAYOUT.certificate not in names:
+        return None
+    return certificate_from_json(read_json(folder / LAYOUT.certificate, LAYOUT.certificate), stages)
+
+
+def bind(certificate: Certificate, folder: Path) -> Certificate:
+    """The certificate with the hash of every file that decides what the bundle answers.
+
+    Raises:
+        BundleError: it was bound before, and to other files.
+    """
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    if certificate.hashes:
+        check_files(certificate, folder, names)
+    return replace(certificate, hashes={n: content_hash(folder / n) for n in _bound(names)})
+
+
+def check_files(certificate: Certificate, folder: Path, names: Collection[str]) -> None:
+    """Check that the files are those that were certified.
+
+    Raises:
+        BundleError: naming the first that is not.
+    """
+    expected, found = certificate.hashes, _bound(names)
+    for name in sorted(expected.keys() ^ set(found)):
+        told = "was there when the bundle was certified" if name in expected else "came later"
+        raise BundleError(_told(name, told))
+    for name in found:
+        if content_hash(folder / name) != expected[name]:
+            raise BundleError(_told(name, "is not the one that was certified"))
+
+
+def check_bonds(
+    certificate: Certificate, policy: Policy, *, device: str, dtype: str, max_length: int
+) -> None:
+    """Check that a bundle is served as it was certified.
+
+    Raises:
+        BundleError: with another policy, dtype, device family or length.
+    """
+    if policy != certificate.policy and not certificate.covers(policy):
+        raise BundleError(
+            _told(LAYOUT.policy, "its chosen policy is none of those that were certified")
+        )
+    conditions = certificate.conditions
+    for name, was, now in (
+        ("device family", conditions.device, device),
+        ("dtype", conditions.dtype, dtype),
+        ("max_length", conditions.max_length, max_length),
+    ):
+        if was != now:
+            raise BundleError(_told(LAYOUT.certificate, f"certified for {name} {was}, not {now}"))
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, without what writing it again may change.
+
+    Safetensors count without their metadata, whose order is left to chance; a tokenizer's
+    configuration without where it was loaded from.
+    """
+    digest = hashlib.sha256()
+    if path.name == "tokenizer_config.json":
+        told = read_json(path, path.name)
+        kept = {key: value for key, value in told.items() if key not in _WHENCE}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    with path.open("rb") as file:
+        if path.suffix == ".safetensors":
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+            header.pop("__metadata__", None)
+            digest.update(json.dumps(header, sort_keys=True).encode())
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bound(names: Collection[str]) -> list[str]:
+    """All files but those that only tell or choose, and other tables than the certified rows'."""
+    rows = LAYOUT.outcomes("certify")
+    return sorted(
+        n for n in names if n not in _FREE and (n == rows or not n.startswith("outcomes/"))
+    )
+
+
+def _told(name: str, what: str) -> str:
+    return (
+        f"{name}: {what}; run `adaptive certify` on new data, or open the bundle with "
+        "uncertified=True, which marks every answer"
+    )
+
+
+def _agree(certificate: Certificate, file: str) -> None:
+    p_values = [tested.p_value for tested in certificate.front]
+    passed = next(
+        (i for i, p in enumerate(p_values) if p > certificate.delta), len(certificate.front)
+    )
+    if passed != certificate.certified:
+        raise BundleError(
+            f"{file}: {certificate.certified} policies are said to be certified, but the first "
+            f"{passed} of its p-values pass"
+        )
+    policies = [tested.policy for tested in certificate.front]
+    served = policies[: max(1, certificate.certified)]
+    if certificate.policy not in served:
+        raise BundleError(f"{file}: its policy is not one that it certifies")
+
+
+def _tested(found: Any, stages: tuple[Stage, ...], file: str) -> Tested:
+    numbers = [found[name] for name in ("cost", "excess", "p_value")]
+    if not all(finite(number) for number in numbers) or not 0.0 <= numbers[2] <= 1.0:
+        raise BundleError(f"{file}: the front needs finite numbers, and p-values in [0, 1]")
+    return Tested(policy_from_json(found["policy"], stages, f"{file}: front"), *numbers)
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    if type(found[name]) is not int or found[name] < 0:
+        raise ValueError(name)
+    return int(found[name])

@@ -1,0 +1,297 @@
+"""A certified bundle answers as it was certified, or says that it does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny_cascade import tiny_texts
+
+from adaptive import AdaptivePipeline
+from adaptive import tokens as token_rows
+from adaptive.bundle.card import render_card
+from adaptive.bundle.certificates import content_hash
+from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.manifest import seal
+from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
+from adaptive.certifying import recertify
+from adaptive.errors import BundleError, TargetError
+from adaptive.policy import tier_alone
+from adaptive.recording import outcomes
+from adaptive.types import NEVER, Policy, Target, Tokens
+
+ROWS, TEXTS = 300, tiny_texts(30, 5)
+UNKNOWN = np.full(ROWS, -1, np.int32)
+
+
+def rows_of(bundle: Bundle, seed: int) -> Tokens:
+    return token_rows.tokenize(bundle.tokenizer, tiny_texts(ROWS, seed), max_length=32)
+
+
+@pytest.fixture(scope="module")
+def certified(tiny_cascade: Bundle) -> Bundle:
+    """The tiny cascade, certified for an agreement that its random tiers can keep."""
+    search = outcomes(tiny_cascade, rows_of(tiny_cascade, 2), UNKNOWN, 32)
+    family = []
+    for share in (0.98, 0.95, 0.9, 0.8, 0.7, 0.6):
+        levels = tuple(np.quantile(search.reliability, share, axis=0).tolist())
+        family += [Policy((0, 1, 2), levels), Policy((2,), (*[NEVER] * 4, *levels[4:]))]
+    ladder = tuple(LadderEntry(str(index), each) for index, each in enumerate(family))
+    bundle = replace(tiny_cascade, outcomes={"search": search}, ladder=ladder)
+    return recertify(bundle, rows_of(bundle, 3), UNKNOWN, Target("agreement", 0.4))
+
+
+@pytest.fixture(scope="module")
+def pristine(certified: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certified") / "bundle"
+    return save_bundle(certified, folder, card=render_card(certified), recipe="name: x\n")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(pristine, tmp_path / "bundle"))
+
+
+def marks(pipeline: AdaptivePipeline, **given: Any) -> set[bool]:
+    return {answer["routing"]["certified"] for answer in pipeline(TEXTS, **given)}
+
+
+def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
+    certified: Bundle, tiny_cascade: Bundle
+) -> None:
+    found = certified.certificate
+    assert found is not None and found.verdict == "CERTIFIED"
+    assert 3 < found.certified < len(found.front)
+    assert found.front[0].policy == tier_alone(certified.stages, 2)
+    costs = [tested.cost for tested in found.front[: found.certified]]
+    assert certified.policy == found.policy == found.front[int(np.argmin(costs))].policy
+    assert certified.tiers is tiny_cascade.tiers
+    assert (certified.target, found.n) == (Target("agreement", 0.4), ROWS)
+    assert [entry.policy for entry in certified.ladder] == [t.policy for t in found.front]
+    conditions = found.conditions
+    assert (conditions.device, conditions.dtype, conditions.max_length) == ("cpu", "float32", 32)
+    assert "torch" in conditions.versions and len(conditions.rows) == 64
+
+
+def test_the_order_of_a_front_does_not_know_the_certification_rows(certified: Bundle) -> None:
+    other = recertify(certified, rows_of(certified, 4), UNKNOWN, certified.target)
+    assert other.certificate is not None and certified.certificate is not None
+    now, before = ([t.policy for t in b.certificate.front] for b in (other, certified))
+    assert now == before
+    assert other.certificate.conditions.rows != certified.certificate.conditions.rows
+
+
+def test_answers_of_a_certified_bundle_say_so(pristine: Path) -> None:
+    assert marks(AdaptivePipeline.from_config(pristine)) == {True}
+    assert marks(AdaptivePipeline.from_config(pristine, uncertified=True)) == {False}
+
+
+def test_a_bundle_without_a_certificate_loads_and_marks_its_answers(tiny_bundle: Path) -> None:
+    assert load_bundle(tiny_bundle).certificate is None
+    assert marks(AdaptivePipeline.from_config(tiny_bundle)) == {False}
+
+
+def test_a_text_read_in_windows_is_not_certified(pristine: Path) -> None:
+    pipeline = AdaptivePipeline.from_config(pristine)
+    long = " ".join(tiny_texts(10, 6))
+    short, windows = pipeline(["word1", long], truncation="windows")
+    assert windows["routing"]["windows"] > 1
+    assert (short["routing"]["certified"], windows["routing"]["certified"]) == (True, False)
+
+
+def test_another_certified_point_may_be_chosen_and_no_other(pristine: Path) -> None:
+    found = load_bundle(pristine).certificate
+    assert found is not None
+    for name in ("policy-0", "policy-1", f"policy-{found.certified - 1}"):
+        pipeline = AdaptivePipeline.from_config({"bundle": str(pristine), "policy": name})
+        assert marks(pipeline) == {True}
+    preset = {"bundle": str(pristine), "policy": f"policy-{found.certified}"}
+    with pytest.raises(TargetError, match="is not certified"):
+        AdaptivePipeline.from_config(preset)
+    assert marks(AdaptivePipeline.from_config(preset, uncertified=True)) == {False}
+
+
+def change_reliability(folder: Path) -> None:
+    file = folder / LAYOUT.reliability
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    tensors = load_file(file)
+    tensors["temperature"] = tensors["temperature"] * 2
+    save_file(tensors, file, metadata=metadata)
+
+
+def change_costs(folder: Path) -> None:
+    file = folder / LAYOUT.costs
+    content = json.loads(file.read_text())
+    content["embed"][0][0] += 1
+    file.write_text(json.dumps(content))
+
+
+def change_policy(folder: Path) -> None:
+    file = folder / LAYOUT.policy
+    content = json.loads(file.read_text())
+    stages = len(content["chosen"]["thresholds"])
+    content["chosen"] = {
+        "path": [0],
+        "thresholds": [0.123, *["never"] * (stages - 1)],
+        "risk_weight": None,
+        "entry_cost": [],
+    }
+    file.write_text(json.dumps(content))
+
+
+def change_rows(folder: Path) -> None:
+    file = folder / LAYOUT.outcomes("certify")
+    shutil.copy(folder / LAYOUT.outcomes("search"), file)
+
+
+def remove_costs(folder: Path) -> None:
+    (folder / LAYOUT.costs).unlink()
+
+
+def change_length(folder: Path) -> None:
+    file = folder / LAYOUT.header
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"max_length": 16}))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (change_reliability, "reliability.safetensors: is not the one that was certified"),
+        (change_costs, "costs.json: is not the one that was certified"),
+        (change_rows, "outcomes/certify.safetensors: is not the one that was certified"),
+        (remove_costs, "costs.json: was there when the bundle was certified"),
+        (change_policy, "policy.json: its chosen policy is none of those that were certified"),
+        (change_length, "certified for max_length 32, not 16"),
+    ],
+)
+def test_a_bundle_that_is_not_what_was_certified_is_refused(
+    folder: Path, change: Callable[[Path], None], told: str
+) -> None:
+    change(folder)
+    seal(folder)
+    with pytest.raises(BundleError, match=told):
+        load_bundle(folder)
+    assert load_bundle(folder, uncertified=True).certificate is None
+    assert marks(AdaptivePipeline.from_config(folder, uncertified=True)) == {False}
+
+
+def test_other_tiers_are_refused(folder: Path, pristine: Path) -> None:
+    bundle = load_bundle(folder)
+    with torch.no_grad():
+        for parameter in bundle.tiers[1].heads.parameters():
+            parameter += 0.01
+    with pytest.raises(BundleError, match=r"tiers/mid/heads\.safetensors: is not the one"):
+        save_bundle(bundle, folder, card="card\n", recipe="name: x\n")
+    save_bundle(replace(bundle, certificate=None), folder, card="card\n", recipe="name: x\n")
+    assert load_bundle(folder).certificate is None
+    for name in (LAYOUT.certificate, LAYOUT.certificate_page):
+        shutil.copy(pristine / name, folder / name)
+    seal(folder)
+    with pytest.raises(BundleError, match=r"tiers/mid/heads\.safetensors: is not the one"):
+        load_bundle(folder)
+
+
+def test_another_dtype_opens_the_certificate_again(pristine: Path) -> None:
+    with pytest.raises(BundleError, match="certified for dtype float32, not bfloat16"):
+        AdaptivePipeline.from_config(pristine, dtype="bfloat16")
+    half = AdaptivePipeline.from_config(pristine, dtype="bfloat16", uncertified=True)
+    assert marks(half) == {False}
+
+
+def test_another_device_family_is_refused(folder: Path) -> None:
+    file = folder / LAYOUT.certificate
+    content = json.loads(file.read_text())
+    content["conditions"]["device"] = "cuda"
+    file.write_text(json.dumps(content))
+    seal(folder)
+    with pytest.raises(BundleError, match="certified for device family cuda, not cpu"):
+        load_bundle(folder)
+
+
+def test_a_bundle_certified_in_another_dtype_is_served_in_it(folder: Path) -> None:
+    half = load_bundle(folder, dtype=torch.bfloat16, uncertified=True)
+    weights = content_hash(folder / "tiers/full/model.safetensors")
+    again = recertify(half, rows_of(half, 3), UNKNOWN, half.target)
+    recertify_bundle(again, folder, card="card\n")
+    assert content_hash(folder / "tiers/full/model.safetensors") == weights
+    assert marks(AdaptivePipeline.from_config(folder, dtype="bfloat16")) == {True}
+    with pytest.raises(BundleError, match="certified for dtype bfloat16, not float32"):
+        load_bundle(folder)
+
+
+def test_recertifying_that_fails_leaves_the_bundle_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    bundle = load_bundle(folder)
+    again = recertify(bundle, rows_of(bundle, 8), UNKNOWN, Target("agreement", 0.5))
+
+    def fail(*given: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("adaptive.bundle.store.seal", fail)
+    with pytest.raises(OSError, match="no space"):
+        recertify_bundle(again, folder, card="card\n")
+    assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
+    assert [f.name for f in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_a_loaded_bundle_keeps_its_certificate_when_it_is_saved_again(
+    pristine: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(pristine)
+    AdaptivePipeline(bundle)(TEXTS)
+    again = save_bundle(bundle, tmp_path / "again", card="card\n", recipe="name: x\n")
+    assert load_bundle(again).certificate == bundle.certificate
+
+
+def test_a_certificate_is_not_saved_with_what_it_is_not_about(
+    pristine: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(pristine)
+    other = Policy((0,), (0.5, *[NEVER] * (len(bundle.stages) - 1)))
+    for changed, told in (
+        (replace(bundle, policy=other), "none of those that were certified"),
+        (replace(bundle, router=None, ladder=()), "router.json: was there"),
+        (replace(bundle, max_length=8), "max_length 32, not 8"),
+    ):
+        if changed.router is None:
+            bare = tier_alone(bundle.stages, 2)
+            changed = replace(changed, policy=bare)
+        with pytest.raises(BundleError, match=told):
+            save_bundle(changed, tmp_path / "other", card="card\n", recipe="name: x\n")
+    assert not (tmp_path / "other").exists()
+
+
+def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) -> None:
+    bare = replace(certified, outcomes={})
+    with pytest.raises(BundleError, match="outcomes/search"):
+        recertify(bare, rows_of(bare, 3), UNKNOWN, certified.target)
+    with pytest.raises(TargetError, match="needs labels"):
+        recertify(certified, rows_of(certified, 3), UNKNOWN, Target("accuracy", 0.5))
+    with pytest.raises(TargetError, match="no rows"):
+        nothing = token_rows.select(rows_of(certified, 3), np.arange(0))
+        recertify(certified, nothing, UNKNOWN[:0], certified.target)
+
+
+def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundle) -> None:
+    found = certified.certificate
+    assert found is not None
+    page = (pristine / LAYOUT.certificate_page).read_text()
+    assert found.headline in page and "tiers/mid/heads.safetensors" in page
+    card = (pristine / LAYOUT.card).read_text()
+    assert found.headline in card and f"tested on {ROWS} texts" in card
+    assert "No certificate" in render_card(replace(certified, certificate=None))

@@ -1,0 +1,89 @@
+"""Texts whose true risks are known, drawn as often as a test wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adaptive.bundle.contents import stages_of
+from adaptive.certificate import Certificate, Conditions, certify
+from adaptive.costs import CostTable
+from adaptive.types import ALWAYS, OutcomeTable, Policy, Target
+
+STAGES = stages_of(((0,), (0,)))
+FULL = Policy((1,), (float("inf"), ALWAYS))
+CONDITIONS = Conditions("cpu", "float32", 32, "0" * 64, {"python": "3"})
+COSTS = CostTable(
+    "coins",
+    np.array([1.0, 2.0]),
+    embed=np.zeros((2, 2)),
+    segment=np.array([[1.0, 1.0], [10.0, 10.0]]),
+    head=np.zeros((2, 2)),
+    router=np.zeros(2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """A cheap stage whose reliability is uniform, and the full tier.
+
+    The risks do not depend on the reliability, so any policy's are known: the cheap stage
+    answers a share of the texts and brings that share of its own risk.
+    """
+
+    worse: float = 0.15  # only the full tier is right
+    better: float = 0.05  # only the cheap stage is
+    accuracy: float = 0.9  # of the full tier
+
+    def draw(self, rows: int, rng: np.random.Generator) -> OutcomeTable:
+        """So many independent texts."""
+        edges = np.cumsum([self.worse, self.better, self.accuracy - self.worse])
+        kind = np.searchsorted(edges, rng.random(rows), side="right")
+        full, cheap = np.isin(kind, (0, 2)), np.isin(kind, (1, 2))
+        return OutcomeTable(
+            STAGES,
+            np.stack([cheap, full], 1).astype(np.int32),
+            np.stack([rng.random(rows), np.ones(rows)], 1).astype(np.float32),
+            np.zeros((rows, 2), np.float32),
+            np.ones(rows, np.int32),
+            np.ones(rows, np.int64),
+        )
+
+    def share(self, policy: Policy) -> float:
+        """Of the texts that the cheap stage answers."""
+        if 0 not in policy.path or policy.path == (0,):
+            return float(policy.path == (0,))
+        return 1.0 - float(np.clip(policy.thresholds[0], 0.0, 1.0))
+
+    def excess(self, policy: Policy, target: Target) -> float:
+        """What the policy's mean excess really is."""
+        share = self.share(policy)
+        if target.metric == "agreement":
+            return share * (self.worse + self.better) - target.level
+        lost = share * (self.worse - self.better)
+        if target.metric == "accuracy":
+            return target.level - (self.accuracy - lost)
+        return lost - target.level * self.accuracy
+
+    def target(self, metric: str, share: float, confidence: float) -> Target:
+        """The target whose level is met exactly where the cheap stage answers such a share."""
+        lost = share * (self.worse - self.better)
+        level = {
+            "agreement": share * (self.worse + self.better),
+            "accuracy": self.accuracy - lost,
+            "accuracy_drop": lost / self.accuracy,
+        }[metric]
+        return Target(metric, level, confidence)  # type: ignore[arg-type]
+
+
+def answering(share: float) -> Policy:
+    """The policy under which the cheap stage answers such a share of the texts."""
+    return Policy((0, 1), (1.0 - share, ALWAYS))
+
+
+def certified(
+    front: list[Policy], table: OutcomeTable, target: Target, seed: int = 0, **given: object
+) -> Certificate:
+    """`certify` at the prices of the population."""
+    return certify(front, table, COSTS, target, seed, CONDITIONS, **given)  # type: ignore[arg-type]

@@ -1,0 +1,83 @@
+"""Step `certify`: test the front on the certification rows, which nothing else has used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
+from adaptive.certificate import Certificate, certify
+from adaptive.certifying import conditions_of, row_seed
+from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
+from adaptive.training.record_outcomes import load_features, load_table
+from adaptive.training.rows import load_rows
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.types import OutcomeTable
+
+
+def _work(context: Context, folder: Path) -> Figures:
+    recipe = context.recipe
+    if recipe.certificate is None:
+        return {}
+    costs = costs_of(context, load_router(context))
+    certificate = certify(
+        [found.policy for found in load_policies(context)[1]],
+        _table(context),
+        costs,
+        recipe.target.target(),
+        row_seed(recipe.seed),
+        conditions_of(
+            context.device.type,
+            recipe.cost.dtype,
+            recipe.model.max_length,
+            *load_rows(context.folder("data") / "certify.safetensors"),
+            costs,
+        ),
+        test=recipe.certificate.test,
+    )
+    content = certificate_to_json(certificate)
+    (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    served = next(t for t in certificate.front if t.policy == certificate.policy)
+    return {
+        "verdict": certificate.verdict,
+        "headline": certificate.headline,
+        "rows_needed": certificate.rows_needed,
+        "certified": certificate.certified,
+        "front": len(certificate.front),
+        "n": certificate.n,
+        "cost": served.cost,
+        "cost_full_alone": certificate.front[0].cost,
+        "unit": certificate.unit,
+    }
+
+
+def _table(context: Context) -> OutcomeTable:
+    """Outcomes of the certification rows, of none where the split is empty."""
+    if not context.figures("data")["certify"]:
+        table = load_table(context, "search")
+        names = ("predictions", "reliability", "risk", "labels", "tokens")
+        return replace(table, **{name: getattr(table, name)[:0] for name in names})
+    table, router = load_table(context, "certify"), load_router(context)
+    if router is None:
+        return table
+    return replace(table, risk=risk_of(router, load_features(context, "certify")))
+
+
+def load_certificate(context: Context) -> Certificate | None:
+    """The certificate, not yet bound to a bundle's files; None where the recipe wants none."""
+    file = context.folder("certify") / "certificate.json"
+    if not file.is_file():
+        return None
+    stages = load_table(context, "search").stages
+    return certificate_from_json(json.loads(file.read_text(encoding="utf-8")), stages)
+
+
+def step(tiers: tuple[str, ...]) -> Step:
+    """The step for a cascade whose tiers were left by these steps."""
+    return Step(
+        "certify",
+        ("data", *tiers, "outcomes", "costs", "policy"),
+        section("target", "search", "cost", "certificate"),
+        _work,
+    )
