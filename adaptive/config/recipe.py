@@ -16,6 +16,7 @@ from adaptive.config.steps import (
     RouterConfig,
     SearchConfig,
     TargetConfig,
+    TeacherConfig,
     TinyConfig,
 )
 
@@ -90,6 +91,7 @@ class Recipe(Section):
     model: ModelConfig
     data: DataConfig
     full: FullConfig = FullConfig()
+    teacher: TeacherConfig = TeacherConfig()
     mid: MidConfig | None = None
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()
