@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from adaptive import tokens as token_rows
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
+from adaptive.training.loop import autocast
 from adaptive.training.parts import load_built, pad_id_of, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -43,12 +44,14 @@ def _work(context: Context, folder: Path) -> Figures:
     batches = token_rows.batches(tokens.lengths, BATCH)
     logits, pooled = [], []
     for rows in tqdm(batches, desc="teacher", disable=context.quiet):
-        state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
-        seen = [tier.backbone.pool(state)]
-        for layer in range(depth):
-            state = tier.backbone.run(state, layer, layer + 1)
-            seen.append(tier.backbone.pool(state))
-        logits.append(_half(tier.answer(state, len(tier.depths) - 1)[0]))
+        with autocast(context.device, context.recipe.model.dtype == "bfloat16"):
+            state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+            seen = [tier.backbone.pool(state)]
+            for layer in range(depth):
+                state = tier.backbone.run(state, layer, layer + 1)
+                seen.append(tier.backbone.pool(state))
+            answer = tier.answer(state, len(tier.depths) - 1)[0]
+        logits.append(_half(answer))
         pooled.append(_half(torch.stack(seen)))
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
