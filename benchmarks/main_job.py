@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sst2_sentences
 import torch
 import transformers
 
@@ -43,9 +44,13 @@ def main() -> None:
     given = parser.parse_args()
     record = json.loads(given.record.read_text()) if given.record.is_file() else {}
     for name in given.only:
+        data = given.data / name
+        if name == "sst2":
+            sst2_sentences.write(data, given.work / "sst2_sentences")
+            data = given.work / "sst2_sentences"
         recipe = load_recipe(
             HERE / "recipes" / f"{name}.yaml",
-            [f"data.source={given.data / name}", f"output={given.work / name / 'bundle'}"],
+            [f"data.source={data}", f"output={given.work / name / 'bundle'}"],
         )
         build(recipe, given.work / name)
         record[name] = run(recipe, given.work / name)

@@ -11,7 +11,6 @@ from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import pad_id_of
-from adaptive.training.rows import load_training_rows
 from adaptive.training.steps import Context
 from adaptive.training.teach import Teacher
 
@@ -66,8 +65,7 @@ def train_student(
             lean on single words.
     """
     pad_id = pad_id_of(context)
-    tokens, known = load_training_rows(context.folder("data"))
-    labels = torch.from_numpy(known).long()
+    tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels).long()
     imitate = imitate or {}
 
     def loss(rows: Rows) -> torch.Tensor:

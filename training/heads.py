@@ -12,7 +12,6 @@ from adaptive.tiers.tier import Tier
 from adaptive.training.distill import distillation
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import load_built
-from adaptive.training.rows import load_training_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import load_teacher
 
@@ -35,8 +34,7 @@ def _work(context: Context, folder: Path) -> Figures:
         tier.heads[-1] = tuned.heads[-1]
     learned = nn.ModuleList(tier.heads[: len(tier.depths) - 1])
     teacher = load_teacher(context)
-    tokens, known = load_training_rows(context.folder("data"))
-    labels = torch.from_numpy(known).long()
+    labels = torch.from_numpy(teacher.labels).long()
 
     def loss(rows: Rows) -> torch.Tensor:
         target = labels[rows].to(context.device)
@@ -55,7 +53,7 @@ def _work(context: Context, folder: Path) -> Figures:
         seed=context.recipe.seed,
     )
     if len(learned):
-        fit(learned, loss, tokens.lengths, options, folder, context.journal, context.quiet)
+        fit(learned, loss, teacher.tokens.lengths, options, folder, context.journal, context.quiet)
     save_tier(tier, folder / "tier")
     return {"exits": len(tier.depths)}
 

@@ -74,7 +74,7 @@ def fit(
             for group in optimizer.param_groups:
                 rate = min(1.0, (step + 1) / warm) * (1.0 - step / steps)
                 group["lr"] = options.learning_rate * rate
-            with _autocast(device, options.bfloat16):
+            with autocast(device, options.bfloat16):
                 value = loss(rows)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
@@ -114,7 +114,8 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     ]
 
 
-def _autocast(device: torch.device, bfloat16: bool) -> contextlib.AbstractContextManager[object]:
+def autocast(device: torch.device, bfloat16: bool) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in bfloat16, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
 

@@ -19,7 +19,6 @@ from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built, pad_id_of
-from adaptive.training.rows import load_training_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import Teacher, load_teacher
 
@@ -76,7 +75,7 @@ def _work(context: Context, folder: Path) -> Figures:
 
 def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) -> Shape:
     """What to keep, by the loss between the full tier's answers and the labels."""
-    tokens, _ = load_training_rows(context.folder("data"))
+    tokens = teacher.tokens
     rng, pad_id = np.random.default_rng(context.recipe.seed), pad_id_of(context)
     last = len(full.depths) - 1
 

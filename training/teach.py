@@ -7,21 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
-from adaptive.training.parts import load_built, pad_id_of
-from adaptive.training.rows import load_training_rows
-from adaptive.training.steps import Context, Figures, Step
+from adaptive.errors import BuildError
+from adaptive.training.augment import augment
+from adaptive.training.loop import autocast
+from adaptive.training.parts import load_built, pad_id_of, tokenizer_of
+from adaptive.training.rows import load_rows, load_training_rows, save_rows
+from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.types import Tokens
 
 BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What the full tier computed for the train split and the unlabelled texts."""
+    """All training text, and what the full tier computed for it.
 
+    The rows are the train split's, then the unlabelled texts', then made-up ones.
+    """
+
+    tokens: Tokens  # n rows
+    labels: NDArray[np.int32]  # [n], -1 where there is none
     logits: torch.Tensor  # [n, c] float16
     pooled: torch.Tensor  # [layers + 1, n, h] float16, pooled hidden states at every depth
 
@@ -29,22 +39,39 @@ class Teacher:
 @torch.inference_mode()
 def _work(context: Context, folder: Path) -> Figures:
     tier, pad_id = load_built(context, "full"), pad_id_of(context)
-    tokens, _ = load_training_rows(context.folder("data"))
+    tokens, labels = _rows(context)
     depth = tier.backbone.layers
     batches = token_rows.batches(tokens.lengths, BATCH)
     logits, pooled = [], []
     for rows in tqdm(batches, desc="teacher", disable=context.quiet):
-        state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
-        seen = [tier.backbone.pool(state)]
-        for layer in range(depth):
-            state = tier.backbone.run(state, layer, layer + 1)
-            seen.append(tier.backbone.pool(state))
-        logits.append(_half(tier.answer(state, len(tier.depths) - 1)[0]))
+        with autocast(context.device, context.recipe.model.dtype == "bfloat16"):
+            state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+            seen = [tier.backbone.pool(state)]
+            for layer in range(depth):
+                state = tier.backbone.run(state, layer, layer + 1)
+                seen.append(tier.backbone.pool(state))
+            answer = tier.answer(state, len(tier.depths) - 1)[0]
+        logits.append(_half(answer))
         pooled.append(_half(torch.stack(seen)))
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
     save_file(content, folder / "teacher.safetensors")
+    save_rows(folder / "rows.safetensors", tokens, labels)
     return {"rows": len(tokens)}
+
+
+def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
+    recipe = context.recipe
+    tokens, labels = load_training_rows(context.folder("data"))
+    copies = recipe.teacher.augment
+    if not copies:
+        return tokens, labels
+    if recipe.data.pair is not None:
+        raise BuildError("teacher.augment cuts single texts; set it to 0 for pairs")
+    special = frozenset(tokenizer_of(context).all_special_ids)
+    made = augment(tokens, copies, special, recipe.model.max_length, recipe.seed)
+    none = np.full(len(made), -1, np.int32)
+    return token_rows.concatenate([tokens, made]), np.concatenate([labels, none])
 
 
 def _half(values: torch.Tensor) -> torch.Tensor:
@@ -55,7 +82,9 @@ def _half(values: torch.Tensor) -> torch.Tensor:
 
 def load_teacher(context: Context) -> Teacher:
     """What the step left."""
-    return Teacher(**load_file(context.folder("teacher") / "teacher.safetensors"))
+    folder = context.folder("teacher")
+    tokens, labels = load_rows(folder / "rows.safetensors")
+    return Teacher(tokens, labels, **load_file(folder / "teacher.safetensors"))
 
 
-STEP = Step("teacher", ("data", "full"), lambda context: None, _work)
+STEP = Step("teacher", ("data", "full"), section("teacher"), _work)

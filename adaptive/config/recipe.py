@@ -17,6 +17,7 @@ from adaptive.config.steps import (
     RouterConfig,
     SearchConfig,
     TargetConfig,
+    TeacherConfig,
     TinyConfig,
 )
 
@@ -91,6 +92,7 @@ class Recipe(Section):
     model: ModelConfig
     data: DataConfig
     full: FullConfig = FullConfig()
+    teacher: TeacherConfig = TeacherConfig()
     mid: MidConfig | None = None
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()

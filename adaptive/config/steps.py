@@ -44,6 +44,12 @@ class FullConfig(Section):
     exits: Depths = None
 
 
+class TeacherConfig(Section):
+    """What the students learn from."""
+
+    augment: Count = 0  # made-up texts for each training text, labelled by the full tier
+
+
 class MidConfig(Section):
     """The mid tier: cut from the full one, then distilled back."""
 
