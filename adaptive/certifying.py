@@ -17,7 +17,7 @@ from adaptive.errors import BundleError, TargetError
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
 from adaptive.search import Found, order
-from adaptive.types import Target, Tokens
+from adaptive.types import OutcomeTable, Target, Tokens
 from adaptive.work import work_of
 
 
@@ -39,14 +39,16 @@ def recertify(
 
     Args:
         bundle: on the device and in the dtype to certify it for.
-        tokens: one row a text; rows that served for nothing else, which nobody can check here.
+        tokens: one row a text; rows that served for nothing else, which can
+            be checked only against the search rows.
         labels: [n] positions in `bundle.labels`; -1 where unknown, which only `agreement` allows.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
     Raises:
         BundleError: the bundle has no search rows to order its policies on.
-        TargetError: the target needs labels, or there are no rows.
+        TargetError: the target needs labels, there are no rows, or most of them are the very
+            rows that the policies were searched on.
     """
     if "search" not in bundle.outcomes:
         raise BundleError(
@@ -66,6 +68,7 @@ def recertify(
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
+    _refuse_known(table, rows)
     conditions = conditions_of(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
@@ -79,6 +82,23 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def _refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
+    """Refuse rows most of which were searched on: the same outcomes, to three decimals."""
+    seen = set(_marks(searched))
+    known = sum(mark in seen for mark in _marks(table))
+    if 2 * known > len(table):
+        raise TargetError(
+            f"{known} of {len(table)} rows are like those that the policies were searched on; a "
+            "certificate needs rows that served for nothing else"
+        )
+
+
+def _marks(table: OutcomeTable) -> list[bytes]:
+    rounded = table.reliability.astype(np.float64).round(3)
+    columns = (rounded, table.predictions, table.tokens[:, None], table.labels[:, None])
+    return [row.tobytes() for row in np.concatenate(columns, axis=1)]
 
 
 def row_seed(seed: int) -> int:

@@ -287,6 +287,29 @@ def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) 
         recertify(certified, nothing, UNKNOWN[:0], certified.target)
 
 
+def test_a_full_tier_that_misses_an_accuracy_answers_without_a_promise(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    search = bundle.outcomes["search"]
+    known = replace(search, labels=search.predictions[:, -1].copy())
+    labels = np.zeros(ROWS, np.int32)
+    again = recertify(
+        replace(bundle, outcomes={"search": known}),
+        rows_of(bundle, 3),
+        labels,
+        Target("accuracy", 0.99),
+    )
+    recertify_bundle(again, folder, card="card\n")
+    found = load_bundle(folder)
+    assert found.certificate is not None and found.certificate.certified == 0
+    assert found.policy == tier_alone(found.stages, 2)
+    assert marks(AdaptivePipeline.from_config(folder)) == {False}
+
+
+def test_rows_that_were_searched_on_are_refused(certified: Bundle) -> None:
+    with pytest.raises(TargetError, match=f"{ROWS} of {ROWS} rows are like those"):
+        recertify(certified, rows_of(certified, 2), UNKNOWN, certified.target)
+
+
 def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundle) -> None:
     found = certified.certificate
     assert found is not None

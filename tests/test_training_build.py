@@ -338,6 +338,12 @@ def test_a_certified_build_answers_so(built: Path, context: Context) -> None:
     assert f"**{headline}** at 0.95 confidence" in card
 
 
+def test_the_test_of_the_signed_drop_may_be_chosen(copy: Path, built: Path) -> None:
+    again(copy, built, {"certificate": {"test": "hoeffding_bentkus"}})
+    found = load_bundle(copy / "bundle").certificate
+    assert found is not None and found.test == "hoeffding_bentkus"
+
+
 def test_too_few_certification_rows_leave_the_full_tier_alone(copy: Path, built: Path) -> None:
     changes = {"target": {"level": 0.001}}
     again(copy, built, changes)
