@@ -17,7 +17,7 @@ from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
 from adaptive.training.parts import load_built, pad_id_of, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import Tokens
 
 BATCH = 128
@@ -34,6 +34,10 @@ class Teacher:
     labels: NDArray[np.int32]  # [n], -1 where there is none
     logits: torch.Tensor  # [n, c] float16
     pooled: torch.Tensor  # [layers + 1, n, h] float16, pooled hidden states at every depth
+
+
+def _reads(context: Context) -> int | None:
+    return context.recipe.teacher.augment or None
 
 
 @torch.inference_mode()
@@ -87,4 +91,4 @@ def load_teacher(context: Context) -> Teacher:
     return Teacher(tokens, labels, **load_file(folder / "teacher.safetensors"))
 
 
-STEP = Step("teacher", ("data", "full"), section("teacher"), _work)
+STEP = Step("teacher", ("data", "full"), _reads, _work)
