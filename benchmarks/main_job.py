@@ -10,7 +10,6 @@ the record: no choice depends on them. Builds resume; the record is rewritten af
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import platform
 import subprocess
@@ -33,9 +32,7 @@ from adaptive.types import Tokens
 HERE = Path(__file__).parent
 SETS = ("clinc150", "ag_news", "sst2")
 FLOORS = {"clinc150": 15.0, "ag_news": 10.0, "sst2": 3.5}
-PREPARED = {"sst2": "sst2_sentences", "ag_news": "ag_news_held_out"}  # folders under --work
 BATCH = 32
-HELD_OUT = 2500  # training rows of AG News that the search gets
 
 
 def main() -> None:
@@ -48,12 +45,9 @@ def main() -> None:
     record = json.loads(given.record.read_text()) if given.record.is_file() else {}
     for name in given.only:
         data = given.data / name
-        prepared = given.work / PREPARED.get(name, "")
         if name == "sst2":
-            sst2_sentences.write(data, prepared)
-        elif name == "ag_news":
-            hold_out(data, prepared, HELD_OUT)
-        data = prepared if name in PREPARED else data
+            sst2_sentences.write(data, given.work / "sst2_sentences")
+            data = given.work / "sst2_sentences"
         recipe = load_recipe(
             HERE / "recipes" / f"{name}.yaml",
             [f"data.source={data}", f"output={given.work / name / 'bundle'}"],
@@ -63,28 +57,6 @@ def main() -> None:
         record |= {"machine": machine(), "versions": versions(), "commit": commit()}
         given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(json.dumps(record[name], indent=1))
-
-
-def hold_out(source: Path, goal: Path, rows: int) -> None:
-    """Write goal/*.csv from source/*.csv with the last training rows moved to validation.
-
-    A choice at a level of 1 % needs thousands of rows: with 1,400 two standard errors are as
-    much as the level.
-    """
-    goal.mkdir(parents=True, exist_ok=True)
-    head, *train = read_lines(source / "train.csv")
-    _, *validation = read_lines(source / "validation.csv")
-    parts = {"train": train[:-rows], "validation": validation + train[-rows:]}
-    parts["test"] = read_lines(source / "test.csv")[1:]
-    for name, part in parts.items():
-        with (goal / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([head, *part])
-
-
-def read_lines(file: Path) -> list[list[str]]:
-    """The lines of a CSV file, its header first."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.reader(stream))
 
 
 def run(recipe: Recipe, work: Path) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
 from adaptive.training.parts import load_built, pad_id_of, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
-from adaptive.training.steps import Context, Figures, Step
+from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Tokens
 
 BATCH = 128
@@ -36,8 +38,9 @@ class Teacher:
     pooled: torch.Tensor  # [layers + 1, n, h] float16, pooled hidden states at every depth
 
 
-def _reads(context: Context) -> int | None:
-    return context.recipe.teacher.augment or None
+def _reads(context: Context) -> Mapping[str, Any] | None:
+    """The seed too, where texts are made up."""
+    return section("teacher")(context) if context.recipe.teacher.augment else None
 
 
 @torch.inference_mode()
