@@ -90,15 +90,7 @@ def prepare_rotary_encoder(body: Any, hidden: torch.Tensor, mask: torch.Tensor) 
         kind: makers[kind](config=body.config, inputs_embeds=hidden, attention_mask=mask)
         for kind in set(kinds)
     }
-    rotations = _rotations(body, hidden, kinds)
-
-    def step(i: int, layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-        kind = kinds[i]
-        return _first(
-            layer(states, attention_mask=masks[kind], position_embeddings=rotations[kind])
-        )
-
-    return step
+    return _rotary_step(body, hidden, kinds, masks)
 
 
 def prepare_decoder(body: Any, hidden: torch.Tensor, mask: torch.Tensor) -> Step:
@@ -115,6 +107,11 @@ def prepare_decoder(body: Any, hidden: torch.Tensor, mask: torch.Tensor) -> Step
         )
         for kind in set(kinds)
     }
+    return _rotary_step(body, hidden, kinds, masks)
+
+
+def _rotary_step(body: Any, hidden: torch.Tensor, kinds: Any, masks: dict[str, Any]) -> Step:
+    """Each layer with the mask and the rotation of its kind."""
     rotations = _rotations(body, hidden, kinds)
 
     def step(i: int, layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
