@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-HELD_OUT = 3000  # sentences
+HELD_OUT = 4000  # sentences
 LEAST = 4  # words; shorter phrases stand in many sentences
 
 Row = tuple[str, str]

@@ -92,12 +92,31 @@ def test_given_parts_stay_what_they_are() -> None:
         assert set(data.split[rows]) == {expected}
 
 
+def test_rows_taken_from_train_join_the_validation_rows_with_labels_in_proportion() -> None:
+    frames = {"train": make(300, 3, "a"), "validation": make(60, 3, "b"), "test": make(40, 3, "c")}
+    data = from_frame(frames)
+    assert data.split is not None and data.labels is not None
+    splits = cut(data, from_train=90, fit=50, search=50, certify=50)
+    assert sizes_of(splits) == [210, 50, 50, 50, 40]
+    assert len(set(np.concatenate(list(parts(splits).values())))) == 400
+    held_out = np.concatenate([splits.fit, splits.search, splits.certify])
+    assert (data.split[held_out] == "train").sum() == 90
+    assert np.bincount(data.labels[splits.train]).tolist() == [70, 70, 70]
+    elsewhere = cut(data, from_train=90, fit=20, search=100, certify=30)
+    assert np.array_equal(splits.train, elsewhere.train)  # whatever the held-out rows serve for
+    assert "301 wanted of 300" in refusal(data, from_train=301)
+
+
 def test_train_rows_serve_where_there_are_no_validation_rows() -> None:
     data = from_frame({"train": make(900, 2, "a"), "test": make(40, 2, "c")})
     assert sizes_of(cut(data)) == [600, 100, 100, 100, 40]
     data = from_frame({"train": make(900, 2, "a"), "validation": make(90, 2, "b")})
     splits = cut(data)
     assert sizes_of(splits) == [771, 30, 30, 30, 129]
+
+
+def test_nothing_is_taken_from_train_where_no_rows_wait_for_it() -> None:
+    assert "there are none" in refusal(from_frame(make(100)), from_train=10)
 
 
 def test_repeated_texts_never_stand_in_two_parts() -> None:

@@ -46,8 +46,9 @@ class Splits:
 def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     """Cuts `data` into five parts, the same ones for the same seed.
 
-    A source's own test rows stay test rows, its validation rows give fit, search and certify,
-    its train rows whatever the others do not. Sizes are rows, or shares of the rows they are
+    A source's own test rows stay test rows, its validation rows give fit, search and certify
+    (joined by `sizes.from_train` rows that training gives up), its train rows whatever the
+    others do not. Sizes are rows, or shares of the rows they are
     drawn from (`validation` for fit where there is one, and so on); parts without a size
     divide what is left, all of it. Labels are spread evenly over the parts of each source.
 
@@ -62,6 +63,7 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     _require_classes(data, given["train"])
     pools = _without_duplicates(data, given)
     random = np.random.default_rng(seed)
+    pools = _join(data, pools, sizes.from_train, random)
     parts: dict[str, Rows] = {}
     for pool, rows in pools.items():
         counts = _counts(_name(data, given[pool]), len(rows), _parts_of(pool, pools), sizes)
@@ -96,6 +98,27 @@ def _parts_of(pool: str, pools: dict[str, Rows]) -> list[str]:
         "train": "train",
     }
     return [part for part in PARTS if giver[part] == pool]
+
+
+def _join(
+    data: Dataset, pools: dict[str, Rows], wanted: int | None, random: np.random.Generator
+) -> dict[str, Rows]:
+    """The pools, with that many rows of train moved to validation."""
+    if wanted is None:
+        return pools
+    if "validation" not in pools:
+        raise DataError(
+            f"{data.name}: splits.from_train moves train rows to the validation rows, and there "
+            "are none; without them fit, search and certify are cut from train anyway"
+        )
+    rows = pools["train"]
+    if wanted > len(rows):
+        raise DataError(f"{_name(data, rows)}: too few rows, {wanted} wanted of {len(rows)}")
+    moved = _deal(rows, {"validation": wanted}, data.labels, random)["validation"]
+    return pools | {
+        "validation": np.sort(np.concatenate([pools["validation"], moved])),
+        "train": np.setdiff1d(rows, moved),
+    }
 
 
 def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows]:

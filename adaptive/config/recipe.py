@@ -30,6 +30,7 @@ class SplitSizes(Section):
     search: Size | None = None
     certify: Size | None = None
     test: Size | None = None
+    from_train: Whole | None = None  # rows that leave train and join the validation rows
 
 
 class DataConfig(Section):
