@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from adaptive.exits.calibration import fit_reliability, fit_temperature, reliabi
 from adaptive.exits.reliability import Reliability
 from adaptive.recording import Record, features_of, record, routing_features, tabulate
 from adaptive.tiers.tier import Tier
+from adaptive.training.groups import load_groups
 from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of, pad_id_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step
@@ -82,11 +84,12 @@ def as_good(
 
 
 def load_table(context: Context, split: str) -> OutcomeTable:
-    """A split's outcome table, without router risk."""
+    """A split's outcome table with the groups that targets name, without router risk."""
     folder = context.folder("outcomes")
     described = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     stages = tuple(Stage(*values) for values in described)
-    return load_outcomes(folder / f"{split}.safetensors", stages, split)
+    table = load_outcomes(folder / f"{split}.safetensors", stages, split)
+    return replace(table, groups=load_groups(context, split))
 
 
 def load_features(context: Context, split: str) -> torch.Tensor:
