@@ -65,15 +65,28 @@ def scarce(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(tmp_path_factory.mktemp("scarce"), sizes)
 
 
-def test_a_certified_build_is_judged_on_rows_that_no_step_has_used(roomy: Built) -> None:
-    recipe, data, work = roomy
-    found = benchmark.run(recipe, data, work)
+@pytest.fixture(scope="module")
+def roomy_record(roomy: Built) -> dict[str, Any]:
+    return recorded(roomy)
+
+
+def recorded(build: Built) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "RESPLITS", 2)
+        return benchmark.run(*build)
+
+
+def test_a_certified_build_is_judged_on_rows_that_no_step_has_used(
+    roomy_record: dict[str, Any],
+) -> None:
+    found = roomy_record
     # which of the cheap policies is served hangs on measured times
     assert found["verdict"] in ("CERTIFIED", "DO NOT ROUTE")
     assert (found["n_certify"], found["delta"]) == (160, 0.05)
     assert found["judged_on"] == "unused" and found["texts"] == found["rows"]["unused"] > 50
     assert found["shifted_test"]["texts"] == 80
     assert found["front"]["certified"] > 1 and found["rows_needed"] is None
+    assert sum(found["over_splits"]["verdicts"].values()) == 2
     assert found["work_ratio"] > 1 and found["by_cost_table"]["unit"] == "milliseconds"
     for each in (found, found["by_cost_table"]):
         price = each["time_ratio_oracle"] / each["time_ratio_certified"] - 1
@@ -81,9 +94,10 @@ def test_a_certified_build_is_judged_on_rows_that_no_step_has_used(roomy: Built)
     assert found["by_cost_table"]["time_ratio_certified"] > 1
 
 
-def test_risk_is_what_the_pipeline_loses_on_the_test_file(roomy: Built) -> None:
-    recipe, data, work = roomy
-    found = benchmark.run(recipe, data, work)["shifted_test"]
+def test_risk_is_what_the_pipeline_loses_on_the_test_file(
+    roomy: Built, roomy_record: dict[str, Any]
+) -> None:
+    (recipe, data, _), found = roomy, roomy_record["shifted_test"]
     pipeline = AdaptivePipeline.from_config(recipe.output)
     rows = np.flatnonzero(data.split == "test")
     texts, labels = [data.texts[row] for row in rows], data.labels[rows]
@@ -133,8 +147,7 @@ def test_a_text_stands_in_train_once_and_elsewhere_as_often_as_it_did(tmp_path: 
 
 
 def test_a_verdict_of_too_few_rows_tells_how_many_and_saves_nothing(scarce: Built) -> None:
-    recipe, data, work = scarce
-    found = benchmark.run(recipe, data, work)
+    found = recorded(scarce)
     assert found["verdict"] == "NOT CERTIFIED" and found["n_certify"] == 8
     assert found["rows_needed"] > 8
     assert found["judged_on"] == "test" and "shifted_test" not in found
