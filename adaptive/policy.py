@@ -124,12 +124,13 @@ class Lookup:
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
+    drop: Floats | None = None  # [n, k] expected losses, in place of what the labels say
 
     @classmethod
-    def of(cls, table: OutcomeTable, costs: StageCosts) -> Lookup:
+    def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        return cls(table, run, bare, costs.router)
+        return cls(table, run, bare, costs.router, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -152,10 +153,16 @@ def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluati
     return Lookup.of(table, costs).evaluate(policy)
 
 
-def excess(target: Target, prediction: Ints, table: OutcomeTable) -> Floats:
+def excess(
+    target: Target, prediction: Ints, table: OutcomeTable, drop: Floats | None = None
+) -> Floats:
     """Each text's share in breaking the target, [n]: the target holds where the mean is <= 0.
 
     Every metric becomes a mean of bounded values this way, so that one test serves them all.
+
+    Args:
+        drop: [n] what the predictions are expected to lose against the full tier's, in place of
+            what the labels say they lost; `agreement` has no use for it.
 
     Raises:
         ValueError: the metric needs labels and the table has none.
@@ -166,10 +173,12 @@ def excess(target: Target, prediction: Ints, table: OutcomeTable) -> Floats:
         return differs - target.level
     if (table.labels < 0).any():
         raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
+    full_right: Floats = (full == table.labels).astype(np.float64)
     right: Floats = (prediction == table.labels).astype(np.float64)
+    if drop is not None:
+        right = full_right - drop
     if target.metric == "accuracy":
         return target.level - right
-    full_right: Floats = (full == table.labels).astype(np.float64)
     return (1.0 - target.level) * full_right - right
 
 
@@ -205,7 +214,10 @@ def divide(target: Target, table: OutcomeTable) -> Groups:
 
 
 def mean_excess(
-    targets: Sequence[Target], prediction: Ints, table: OutcomeTable
+    targets: Sequence[Target],
+    prediction: Ints,
+    table: OutcomeTable,
+    drop: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean excess of each target in each of its groups, and its standard error, both [c].
 
@@ -218,7 +230,7 @@ def mean_excess(
     means: list[Floats] = []
     errors: list[Floats] = []
     for target in targets:
-        values = excess(target, prediction, table)
+        values = excess(target, prediction, table, drop)
         if target.group is None:
             means.append(values.mean(keepdims=True))
             errors.append(values.std(keepdims=True) / np.sqrt(len(values)))

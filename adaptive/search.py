@@ -1,8 +1,10 @@
 """The cheapest policy that keeps a target on the search split, and the front around it.
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
-errors to spare. It promises nothing. The promise is `adaptive.certificate`'s, which tests the
-front that this module orders on rows the search has not seen.
+errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see
+`adaptive.training.smooth`), and the errors are theirs. It promises nothing. The promise is
+`adaptive.certificate`'s, which tests the front that this module orders on rows the search has
+not seen.
 """
 
 from __future__ import annotations
@@ -194,7 +196,10 @@ class _Judge:
         score = self.scores.get(policy)
         if score is None:
             result = self.lookup.evaluate(policy)
-            means = mean_excess(self.targets, result.prediction, self.lookup.table)
+            drop = self.lookup.drop
+            if drop is not None:
+                drop = drop[np.arange(len(drop)), result.stage]
+            means = mean_excess(self.targets, result.prediction, self.lookup.table, drop)
             score = Score(float(result.cost.mean()), *means)
             self.scores[policy] = score
         return Found(policy, score.cost, float((score.excess + self.margin * score.error).max()))

@@ -25,7 +25,7 @@ from adaptive.routers.fit import fit_router
 from adaptive.search import Found, front, refine, search
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
-from adaptive.training.record_outcomes import as_good, load_features, load_table
+from adaptive.training.record_outcomes import as_good, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 from adaptive.work import work_of
@@ -34,7 +34,8 @@ from adaptive.work import work_of
 def _work(context: Context, folder: Path) -> Figures:
     recipe, targets = context.recipe, context.recipe.targets
     table, costs = load_table(context, "search"), costs_of(context, None)
-    lookup = Lookup.of(table, costs.at(table.tokens))
+    drop = load_drop(context)
+    lookup = Lookup.of(table, costs.at(table.tokens), drop)
     ladder = _search(context, lookup, targets, routed=False)  # cheapest first
     plain = _cheapest(ladder, targets)
     best, router = plain, None
@@ -43,7 +44,7 @@ def _work(context: Context, folder: Path) -> Figures:
         candidate = fit_candidate(context, kind)
         priced = costs_of(context, candidate)
         routed = replace(table, risk=risk_of(candidate, load_features(context, "search")))
-        seen = Lookup.of(routed, priced.at(table.tokens))
+        seen = Lookup.of(routed, priced.at(table.tokens), drop)
         found = _search(context, seen, targets, routed=True)
         with_router = [f for f in found if f.policy.risk_weight is not None]
         if not with_router:
