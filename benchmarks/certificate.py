@@ -108,6 +108,7 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
     assert certificate is not None, "the recipe asks for no certificate"
     test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
     judged = spare if len(spare[0]) else test
+    pool = pool_of(bundle, work, judged)  # the rows judged on come last
     rows = json.loads((work / "data" / "step.json").read_text())["figures"]
     found = {
         "verdict": certificate.verdict,
@@ -119,23 +120,21 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "rows": rows | {"unused": len(spare[0])},
         "front": {"policies": len(certificate.front), "certified": certificate.certified},
         "judged_on": "unused" if judged is spare else "test",
-        **figures(bundle, *judged, sweeps),
+        **figures(bundle, judged[0], pool.table.take(slice(-len(judged[0]), None)), sweeps),
         "router": None if bundle.router is None else bundle.router.kind,
         "policy": policy_to_json(bundle.policy),
         "seeds": {"recipe": recipe.seed, **certificate.seeds},
         "commit": records.commit(),
-        "over_splits": over_splits(bundle, pool_of(bundle, work, judged), recipe.search),
+        "over_splits": over_splits(bundle, pool, recipe.search),
     }
     if judged is spare:
-        found["shifted_test"] = figures(bundle, *test, sweeps)
+        found["shifted_test"] = figures(bundle, test[0], outcomes(bundle, *test, BATCH), sweeps)
     return found
 
 
-def figures(
-    bundle: Bundle, tokens: Tokens, labels: NDArray[np.int32], sweeps: int
-) -> dict[str, Any]:
+def figures(bundle: Bundle, tokens: Tokens, table: OutcomeTable, sweeps: int) -> dict[str, Any]:
     """The bundle's policy on these rows, beside the full tier alone and the oracle."""
-    table, costs = outcomes(bundle, tokens, labels, BATCH), prices(bundle)
+    costs = prices(bundle)
     lookup = Lookup.of(table, costs.at(table.tokens))
     policies = (
         bundle.policy,
