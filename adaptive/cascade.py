@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -57,29 +57,28 @@ def _run_tier(wave: _Wave, index: int, rows: Rows) -> None:
     live = wave.enter(tier.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
     for exit in range(wave.exits(index)):
         stage = wave.first[index] + exit
-        live = replace(live, state=tier.advance(live.state, exit))
+        live.state = tier.advance(live.state, exit)
         if wave.bare and not wave.policy.on(stage):
             continue
         logits, pooled = tier.answer(live.state, exit)
         logits = wave.bundle.reliability.temper(stage, logits)
         if stage == 0 and not wave.bare:
-            live = wave.look_first(live, logits, pooled)
-        leaving, history = wave.judge(stage, live, logits, pooled)
-        live = replace(live, history=history)
-        if leaving.any():
+            wave.look_first(live, logits, pooled)
+        leaving = wave.judge(stage, live, logits, pooled)
+        if leaving is not None and leaving.any():
             stay = np.flatnonzero(~leaving)
             if not len(stay):
                 return
             live = live.select(stay)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Live:
     """The rows of a batch that are still on their way, and what is known of them."""
 
     rows: Rows  # [b] numbers in the call
-    state: State
-    history: History
+    state: State  # the loop's
+    history: History  # set by `_Wave.judge`
     anchor: torch.Tensor  # [b, c] probabilities at the first stage
     log_length: torch.Tensor  # [b]
 
@@ -164,33 +163,37 @@ class _Wave:
         history = History.start(len(rows), self.device)
         return _Live(rows, state, history, self.anchor[index], self.log_length[index])
 
-    def look_first(self, live: _Live, logits: torch.Tensor, pooled: torch.Tensor) -> _Live:
+    def look_first(self, live: _Live, logits: torch.Tensor, pooled: torch.Tensor) -> None:
         """The anchor's opinion, and the route that follows from it."""
         index = torch.from_numpy(live.rows).to(self.device)
-        anchor = self.anchor[index] = logits.softmax(1)
+        live.anchor = self.anchor[index] = logits.softmax(1)
         if self.statistics is not None and self.bundle.router is not None:
-            features = router_features(pooled, anchor, self.statistics[index])
+            features = router_features(pooled, live.anchor, self.statistics[index])
             risk = self.bundle.router.risk(features).cpu().numpy()
             self.entry[live.rows] = choose_entry(self.policy, risk)
-        return replace(live, anchor=anchor)
 
     def judge(
         self, stage: int, live: _Live, logits: torch.Tensor, pooled: torch.Tensor
-    ) -> tuple[Flags, History]:
-        """Who leaves after this stage, [b], and what its tier remembers. Keeps their answers."""
-        elsewhere = self.entry[live.rows] > self.bundle.stages[stage].tier
+    ) -> Flags | None:
+        """Who leaves after this stage, [b]; None where nobody can. Keeps their answers."""
+        # The route parts the rows behind the first stage; later on all belong here.
+        routed = stage == 0 and self.statistics is not None
+        elsewhere = self.entry[live.rows] > 0 if routed else np.zeros(len(live.rows), np.bool_)
         if not self.policy.on(stage):
-            return elsewhere, remember(logits, pooled, live.history)
-        reliability, history = None, live.history
+            live.history = remember(logits, pooled, live.history)
+            return elsewhere if routed else None
+        reliability = None
         if not self.bare:
-            features, history = measure(logits, pooled, history, live.anchor, live.log_length)
+            features, live.history = measure(
+                logits, pooled, live.history, live.anchor, live.log_length
+            )
             reliability = self.bundle.reliability(stage, features)
         done = ~elsewhere
         if reliability is not None and stage != self.last[self.policy.path[-1]]:
             # the one synchronisation
             done &= (reliability >= self.policy.thresholds[stage]).cpu().numpy()
         self.keep(stage, live.rows, done, logits, reliability)
-        return done | elsewhere, history
+        return done | elsewhere
 
     def keep(
         self,

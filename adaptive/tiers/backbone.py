@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -95,7 +94,7 @@ class Backbone(nn.Module):
         blocks = self.blocks
         for i in range(start, stop):
             hidden = step(i, blocks[i], hidden)
-        return replace(state, hidden=hidden, step=step)
+        return State(hidden, state.layout, state.last, step)
 
     def pool(self, state: State) -> torch.Tensor:
         """One vector a text, [b, h]: the mean over tokens, or a decoder's last token."""
