@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
-from adaptive.batching import BUDGET, run_batches
+from adaptive.batching import budget_of, run_batches
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import History, measure, remember
 from adaptive.policy import choose_entry, is_bare, last_exits
@@ -25,7 +25,7 @@ Flags = NDArray[np.bool_]
 
 @torch.inference_mode()
 def answer(
-    bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int, budget: int = BUDGET
+    bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int, budget: int | None = None
 ) -> Answers:
     """Answer every token row under the policy.
 
@@ -36,12 +36,14 @@ def answer(
     Args:
         tokens: r rows.
         batch_size: rows a transformer tier runs at once, at most.
-        budget: tokens it runs at once, at most; halved, with a warning, where memory runs out.
+        budget: tokens it runs at once, at most; None for what suits the device. Halved, with a
+            warning, where memory runs out.
 
     Returns:
         Answers of the r rows, in their order.
     """
     wave = _Wave.start(bundle, tokens, policy)
+    budget = budget or budget_of(bundle.device)
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
         waiting = wave.waiting(tier)
         size = batch_size if bundle.tiers[tier].backbone.layers else SHALLOW_ROWS

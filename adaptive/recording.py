@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
-from adaptive.batching import run_batches
+from adaptive.batching import budget_of, run_batches
 from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
@@ -65,7 +65,7 @@ def _run_tier(
         bar.update(len(rows))
 
     with tqdm(total=len(tokens), desc=f"record {tier.name}", disable=quiet, leave=False) as bar:
-        run_batches(run, np.arange(len(tokens)), tokens.lengths, batch_size)
+        run_batches(run, np.arange(len(tokens)), tokens.lengths, batch_size, budget_of(device))
     order = torch.from_numpy(np.argsort(np.concatenate(done))).to(device)
     for exit in range(len(tier.depths)):
         answers, pooled = zip(*(part[exit] for part in parts), strict=True)
