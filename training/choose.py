@@ -34,7 +34,7 @@ from adaptive.work import work_of
 def _work(context: Context, folder: Path) -> Figures:
     recipe, targets = context.recipe, context.recipe.targets
     table, costs = load_table(context, "search"), costs_of(context, None)
-    drop = load_drop(context)
+    drop = load_drop(context) if recipe.search.losses == "expected" else None
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     ladder = _search(context, lookup, targets, routed=False)  # cheapest first
     plain = _cheapest(ladder, targets)

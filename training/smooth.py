@@ -11,7 +11,9 @@ luckiest. Here each of those differences is replaced by its expectation, in two 
 2. `expected_drop`: the true differences regressed on the pool's, over the differing answers of all
    stages, which takes away what is systematically wrong with the pool.
 
-It serves the search alone. The certificate counts labels as they are.
+It serves the search alone, where a recipe's `search.losses` asks for it: it is steadier, and wrong
+where the pool is wrong in a way that the regression does not see. The certificate counts labels as
+they are.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def fit_pool(record: Record, reliability: Reliability, labels: NDArray[np.int32]
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()
 
 

@@ -153,6 +153,9 @@ class SearchConfig(Section):
 
     minimise: Literal["milliseconds", "work"] = "milliseconds"
     sweeps: Whole = 8  # rounds of coordinate descent
+    # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
+    # is steadier and may be wrong; see `adaptive.training.smooth`
+    losses: Literal["labels", "expected"] = "labels"
     margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
 
 
