@@ -1,12 +1,13 @@
-"""The certificate: which policies of a front keep a target, proved on rows never used before.
+"""The certificate: which policies of a front keep their targets, proved on rows never used before.
 
-Every target is a mean of bounded values that must not exceed zero (`adaptive.policy.excess`), so
-each policy of the front has one p-value for "it breaks the target". They are tested in the
-front's order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-
-sequence testing). With probability 1 - delta over the certification rows, *all* policies before
-that one keep the target; any of them may be served, and the cheapest is.
+Every target claims that a mean of bounded values does not exceed zero (`adaptive.policy.excess`),
+over all texts or in each group of a column. So each policy of the front has one p-value for "it
+breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
+order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
+testing). With probability 1 - delta over the certification rows, *all* policies before that one
+keep *all* targets in *all* groups; any of them may be served, and the cheapest is.
 
-The front, its order and the test must be fixed before the rows are looked at, and the rows must
+The front, its order and the tests must be fixed before the rows are looked at, and the rows must
 have served for nothing else. Then neither a bad router nor a bad exit can break the promise:
 they can only make its policies dear.
 
@@ -14,6 +15,7 @@ References:
     Angelopoulos, Bates, Candès, Jordan, Lei (2022), Learn then Test, arXiv:2110.01052.
     Laufer-Goldshtein, Fisch, Barzilay, Jaakkola (2023), efficiently controlling multiple risks
         with Pareto Testing, ICLR, arXiv:2210.07913: the order is a Pareto front's.
+    Berger (1982), intersection-union tests: the greatest p-value, see `adaptive.risk.worst`.
     For the tests themselves see `adaptive.risk`.
 """
 
@@ -24,24 +26,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from adaptive.claims import Claim, DropTest, Trial, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Lookup, excess, is_bare, tier_alone
-from adaptive.risk import (
-    betting,
-    binomial,
-    fixed_sequence,
-    hoeffding_bentkus,
-    rows_for_betting,
-    rows_for_binomial,
-)
-from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.policy import Lookup, is_bare, several, tier_alone
+from adaptive.risk import fixed_sequence, worst
+from adaptive.types import OutcomeTable, Policy, Target, Targets
 
-Floats = NDArray[np.float64]
 Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
-Test = Literal["binomial", "betting", "hoeffding_bentkus"]
 
 ASSUMPTIONS = (
     "The texts to come are exchangeable with the certification rows: of the same source, time "
@@ -51,7 +44,6 @@ ASSUMPTIONS = (
     "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
     "length; not for texts read in windows.",
     "Nobody chooses texts in order to be answered wrongly.",
-    "It holds for the mean over texts, not for each text and not for each label or group.",
 )
 
 
@@ -61,8 +53,18 @@ class Tested:
 
     policy: Policy
     cost: float  # mean
-    excess: float  # mean; the target holds where its expectation is at most 0
-    p_value: float  # for "the policy breaks the target"
+    excesses: tuple[float, ...]  # [c] mean; a claim holds where its expectation is at most 0
+    p_values: tuple[float, ...]  # [c] for "the policy breaks the claim"
+
+    @property
+    def excess(self) -> float:
+        """The greatest mean excess of any claim."""
+        return max(self.excesses)
+
+    @property
+    def p_value(self) -> float:
+        """For "the policy breaks a claim": the greatest."""
+        return max(self.p_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +87,25 @@ class Certificate:
     bundle answers.
     """
 
-    target: Target
+    targets: tuple[Target, ...]  # all hold, at one confidence
+    claims: tuple[Claim, ...]  # [c] the targets' on all rows, or in each group
     verdict: Verdict
-    rows_needed: int | None  # about; None where none are, or no number would do
+    obstacle: int | None  # the claim most short of rows where the verdict is NOT CERTIFIED
+    rows_needed: int | None  # of the obstacle, about; None where none are, or no number would do
     policy: Policy  # the one to serve
     certified: int  # so many of the front, from its beginning, keep the target
     front: tuple[Tested, ...]  # in the order they were tested
-    test: Test
     n: int  # certification rows
     seeds: Mapping[str, int]
     unit: str  # of costs
     conditions: Conditions
     hashes: Mapping[str, str] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ASSUMPTIONS
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Target:
+        """The first of the targets."""
+        return self.targets[0]
 
     @property
     def delta(self) -> float:
@@ -120,20 +128,25 @@ class Certificate:
             return self.verdict
         if not self.n:
             return "NOT CERTIFIED: there are no certification rows"
-        if self.rows_needed is None:
-            return "NOT CERTIFIED: on these rows the next policy misses the target"
-        return f"NOT CERTIFIED: needs about {self.rows_needed:,} rows, there are {self.n:,}"
+        claim = self.claims[self.obstacle or 0]
+        of, there = (f" of {claim.place}", claim.n) if claim.place else ("", self.n)
+        if self.rows_needed is not None:
+            return f"NOT CERTIFIED: needs about {self.rows_needed:,} rows{of}, there are {there:,}"
+        if not there:
+            return f"NOT CERTIFIED: there are no rows{of}"
+        where = f" for {claim.place}" if claim.place else ""
+        return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
 
 
 def certify(
     front: Sequence[Policy],
     table: OutcomeTable,
     costs: CostTable,
-    target: Target,
+    target: Targets,
     seed: int,
     conditions: Conditions,
     *,
-    test: Literal["betting", "hoeffding_bentkus"] = "betting",
+    test: DropTest = "betting",
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
@@ -147,70 +160,50 @@ def certify(
     Args:
         front: safe to cheap, the full tier alone first, as `adaptive.search.front` orders it on
             other rows.
-        table: outcomes of the certification rows.
+        table: outcomes of the certification rows, with the columns that targets name.
+        target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
         test: of the signed drop.
 
     Raises:
-        TargetError: the target needs labels and the rows have none.
-        ValueError: the front is empty, or does not begin with the full tier alone.
+        TargetError: a target needs labels or groups and the rows have none.
+        ValueError: the front is empty, or does not begin with the full tier alone; or the
+            targets are promised at different confidences.
     """
-    full = tier_alone(table.stages, table.stages[-1].tier)
+    full, targets = tier_alone(table.stages, table.stages[-1].tier), several(target)
     if not front or front[0] != full:
         raise ValueError("a front begins with the full tier alone")
-    chosen_test: Test = test if target.metric == "accuracy_drop" else "binomial"
     lookup = Lookup.of(table, costs.at(table.tokens))
-    values, prices = _outcomes(front, lookup, target)
-    p_values = _p_values(values, target, chosen_test, seed)
-    if target.metric != "accuracy":
-        p_values[0] = 0.0  # relative to itself the full tier loses nothing, on any rows
-    last = fixed_sequence(p_values, 1.0 - target.confidence)
+    results = [lookup.evaluate(policy) for policy in front]
+    try:
+        trials = [try_target(each, results, table, seed, test) for each in targets]
+    except ValueError as error:
+        raise TargetError(str(error)) from None
+    prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
+    p_values = np.concatenate([trial.p_values for trial in trials])  # [c, p]
+    means = np.concatenate([trial.means for trial in trials])
+    last = fixed_sequence(worst(p_values), 1.0 - targets[0].confidence)
     certified = 0 if last is None else last + 1
-    served = int(prices[:certified].argmin()) if certified else 0
-    verdict = _verdict(front, served, certified)
-    needed = None
+    served = int(np.argmin(prices[:certified])) if certified else 0
+    verdict, obstacle, needed = _verdict(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
-        needed = _rows_needed(values[certified], target, chosen_test)
-    tested = zip(front, prices.tolist(), values, p_values.tolist(), strict=True)
+        obstacle, needed = _shortage(trials, certified)
+    columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
-        target=target,
+        targets=targets,
+        claims=tuple(claim for trial in trials for claim in trial.claims),
         verdict=verdict,
+        obstacle=obstacle,
         rows_needed=needed,
         policy=front[served],
         certified=certified,
-        front=tuple(Tested(p, cost, _mean(row), p_value) for p, cost, row, p_value in tested),
-        test=chosen_test,
+        front=tuple(Tested(p, cost, tuple(x), tuple(own)) for p, cost, x, own in columns),
         n=len(table),
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
+        assumptions=(*ASSUMPTIONS, *_scope(targets)),
     )
-
-
-def _outcomes(front: Sequence[Policy], lookup: Lookup, target: Target) -> tuple[Floats, Floats]:
-    """Each policy's excess on each row [p, n], and its mean cost [p]."""
-    values, prices = [], []
-    for policy in front:
-        result = lookup.evaluate(policy)
-        try:
-            values.append(excess(target, result.prediction, lookup.table))
-        except ValueError as error:
-            raise TargetError(str(error)) from None
-        prices.append(_mean(result.cost))
-    return np.stack(values), np.array(prices)
-
-
-def _p_values(values: Floats, target: Target, test: Test, seed: int) -> Floats:
-    """P-values [p] of excesses [p, n] for H0: mean excess > 0."""
-    greatest = target.level if target.metric == "accuracy" else 1.0 - target.level
-    if greatest <= 0.0:  # nothing could break it
-        return np.zeros(len(values))
-    if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed
-        return binomial(values > 0.0, _allowed(target))
-    if test == "betting":
-        delta = 1.0 - target.confidence
-        return betting(values, 0.0, low=-1.0, high=greatest, seed=seed, delta=delta)
-    return hoeffding_bentkus(values, 0.0, low=-1.0, high=greatest)
 
 
 def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:
@@ -220,24 +213,39 @@ def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:
     return "NOT CERTIFIED" if served == 0 and untested else "DO NOT ROUTE"
 
 
-def _rows_needed(values: Floats, target: Target, test: Test) -> int | None:
-    """About the rows with which the policy of these excesses [n] passes in four draws of five."""
-    delta = 1.0 - target.confidence
-    if not len(values):
-        return None
-    if test == "binomial":
-        needed = rows_for_binomial(_allowed(target), _mean(values > 0.0), delta=delta)
-    else:  # by betting, though Hoeffding and Bentkus' test would need more
-        found, counts = np.unique(values, return_counts=True)
-        high = 1.0 - target.level
-        needed = rows_for_betting(found, 0.0, low=-1.0, high=high, weights=counts, delta=delta)
-    return None if needed is None else max(needed, len(values) + 1)
+def _shortage(trials: Sequence[Trial], policy: int) -> tuple[int, int | None]:
+    """Of the claims that the policy failed the one most short of rows, and how many it needs.
+
+    A claim that no number of rows would prove comes before all others.
+    """
+    found: tuple[int, int | None] = (0, None)
+    worst_yet, start = -1.0, 0
+    for trial in trials:
+        for index, claim in enumerate(trial.claims):
+            if trial.p_values[index, policy] > 1.0 - claim.target.confidence:
+                needed = trial.rows_needed(policy, index)
+                short = np.inf if needed is None else needed / max(claim.n, 1)
+                if short > worst_yet:
+                    worst_yet, found = short, (start + index, needed)
+        start += len(trial.claims)
+    return found
 
 
-def _allowed(target: Target) -> float:
-    """The share of losses that the target allows."""
-    return 1.0 - target.level if target.metric == "accuracy" else target.level
-
-
-def _mean(values: Floats | NDArray[np.bool_]) -> float:
-    return float(np.mean(values)) if len(values) else 0.0
+def _scope(targets: Sequence[Target]) -> list[str]:
+    """Which means the promise is about, in words."""
+    columns = sorted({target.group for target in targets if target.group is not None})
+    if not columns:
+        return [
+            "It holds for the mean over texts, not for each text and not for each label or group."
+        ]
+    told = ["It holds for means over texts, not for each text."]
+    if any(target.group is None for target in targets):
+        told.append("A promise without a group holds for the mean over all texts alone.")
+    told += [
+        f"A promise for each {column} holds in every group listed, by itself and so in any mix "
+        "of them; not in groups that are not listed, nor in parts of them."
+        for column in columns
+    ]
+    if "label" in columns:
+        told.append("A text's label is its true one, not the one it is answered with.")
+    return told

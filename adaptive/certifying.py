@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +14,10 @@ from adaptive.bundle.header import library_versions
 from adaptive.certificate import Conditions, Tested, certify
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
-from adaptive.policy import Lookup
+from adaptive.policy import Lookup, several
 from adaptive.recording import outcomes
 from adaptive.search import Found, order
-from adaptive.types import OutcomeTable, Target, Tokens
+from adaptive.types import Groups, OutcomeTable, Targets, Tokens
 from adaptive.work import work_of
 
 
@@ -25,30 +25,36 @@ def recertify(
     bundle: Bundle,
     tokens: Tokens,
     labels: NDArray[np.int32],
-    target: Target,
+    target: Targets,
     *,
+    groups: Mapping[str, Groups] | None = None,
     seed: int = 0,
     batch_size: int = 32,
     quiet: bool = True,
 ) -> Bundle:
-    """The bundle with a certificate for a target, tested on these rows where it lies now.
+    """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
-    The front is the bundle's ladder, ordered anew for the target on the bundle's own search
-    rows. Costs stay those of the bundle's cost table: on another device the promise is as good,
-    but another policy may be the cheapest there.
+    The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
+    rows; by the mean over all of them where they know no such groups. Costs stay those of the
+    bundle's cost table: on another device the promise is as good, but another policy may be the
+    cheapest there.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
         tokens: one row a text; rows that served for nothing else, which can
             be checked only against the search rows.
         labels: [n] positions in `bundle.labels`; -1 where unknown, which only `agreement` allows.
+        target: one, or several that must hold together.
+        groups: of the rows, by column, for targets that name one; classes (`label`) come from
+            the labels. Every group that the bundle knows is promised for, and any new one.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
     Raises:
         BundleError: the bundle has no search rows to order its policies on.
-        TargetError: the target needs labels, there are no rows, or most of them are the very
-            rows that the policies were searched on.
+        TargetError: a target needs labels or groups that are not given, there are no rows, or
+            most of them are the very rows that the policies were searched on.
+        ValueError: the targets are promised at different confidences.
     """
     if "search" not in bundle.outcomes:
         raise BundleError(
@@ -57,31 +63,54 @@ def recertify(
         )
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
+    targets = several(target)
     costs = bundle.costs or work_of(bundle.tiers, bundle.router)
-    rows = bundle.outcomes["search"]
+    rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     try:
         front = order(
             Lookup.of(rows, costs.at(rows.tokens)),
-            target,
+            [each if each.group in rows.groups else replace(each, group=None) for each in targets],
             [bundle.policy, *(entry.policy for entry in bundle.ladder)],
         )
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
+    tables = bundle.outcomes.values()
+    told = {
+        name: _joined(each, [t.groups[name] for t in tables if name in t.groups])
+        for name, each in (groups or {}).items()
+    }
+    table = _with_classes(replace(table, groups=told), bundle.labels)
     _refuse_known(table, rows)
     conditions = conditions_of(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
     policies = [found.policy for found in front]
-    certificate = certify(policies, table, costs, target, row_seed(seed), conditions)
+    certificate = certify(policies, table, costs, targets, row_seed(seed), conditions)
+    named = {each.group for each in targets}
+    table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
         bundle,
-        target=target,
+        targets=targets,
         policy=certificate.policy,
         ladder=ladder_of(certificate.front),
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
+    """The table with its labels as groups, where they are known."""
+    if (table.labels < 0).any():
+        return table
+    return replace(table, groups={**table.groups, "label": Groups(names, table.labels)})
+
+
+def _joined(new: Groups, known: Sequence[Groups]) -> Groups:
+    """New rows' groups under the known names, and those that are not known behind them."""
+    names = tuple(dict.fromkeys(name for each in (*known, new) for name in each.names))
+    place = np.array([names.index(name) for name in new.names], dtype=np.int32)
+    return Groups(names, place[new.index])
 
 
 def _refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:

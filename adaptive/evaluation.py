@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
-from adaptive.types import OutcomeTable, Policy, Tokens
+from adaptive.types import Groups, OutcomeTable, Policy, Tokens
 from adaptive.work import work_of
 
 TIMED = 1024  # texts timed at most
@@ -28,6 +29,7 @@ def evaluate_texts(
     tokens: Tokens,
     labels: NDArray[np.int32],
     *,
+    groups: Mapping[str, Groups] | None = None,
     batch_size: int = 32,
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -36,12 +38,13 @@ def evaluate_texts(
     Args:
         tokens: one row a text.
         labels: [n] positions in `bundle.labels`; -1 where unknown, then accuracies are None.
+        groups: by column, to be told apart.
 
     Returns:
         `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`, the
         `time_ratio` of the full tier and the policy, and the `batch_size` timed.
     """
-    table = outcomes(bundle, tokens, labels, batch_size, quiet)
+    table = replace(outcomes(bundle, tokens, labels, batch_size, quiet), groups=groups or {})
     found = report(bundle, policy, table)
     times = timings(bundle, ways(bundle, policy), tokens, batch_size)
     rows = found["rows"]
@@ -57,8 +60,9 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
 
     Returns:
         `texts`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier and
-        `work` in layers x tokens a text; `stage_shares` of the policy; `accuracy_ratio` and
-        `work_ratio` of the full tier and the policy.
+        `work` in layers x tokens a text; `stage_shares` of the policy; `groups` of the table
+        with the policy's accuracy and agreement in each; `accuracy_ratio` and `work_ratio` of
+        the full tier and the policy.
     """
     work = work_of(bundle.tiers, bundle.router).at(table.tokens)
     known = bool((table.labels >= 0).all())
@@ -80,9 +84,31 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         "texts": len(table),
         "rows": rows,
         "stage_shares": stage_shares(bundle, chosen.stage),
+        "groups": group_rows(table, chosen.prediction),
         "accuracy_ratio": _ratio(first["accuracy"], last["accuracy"]),
         "work_ratio": _ratio(last["work"], first["work"]),
     }
+
+
+def group_rows(table: OutcomeTable, prediction: NDArray[np.int32]) -> list[dict[str, Any]]:
+    """How the texts of each group were answered, [n], and how the full tier answers them."""
+    known = bool((table.labels >= 0).all())
+    full, rows = table.predictions[:, -1], []
+    for column, groups in table.groups.items():
+        for number, name in enumerate(groups.names):
+            own = groups.index == number
+            if own.any():
+                right, full_right = (a[own] == table.labels[own] for a in (prediction, full))
+                rows.append(
+                    {
+                        "group": f"{column} = {name}",
+                        "texts": int(own.sum()),
+                        "accuracy": float(right.mean()) if known else None,
+                        "full_accuracy": float(full_right.mean()) if known else None,
+                        "agreement": float((prediction[own] == full[own]).mean()),
+                    }
+                )
+    return rows
 
 
 def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:

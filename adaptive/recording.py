@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,11 +145,9 @@ def outcomes(
 
 
 def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
-    """One table of several with the same stages."""
-    return OutcomeTable(
-        tables[0].stages,
-        *(
-            np.concatenate([getattr(table, name) for table in tables])
-            for name in ("predictions", "reliability", "risk", "labels", "tokens")
-        ),
-    )
+    """One table of several with the same stages, and without groups."""
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name in ("predictions", "reliability", "risk", "labels", "tokens")
+    }
+    return OutcomeTable(tables[0].stages, **columns)

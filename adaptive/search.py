@@ -1,8 +1,10 @@
 """The cheapest policy that keeps a target on the search split, and the front around it.
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
-errors to spare. It promises nothing. The promise is `adaptive.certificate`'s, which tests the
-front that this module orders on rows the search has not seen.
+errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see
+`adaptive.training.smooth`), and the errors are theirs. It promises nothing. The promise is
+`adaptive.certificate`'s, which tests the front that this module orders on rows the search has
+not seen.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptive.policy import (
     Lookup,
-    excess,
     last_exits,
+    mean_excess,
+    several,
     single_stage,
     tier_alone,
 )
-from adaptive.types import ALWAYS, NEVER, Policy, Stage, Target
+from adaptive.types import ALWAYS, NEVER, Policy, Stage, Targets
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
 WEIGHTS = 7  # risk weights tried for the router's entry rule
@@ -35,11 +39,11 @@ class Found:
 
     policy: Policy
     cost: float  # mean
-    excess: float  # mean excess plus the margin; the target holds where <= 0
+    excess: float  # the worst target's and group's mean, plus the margin; kept where <= 0
 
 
 def search(
-    lookup: Lookup, target: Target, *, margin: float, sweeps: int, routed: bool
+    lookup: Lookup, target: Targets, *, margin: float, sweeps: int, routed: bool
 ) -> list[Found]:
     """The best policy of each kind that keeps the target, cheapest first.
 
@@ -73,7 +77,7 @@ def search(
 
 
 def refine(
-    lookup: Lookup, target: Target, start: Policy, *, margin: float, sweeps: int
+    lookup: Lookup, target: Targets, start: Policy, *, margin: float, sweeps: int
 ) -> Found | None:
     """The best policy reached from `start` by moving thresholds alone; its entry rule stays.
 
@@ -83,7 +87,7 @@ def refine(
     return _refined(_Judge(lookup, target, margin), start, sweeps)
 
 
-def front(lookup: Lookup, target: Target, found: Sequence[Found], *, sweeps: int) -> list[Found]:
+def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: int) -> list[Found]:
     """The policies worth certifying, safe to cheap, from all that a search comes across.
 
     Moves the cheapest of `found` towards the target with more and with less to spare, so that
@@ -101,7 +105,7 @@ def front(lookup: Lookup, target: Target, found: Sequence[Found], *, sweeps: int
 
 def order(
     lookup: Lookup,
-    target: Target,
+    target: Targets,
     policies: Iterable[Policy],
     scores: dict[Policy, Score] | None = None,
 ) -> list[Found]:
@@ -165,8 +169,8 @@ class Score:
     """A policy on the search rows."""
 
     cost: float  # mean
-    excess: float  # mean
-    error: float  # standard error of the mean excess
+    excess: NDArray[np.float64]  # [c] mean, of each target in each group
+    error: NDArray[np.float64]  # [c] its standard error
 
 
 class _Judge:
@@ -175,11 +179,11 @@ class _Judge:
     def __init__(
         self,
         lookup: Lookup,
-        target: Target,
+        target: Targets,
         margin: float,
         scores: dict[Policy, Score] | None = None,
     ) -> None:
-        self.lookup, self.target, self.margin = lookup, target, margin
+        self.lookup, self.targets, self.margin = lookup, several(target), margin
         self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages
         quantiles = np.linspace(0.0, 1.0, LEVELS + 1)[:-1]
@@ -192,11 +196,13 @@ class _Judge:
         score = self.scores.get(policy)
         if score is None:
             result = self.lookup.evaluate(policy)
-            values = excess(self.target, result.prediction, self.lookup.table)
-            error = float(values.std() / np.sqrt(len(values)))
-            score = Score(float(result.cost.mean()), float(values.mean()), error)
+            drop = self.lookup.drop
+            if drop is not None:
+                drop = drop[np.arange(len(drop)), result.stage]
+            means = mean_excess(self.targets, result.prediction, self.lookup.table, drop)
+            score = Score(float(result.cost.mean()), *means)
             self.scores[policy] = score
-        return Found(policy, score.cost, score.excess + self.margin * score.error)
+        return Found(policy, score.cost, float((score.excess + self.margin * score.error).max()))
 
     def shared(self, path: tuple[int, ...]) -> Found | None:
         """The cheapest shared threshold on every exit of the path that keeps the target."""

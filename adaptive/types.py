@@ -1,13 +1,18 @@
 """The ground types: frozen values with a shape beside each field.
 
 Letters in shapes: n texts, r token rows (a long text may own several), t tokens,
+<<<<<<< HEAD
 b batch, w width, h hidden size, c classes, k stages, m tiers.
+=======
+b batch, w padded width, h hidden size, c classes, k stages, m tiers, g groups.
+>>>>>>> main
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -67,11 +72,18 @@ class Target:
     accuracy_drop: accuracy lost against the full tier, as a share of the full tier's
         accuracy, at most `level`; right answers where the full tier errs are credited.
     accuracy: share of right answers, at least `level`.
+
+    With a `group`, it holds in each of that column's groups by itself, of its own texts and of
+    the full tier's accuracy there; hence for any mix of them, the mean over all texts included.
     """
 
     metric: Metric
     level: float
     confidence: float = 0.95
+    group: str | None = None  # a column of the data; `label`: each class, by its true label
+
+
+Targets = Target | Sequence[Target]  # all must hold, each in every one of its groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,18 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """A column that divides the texts."""
+
+    names: tuple[str, ...]  # [g] all there are, be there texts of them here or not
+    index: NDArray[np.int32]  # [n] each text's
+
+    def take(self, rows: NDArray[np.integer] | slice) -> Groups:
+        """Those of the given texts."""
+        return Groups(self.names, self.index[rows])
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeTable:
     """What every stage would answer for held-out texts, so that any policy is a look-up."""
 
@@ -111,9 +135,19 @@ class OutcomeTable:
     risk: NDArray[np.float32]  # [n, m] the router's estimate, zeros without a router
     labels: NDArray[np.int32]  # [n], -1 where unknown
     tokens: NDArray[np.int64]  # [n] tokens of each text
+    groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
 
     def __len__(self) -> int:
         return len(self.predictions)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> OutcomeTable:
+        """The given texts, in the given order."""
+        columns = ("predictions", "reliability", "risk", "labels", "tokens")
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in columns},
+            groups={name: each.take(rows) for name, each in self.groups.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,15 +41,7 @@ def main() -> None:
         "full_accuracy": ACCURACY,
         "draws": POWER_DRAWS,
         "seed": given.seed,
-        "power": [
-            {
-                "worse": worse,
-                "better": better,
-                "certified": table(SIZES, worse, better, POWER_DRAWS, given.seed),
-                "rows_needed": {str(p): needed(worse, better, p) for p in (0.5, 0.8, 0.9, 0.95)},
-            }
-            for worse, better in TRUTHS
-        ],
+        "power": powers(given.seed),
         "type1": errors(given.seed),
         "seconds": round(time.perf_counter() - begun, 1),
         "machine": {"processor": platform.machine(), "system": platform.system()},
@@ -61,6 +53,19 @@ def main() -> None:
     }
     given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record, indent=1))
+
+
+def powers(seed: int) -> list[dict[str, Any]]:
+    """For each truth the shares certified and the rows that certify."""
+    return [
+        {
+            "worse": worse,
+            "better": better,
+            "certified": table(SIZES, worse, better, POWER_DRAWS, seed),
+            "rows_needed": {str(p): needed(worse, better, p) for p in (0.5, 0.8, 0.9, 0.95)},
+        }
+        for worse, better in TRUTHS
+    ]
 
 
 def table(
@@ -88,15 +93,15 @@ def needed(worse: float, better: float, power: float) -> int | None:
     )
 
 
-def errors(seed: int) -> list[dict[str, Any]]:
+def errors(seed: int, draws: int = ERROR_DRAWS) -> list[dict[str, Any]]:
     """Wrong certificates where the drop is the level itself."""
     better = TRUTHS[0][1]
-    lines = table(ERROR_ROWS, LEVEL * ACCURACY + better, better, ERROR_DRAWS, seed)
+    lines = table(ERROR_ROWS, LEVEL * ACCURACY + better, better, draws, seed)
     return [
         {
             "what": f"{name}, {line['n']} rows",
-            "draws": ERROR_DRAWS,
-            "wrong": round(share * ERROR_DRAWS),
+            "draws": draws,
+            "wrong": round(share * draws),
             "delta": DELTA,
         }
         for line in lines

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
 import sst2_sentences
-import torch
-import transformers
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
@@ -42,7 +39,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--record", type=Path, default=HERE / "records" / "main_job.json")
     given = parser.parse_args()
-    record = json.loads(given.record.read_text()) if given.record.is_file() else {}
+    record = records.read(given.record)
     for name in given.only:
         data = given.data / name
         if name == "sst2":
@@ -54,8 +51,7 @@ def main() -> None:
         )
         build(recipe, given.work / name)
         record[name] = run(recipe, given.work / name)
-        record |= {"machine": machine(), "versions": versions(), "commit": commit()}
-        given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        records.write(given.record, record)
         print(json.dumps(record[name], indent=1))
 
 
@@ -112,44 +108,6 @@ def figures(
         found["time_ratio_cpu_b32"] = full["milliseconds"] / policy["milliseconds"]
         found["timing"] = {"texts": min(TIMED, len(tokens)), "repeats": REPEATS, "batch": BATCH}
     return found
-
-
-def machine() -> dict[str, Any]:
-    """What ran it."""
-    return {
-        "processor": processor(),
-        "cores": torch.get_num_threads(),
-        "system": platform.system(),
-    }
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        if names:
-            return names[0].partition(":")[2].strip()
-    return platform.processor()
-
-
-def versions() -> dict[str, str]:
-    """Versions that the figures depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def commit() -> str:
-    """The commit that was run; with + where files differed from it."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, cwd=HERE
-    )
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ names = [stage_name(bundle, k) for k in range(len(bundle.stages))]
 split = "certify" if "certify" in bundle.outcomes else "search"
 table = bundle.outcomes[split]
 print(f"{bundle.name}: {len(table)} {split} rows, {len(bundle.labels)} labels")
-print(f"promise: {bundle.target.metric} {bundle.target.level:g}")
+for target in bundle.targets:
+    print(f"promise: {target.metric} {target.level:g}")
 print(f"stages: {', '.join(names)}")
 
 # %% [markdown]

@@ -52,7 +52,7 @@ def make_bundle(**changes: Any) -> Bundle:
         router=None,
         log_frequency=np.zeros(4, dtype=np.float32),
         policy=Policy((0,), (ALWAYS,)),
-        target=Target("accuracy_drop", 0.01),
+        targets=(Target("accuracy_drop", 0.01),),
         max_length=77,
         info=INFO,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.policies import (
     policy_from_json,
     policy_to_json,
-    target_from_json,
-    target_to_json,
+    targets_from_json,
+    targets_to_json,
 )
 from adaptive.errors import BundleError
-from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target
+from adaptive.types import ALWAYS, NEVER, Groups, OutcomeTable, Policy, Target
 
 STAGES = stages_of(((0,), (2, 4)))
 
@@ -75,9 +76,9 @@ def test_a_policy_that_does_not_fit_is_refused(change: dict[str, Any], why: str)
     assert why in str(caught.value)
 
 
-def test_a_target_survives_json() -> None:
-    target = Target("accuracy_drop", 0.01, 0.9)
-    assert target_from_json(json.loads(json.dumps(target_to_json(target))), "x") == target
+def test_targets_survive_json() -> None:
+    targets = (Target("accuracy_drop", 0.01, 0.9), Target("agreement", 0.05, 0.9, "region"))
+    assert targets_from_json(json.loads(json.dumps(targets_to_json(targets))), "x") == targets
 
 
 def make_table() -> OutcomeTable:
@@ -128,6 +129,34 @@ def test_an_outcome_table_of_another_shape_is_refused(
     with pytest.raises(BundleError, match=r"^t: ") as caught:
         load_outcomes(path, STAGES, "t")
     assert name in str(caught.value) or array is None
+
+
+def test_groups_survive_with_their_names_or_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    groups = {
+        "region": Groups(("north", "south", "nobody's"), np.array([0, 1, 1, 0, 0, 1, 0], np.int32)),
+        "label": Groups(("a",), np.zeros(7, np.int32)),
+    }
+    save_outcomes(replace(make_table(), groups=groups), path)
+    loaded = load_outcomes(path, STAGES, "t").groups
+    assert {name: each.names for name, each in loaded.items()} == {
+        name: each.names for name, each in groups.items()
+    }
+    assert loaded["region"].index.tolist() == groups["region"].index.tolist()
+    arrays, metadata = read_numpy(path, "t")
+    for change, why in (
+        ({"group.region": np.full(7, 3, np.int32)}, "without a name"),
+        ({"group.region": np.full(7, -1, np.int32)}, "without a name"),
+        ({"group.region": np.zeros(6, np.int32)}, "must be int32"),
+        ({"group.other": np.zeros(7, np.int32)}, "expected"),
+    ):
+        write_numpy(path, arrays | change, metadata)
+        with pytest.raises(BundleError, match=why):
+            load_outcomes(path, STAGES, "t")
+    for names in ("[]", '{"region": 3}', '{"regions": ["a"]}', "{"):
+        write_numpy(path, arrays, metadata | {"groups": names})
+        with pytest.raises(BundleError, match=r"^t: "):
+            load_outcomes(path, STAGES, "t")
 
 
 def test_an_outcome_table_of_other_stages_is_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def make_bundle(seed: int = 0, labels: tuple[str, ...] = LABELS) -> Bundle:
         router=make_router(),
         log_frequency=np.linspace(-9, -1, 16, dtype=np.float32),
         policy=policy,
-        target=Target("agreement", 0.01),
+        targets=(Target("agreement", 0.01),),
         max_length=32,
         ladder=(LadderEntry("cheap", policy.with_threshold(0, 0.5), {"work": 1.5}),),
         info={"license": "mit", "steps": ["fit"]},
@@ -148,7 +148,7 @@ def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], None]) -> N
 
 def test_everything_comes_back_as_it_was(original: Bundle, pristine: Path) -> None:
     loaded = load_bundle(pristine)
-    for field in ("name", "labels", "policy", "target", "max_length", "ladder", "stages"):
+    for field in ("name", "labels", "policy", "targets", "max_length", "ladder", "stages"):
         assert getattr(loaded, field) == getattr(original, field), field
     assert [tier.name for tier in loaded.tiers] == ["tiny", "full"]
     assert loaded.tokenizer("fine film").input_ids == original.tokenizer("fine film").input_ids
@@ -194,7 +194,7 @@ def test_the_header_alone_describes_a_bundle(pristine: Path) -> None:
     header = read_header(pristine)
     assert header.tiers == ("tiny", "full")
     assert header.labels == LABELS
-    assert header.target == Target("agreement", 0.01)
+    assert header.targets == (Target("agreement", 0.01),)
 
 
 def test_no_file_of_a_tokenizer_but_its_two_is_kept(tmp_path: Path) -> None:
@@ -296,6 +296,9 @@ def test_a_part_that_is_missing_is_named_even_where_the_manifest_forgets_it(
     assert message.startswith(name.split("/")[0])
 
 
+TARGET = {"metric": "accuracy", "level": 0.1, "confidence": 0.9, "group": None}
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -308,8 +311,10 @@ def test_a_part_that_is_missing_is_named_even_where_the_manifest_forgets_it(
         ({"tiers": []}, "tiers"),
         ({"tiers": ["tiny", "tiny"]}, "names of their own"),
         ({"info": None}, "info"),
-        ({"target": {"metric": "luck", "level": 0.1, "confidence": 0.9}}, "luck"),
-        ({"target": {"metric": "accuracy", "level": 2, "confidence": 0.9}}, "shares"),
+        ({"targets": [{**TARGET, "metric": "luck"}]}, "luck"),
+        ({"targets": [{**TARGET, "level": 2}]}, "shares"),
+        ({"targets": [{**TARGET, "group": ""}]}, "column"),
+        ({"targets": TARGET}, "list"),
         ({"surplus": 1}, "surplus"),
     ],
 )

@@ -77,7 +77,7 @@ def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
     costs = [tested.cost for tested in found.front[: found.certified]]
     assert certified.policy == found.policy == found.front[int(np.argmin(costs))].policy
     assert certified.tiers is tiny_cascade.tiers
-    assert (certified.target, found.n) == (Target("agreement", 0.4), ROWS)
+    assert (certified.targets, found.n) == ((Target("agreement", 0.4),), ROWS)
     assert [entry.policy for entry in certified.ladder] == [t.policy for t in found.front]
     conditions = found.conditions
     assert (conditions.device, conditions.dtype, conditions.max_length) == ("cpu", "float32", 32)
@@ -85,7 +85,7 @@ def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
 
 
 def test_the_order_of_a_front_does_not_know_the_certification_rows(certified: Bundle) -> None:
-    other = recertify(certified, rows_of(certified, 4), UNKNOWN, certified.target)
+    other = recertify(certified, rows_of(certified, 4), UNKNOWN, certified.targets)
     assert other.certificate is not None and certified.certificate is not None
     now, before = ([t.policy for t in b.certificate.front] for b in (other, certified))
     assert now == before
@@ -224,7 +224,7 @@ def test_another_device_family_is_refused(folder: Path) -> None:
 def test_a_bundle_certified_in_another_dtype_is_served_in_it(folder: Path) -> None:
     half = load_bundle(folder, dtype=torch.bfloat16, uncertified=True)
     weights = content_hash(folder / "tiers/full/model.safetensors")
-    again = recertify(half, rows_of(half, 3), UNKNOWN, half.target)
+    again = recertify(half, rows_of(half, 3), UNKNOWN, half.targets)
     recertify_bundle(again, folder, card="card\n")
     assert content_hash(folder / "tiers/full/model.safetensors") == weights
     assert marks(AdaptivePipeline.from_config(folder, dtype="bfloat16")) == {True}
@@ -279,12 +279,12 @@ def test_a_certificate_is_not_saved_with_what_it_is_not_about(
 def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) -> None:
     bare = replace(certified, outcomes={})
     with pytest.raises(BundleError, match="outcomes/search"):
-        recertify(bare, rows_of(bare, 3), UNKNOWN, certified.target)
+        recertify(bare, rows_of(bare, 3), UNKNOWN, certified.targets)
     with pytest.raises(TargetError, match="needs labels"):
         recertify(certified, rows_of(certified, 3), UNKNOWN, Target("accuracy", 0.5))
     with pytest.raises(TargetError, match="no rows"):
         nothing = token_rows.select(rows_of(certified, 3), np.arange(0))
-        recertify(certified, nothing, UNKNOWN[:0], certified.target)
+        recertify(certified, nothing, UNKNOWN[:0], certified.targets)
 
 
 def test_a_full_tier_that_misses_an_accuracy_answers_without_a_promise(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_full_tier_that_misses_an_accuracy_answers_without_a_promise(folder: P
 
 def test_rows_that_were_searched_on_are_refused(certified: Bundle) -> None:
     with pytest.raises(TargetError, match=f"{ROWS} of {ROWS} rows are like those"):
-        recertify(certified, rows_of(certified, 2), UNKNOWN, certified.target)
+        recertify(certified, rows_of(certified, 2), UNKNOWN, certified.targets)
 
 
 def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundle) -> None:

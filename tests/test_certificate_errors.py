@@ -20,7 +20,7 @@ PEOPLE = Population()
 @pytest.fixture(autouse=True)
 def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many rows would be needed is not asked here, and takes most of the time."""
-    monkeypatch.setattr("adaptive.certificate._rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
 
 
 def most(delta: float, draws: int) -> int:

@@ -20,6 +20,9 @@ PEOPLE = Population()
 CHEAP = tier_alone(STAGES, 0)
 
 
+TARGET = {"metric": "accuracy_drop", "level": 0.1, "confidence": 0.95, "group": None}
+
+
 def table(rows: int = 2000, seed: int = 0, people: Population = PEOPLE) -> OutcomeTable:
     # not the stream that the betting test takes its order of rows from
     return people.draw(rows, np.random.default_rng([7, seed]))
@@ -164,12 +167,18 @@ def test_a_certificate_comes_back_from_json(certificate: Certificate) -> None:
     ("changes", "told"),
     [
         ({"verdict": "FINE"}, "`verdict` must be one of CERTIFIED"),
-        ({"test": "t-test"}, "`test` must be one of binomial"),
+        ({"claims": [{"target": 0, "group": None, "n": 1, "test": "t-test"}]}, "`test` must be"),
+        ({"claims": [{"target": 1, "group": None, "n": 1, "test": "betting"}]}, "ValueError in"),
+        ({"claims": [{"target": 0, "group": "a", "n": 1, "test": "betting"}]}, "is for a group"),
+        ({"claims": []}, "1 p-values of a policy for 0 claims"),
+        ({"obstacle": 1}, "ValueError in one of its fields"),
         ({"certified": 4}, "the first 3 of its p-values pass"),
         ({"certified": -1}, "ValueError in one of its fields"),
         ({"seeds": [1]}, "AttributeError in one of its fields"),
         ({"conditions": {"device": "cpu"}}, "TypeError in one of its fields"),
-        ({"target": {"metric": "speed", "level": 1, "confidence": 0.5}}, "unknown metric"),
+        ({"targets": [{**TARGET, "metric": "speed"}]}, "unknown metric"),
+        ({"targets": [TARGET, {**TARGET, "confidence": 0.9}]}, "share one confidence"),
+        ({"targets": []}, "one or more"),
         ({"format": 99}, "newer"),
         ({"extra": 1}, "expected"),
     ],
@@ -187,7 +196,7 @@ def test_a_certificate_cannot_serve_what_it_does_not_certify(certificate: Certif
     content["policy"] = content["front"][3]["policy"]
     with pytest.raises(BundleError, match="not one that it certifies"):
         certificate_from_json(content, STAGES)
-    content["front"][0]["p_value"] = 2.0
+    content["front"][0]["p_values"] = [2.0]
     with pytest.raises(BundleError, match="p-values in"):
         certificate_from_json(content, STAGES)
 

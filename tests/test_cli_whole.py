@@ -57,11 +57,11 @@ def write_model(folder: Path) -> Path:
 
 def write_data(file: Path, rows: int, seed: int) -> Path:
     draw = random.Random(seed)
-    lines = ["review,stars"]
+    lines = ["review,stars,source"]
     for number in range(rows):
         told = [*draw.choices((GOOD, BAD)[number % 2], k=2), *draw.choices(NEUTRAL, k=4)]
         draw.shuffle(told)
-        lines.append(f"{' '.join(told)},{1 - number % 2}")
+        lines.append(f"{' '.join(told)},{1 - number % 2},{'web' if number % 3 else 'post'}")
     file.write_text("\n".join(lines) + "\n")
     return file
 
@@ -282,10 +282,11 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     found = json.loads(result.stdout)
     assert (found["result"], found["n"]) == (str(copy), 300)
     facts = json.loads(run("info", copy, "--json").stdout)
-    assert facts["target"] == {"metric": "agreement", "level": 0.2, "confidence": 0.9}
+    (target,) = facts["targets"]
+    assert target == {"metric": "agreement", "level": 0.2, "confidence": 0.9, "group": None}
     assert facts["certificate"]["headline"] == found["headline"]
     content = json.loads((copy / "certificate.json").read_text())
-    assert content["n"] == 300 and content["test"] == "binomial"
+    assert content["n"] == 300 and content["claims"][0]["test"] == "binomial"
     assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
     assert found["headline"] in (copy / "README.md").read_text()
     (line,) = run("predict", copy, "--quiet", stdin="text\na fine film\n").stdout.splitlines()
@@ -308,9 +309,36 @@ def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: P
     assert result.exit_code == 0, result.output
 
 
+def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 600, seed=7)
+    columns = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
+    targets = ["--target", "agreement=0.3@source", "--target", "accuracy_drop=0.3@label"]
+    result = run("certify", copy, data, *columns, *targets, "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads((copy / "certificate.json").read_text())
+    assert [claim["group"] for claim in content["claims"]] == ["post", "web", "bad", "good"]
+    assert [claim["n"] for claim in content["claims"]] == [200, 400, 300, 300]
+    assert [target["group"] for target in content["targets"]] == ["source", "label"]
+    page = (copy / "CERTIFICATE.md").read_text()
+    assert "in each source" in page and "| source = post | 200 |" in page
+    shown = run("evaluate", copy, data, *columns, "--group", "source", "--group", "label")
+    assert shown.exit_code == 0 and "source = web" in shown.stdout and "label = bad" in shown.stdout
+    told = run("info", copy).stdout
+    assert "agreement 0.3 in each source" in told
+    fewer = write_data(tmp_path / "fewer.csv", 300, seed=8)
+    lines = [line for line in fewer.read_text().splitlines() if not line.endswith("post")]
+    fewer.write_text("\n".join(lines) + "\n")
+    result = run("certify", copy, fewer, *columns, *targets[:2], "--json")
+    assert "of source = post, there are 0" in json.loads(result.stdout)["headline"]
+    wrong = run("certify", copy, data, *columns, "--target", "agreement=0.3@sauce")
+    assert wrong.exit_code == 2 and "did you mean 'source'" in " ".join(wrong.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["--target", "agreement=0.1@"], "expected a column of the data behind @"),
         (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
         (["--target", "agreement"], "is no share"),
         (["--target", "agreement=2"], "is no share"),

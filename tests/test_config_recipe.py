@@ -173,6 +173,37 @@ def test_the_target_becomes_the_ground_type() -> None:
     assert recipe.target.target() == Target("agreement", 0.05, 0.9)
 
 
+def test_targets_may_be_several_and_hold_in_every_group() -> None:
+    both = "target=[{metric: agreement, level: 0.05, group: region}, {level: 0.01, group: label}]"
+    recipe = load_recipe(BASE, [both])
+    assert recipe.targets == (
+        Target("agreement", 0.05, 0.95, "region"),
+        Target("accuracy_drop", 0.01, 0.95, "label"),
+    )
+    assert recipe.columns == ("label", "region")
+    assert load_recipe(recipe.model_dump(mode="json")) == recipe
+    assert load_recipe(BASE).targets == (Target("accuracy_drop", 0.01),)
+    assert load_recipe(BASE).columns == ()
+
+
+def test_targets_that_are_wrong_are_told_by_their_path(tmp_path: Path) -> None:
+    path = tmp_path / "targets.yaml"
+    text = "name: demo\noutput: out\nmodel: {id: x}\ndata: {source: x}\ntarget:"
+    path.write_text(f"{text}\n- {{level: 2}}\n- {{metrik: agreement}}\n")
+    faults = faults_of(path)
+    assert faults[0].startswith("target.0.level (line 6)")
+    assert faults[1] == "target.1.metrik (line 7): unknown key, did you mean 'metric'?"
+    path.write_text(f"{text} {{level: 2}}\n")
+    assert faults_of(path)[0].startswith("target.level (line 5)")
+    assert "at least 1" in faults_of(BASE, "target=[]")[0]
+    (fault,) = faults_of(BASE, "target=[{level: 0.1, confidence: 0.9}, {level: 0.2}]")
+    assert fault == (
+        "target: targets that must hold together share one confidence, found 0.9 and 0.95"
+    )
+    faults = faults_of(BASE, "data.label=null", "full.tune=none", "target=[{group: label}]")
+    assert [fault.partition(":")[0] for fault in faults] == ["target.0.metric", "target.0.group"]
+
+
 def test_recipes_are_frozen_and_leave_the_callers_mapping_alone() -> None:
     recipe = load_recipe(BASE, ["data.limit=5"])
     assert "limit" not in BASE["data"]

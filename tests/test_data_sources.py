@@ -235,3 +235,32 @@ def test_taken_rows_keep_all_that_is_known_of_them() -> None:
     assert data.places[0] == "train, row 2"
     assert data.split is not None
     assert data.split.tolist() == ["train"]
+
+
+def test_columns_divide_the_rows_into_named_groups(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text,label,region,year\na,x,north,10\nb,y,south,9\nc,x,north,10\n")
+    data = load_data(DataConfig(source=str(path)), groups=["region", "year"])
+    assert data.groups["region"].names == ("north", "south")
+    assert data.groups["year"].names == ("9", "10")
+    assert data.groups["region"].index.tolist() == [0, 1, 0]
+    assert data.take(np.array([1, 0])).groups["year"].index.tolist() == [0, 1]
+    assert load(path).groups == {}
+    classes = data.with_labels(["y", "x"]).with_classes("label").groups["label"]
+    assert (classes.names, classes.index.tolist()) == (("y", "x"), [1, 0, 1])
+    frame = pd.read_csv(path)
+    from_pandas = from_frame(frame, groups=["region"]).groups["region"]
+    listed = from_memory(["a", "b"], groups={"region": ["s", "n"]}).groups["region"]
+    assert from_pandas.index.tolist() == [0, 1, 0]
+    assert (listed.names, listed.index.tolist()) == (("n", "s"), [1, 0])
+
+
+def test_rows_without_a_group_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text,label,region\na,x,north\nb,y,\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\): no group in column 'region'"):
+        load_data(DataConfig(source=str(path)), groups=["region"])
+    with pytest.raises(DataError, match="no column 'regoin', did you mean 'region'"):
+        load_data(DataConfig(source=str(path)), groups=["regoin"])
+    with pytest.raises(DataError, match="no labels to tell classes by"):
+        load(path, label=None).with_classes("label")

@@ -79,8 +79,8 @@ def again(copy: Path, built: Path, changes: dict[str, Any] | None = None, **how:
     return {name for name, stamp in stamps(copy).items() if stamp != before.get(name)}
 
 
-STEPS = ["data", "full", "teacher", "exits", "tiny", "mid", "outcomes", "costs", "policy"]
-STEPS += ["certify", "pack"]
+STEPS = ["data", "full", "teacher", "exits", "tiny", "mid", "outcomes", "costs"]
+STEPS += ["groups", "policy", "certify", "pack"]
 
 
 def test_the_steps_of_a_three_tier_recipe(context: Context, built: Path) -> None:
@@ -120,6 +120,32 @@ def test_a_changed_section_runs_its_step_and_those_that_follow(copy: Path, built
 def test_another_target_only_chooses_anew(copy: Path, built: Path) -> None:
     again(copy, built)
     assert again(copy, built, {"target": {"level": 0.2}}) == {"policy", "certify", "pack"}
+
+
+def test_targets_for_groups_are_added_without_training(copy: Path, built: Path) -> None:
+    again(copy, built)
+    targets = [
+        {"metric": "agreement", "level": 0.25, "group": "size"},
+        {"level": 0.3, "group": "label"},
+        {"level": 0.3},
+    ]
+    assert again(copy, built, {"target": targets}) == {"groups", "policy", "certify", "pack"}
+    assert again(copy, built, {"target": targets}) == set()
+    bundle = load_bundle(copy / "bundle")
+    assert bundle.certificate is not None
+    assert [(claim.target.group, claim.group) for claim in bundle.certificate.claims] == [
+        ("size", "long"), ("size", "short"), ("label", "bad"), ("label", "good"), (None, None)
+    ]  # fmt: skip
+    table = bundle.outcomes["certify"]
+    assert table.groups["label"].index.tolist() == table.labels.tolist()
+    sizes = table.groups["size"]
+    assert sizes.names == ("long", "short")
+    assert [sizes.names[i] for i in sizes.index] == [
+        "long" if tokens > 8 else "short" for tokens in table.tokens.tolist()
+    ]
+    groups = bundle.info["figures"]["groups"]
+    assert [row["group"] for row in groups][:2] == ["label = bad", "label = good"]
+    assert sum(row["texts"] for row in groups[2:]) == 60
 
 
 def test_a_forced_step_takes_those_that_read_it_along(copy: Path, built: Path) -> None:
@@ -243,7 +269,7 @@ def test_the_front_is_ordered_and_as_cheap_as_the_search_found(context: Context)
     for each in ordered:
         if each.policy.risk_weight is None:
             result = lookup.evaluate(each.policy)
-            values = excess(recipe.target.target(), result.prediction, table)
+            values = excess(recipe.targets[0], result.prediction, table)
             assert each.excess == pytest.approx(values.mean(), abs=1e-12)
             assert each.cost == pytest.approx(result.cost.mean())
     costs = [each.cost for each in ordered]
@@ -260,7 +286,7 @@ def test_the_front_is_tested_on_the_certification_rows_alone(context: Context) -
     assert [tested.policy for tested in found.front] == [
         f.policy for f in load_policies(context)[1]
     ]
-    assert (found.n, found.target) == (len(table), context.recipe.target.target())
+    assert (found.n, found.targets) == (len(table), context.recipe.targets)
     lookup = Lookup.of(table, work_of(load_tiers(context)).at(table.tokens))
     for tested in found.front:
         if tested.policy.risk_weight is None:
@@ -341,7 +367,7 @@ def test_a_certified_build_answers_so(built: Path, context: Context) -> None:
 def test_the_test_of_the_signed_drop_may_be_chosen(copy: Path, built: Path) -> None:
     again(copy, built, {"certificate": {"test": "hoeffding_bentkus"}})
     found = load_bundle(copy / "bundle").certificate
-    assert found is not None and found.test == "hoeffding_bentkus"
+    assert found is not None and found.claims[0].test == "hoeffding_bentkus"
 
 
 def test_too_few_certification_rows_leave_the_full_tier_alone(copy: Path, built: Path) -> None:

@@ -66,13 +66,18 @@ def sentence(draw: random.Random, good: bool) -> str:
 
 
 def write_data(file: Path, rows: int = 560, seed: int = 0, *, pairs: bool = False) -> Path:
-    """Labelled sentences; of pairs, the label tells whether both are of one mind."""
+    """Labelled sentences; of pairs, the label tells whether both are of one mind.
+
+    The column `size` tells short sentences from long ones.
+    """
     draw = random.Random(seed)
-    lines = ["text,pair,label" if pairs else "text,label"]
+    lines = ["text,pair,label" if pairs else "text,label,size"]
     for number in range(rows):
         good = number % 2 == 0
         if not pairs:
-            lines.append(f"{sentence(draw, good)},{'good' if good else 'bad'}")
+            text = sentence(draw, good)
+            size = "long" if len(text.split()) > 6 else "short"
+            lines.append(f"{text},{'good' if good else 'bad'},{size}")
             continue
         first = draw.random() < 0.5
         second = first if good else not first

@@ -106,7 +106,7 @@ def make_cascade(seed: int = 0) -> Bundle:
         router=router,
         log_frequency=np.log(np.full(len(WORDS) + 4, 1.0 / (len(WORDS) + 4))).astype(np.float32),
         policy=Policy((0, 1, 2), (0.5,) * stages),
-        target=Target("agreement", 0.1),
+        targets=(Target("agreement", 0.1),),
         max_length=32,
     )
     return _with_policy(plain)

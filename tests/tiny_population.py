@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from adaptive.bundle.contents import stages_of
 from adaptive.certificate import Certificate, Conditions, certify
 from adaptive.costs import CostTable
-from adaptive.types import ALWAYS, OutcomeTable, Policy, Target
+from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 
 STAGES = stages_of(((0,), (0,)))
 FULL = Policy((1,), (float("inf"), ALWAYS))
@@ -83,7 +84,37 @@ def answering(share: float) -> Policy:
 
 
 def certified(
-    front: list[Policy], table: OutcomeTable, target: Target, seed: int = 0, **given: object
+    front: list[Policy], table: OutcomeTable, target: Targets, seed: int = 0, **given: object
 ) -> Certificate:
     """`certify` at the prices of the population."""
     return certify(front, table, COSTS, target, seed, CONDITIONS, **given)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Several populations, each a group of its own in the column `kind`."""
+
+    kinds: tuple[Population, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the groups."""
+        return tuple("abcdefgh"[: len(self.kinds)])
+
+    def draw(self, rows: int, rng: np.random.Generator) -> OutcomeTable:
+        """So many independent texts, in random order of their kinds."""
+        index = rng.choice(len(self.kinds), rows, p=self.shares).astype(np.int32)
+        table = self.kinds[0].draw(rows, rng)
+        for number, people in enumerate(self.kinds):
+            own = index == number
+            table.predictions[own] = people.draw(int(own.sum()), rng).predictions
+        return replace(table, groups={"kind": Groups(self.names, index)})
+
+    def excess(self, policy: Policy, targets: Sequence[Target]) -> float:
+        """The greatest of the policy's true mean excesses."""
+        found = []
+        for target in targets:
+            own = [people.excess(policy, target) for people in self.kinds]
+            found.append(max(own) if target.group else float(np.dot(own, self.shares)))
+        return max(found)

@@ -25,7 +25,7 @@ def _work(context: Context, folder: Path) -> Figures:
         [found.policy for found in load_policies(context)[1]],
         _table(context),
         costs,
-        recipe.target.target(),
+        recipe.targets,
         row_seed(recipe.seed),
         conditions_of(
             context.device.type,
@@ -55,9 +55,7 @@ def _work(context: Context, folder: Path) -> Figures:
 def _table(context: Context) -> OutcomeTable:
     """Outcomes of the certification rows, of none where the split is empty."""
     if not context.figures("data")["certify"]:
-        table = load_table(context, "search")
-        names = ("predictions", "reliability", "risk", "labels", "tokens")
-        return replace(table, **{name: getattr(table, name)[:0] for name in names})
+        return load_table(context, "search").take(slice(0))
     table, router = load_table(context, "certify"), load_router(context)
     if router is None:
         return table
@@ -77,7 +75,7 @@ def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
     return Step(
         "certify",
-        ("data", *tiers, "outcomes", "costs", "policy"),
+        ("data", *tiers, "outcomes", "costs", "groups", "policy"),
         section("target", "search", "cost", "certificate"),
         _work,
     )

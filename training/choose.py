@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from adaptive.bundle.page import promise
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
@@ -23,25 +24,26 @@ from adaptive.routers.fit import fit_router
 from adaptive.search import Found, front, refine, search
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
-from adaptive.training.record_outcomes import as_good, load_features, load_table
+from adaptive.training.record_outcomes import as_good, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
-from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.types import OutcomeTable, Policy, Target, Targets
 from adaptive.work import work_of
 
 
 def _work(context: Context, folder: Path) -> Figures:
-    recipe, target = context.recipe, context.recipe.target.target()
+    recipe, targets = context.recipe, context.recipe.targets
     table, costs = load_table(context, "search"), costs_of(context, None)
-    lookup = Lookup.of(table, costs.at(table.tokens))
+    drop = load_drop(context)
+    lookup = Lookup.of(table, costs.at(table.tokens), drop)
     ladder = _search(context, lookup, routed=False)  # cheapest first
-    plain = _cheapest(ladder, target)
+    plain = _cheapest(ladder, targets)
     best, router = plain, None
     figures: Figures = {"cost_no_router": plain.cost}
     for kind in recipe.router.candidates:
         candidate = fit_candidate(context, kind)
         priced = costs_of(context, candidate)
         routed = replace(table, risk=risk_of(candidate, load_features(context, "search")))
-        seen = Lookup.of(routed, priced.at(table.tokens))
+        seen = Lookup.of(routed, priced.at(table.tokens), drop)
         found = _search(context, seen, routed=True)
         with_router = [f for f in found if f.policy.risk_weight is not None]
         if not with_router:
@@ -51,18 +53,18 @@ def _work(context: Context, folder: Path) -> Figures:
         if with_router[0].cost < min(best.cost, needed):
             best, router, ladder, lookup = with_router[0], candidate, found, seen
     rules = baseline_costs(
-        lookup, target, best.policy, margin=recipe.search.margin, sweeps=recipe.search.sweeps
+        lookup, targets, best.policy, margin=recipe.search.margin, sweeps=recipe.search.sweeps
     )
     figures |= {f"cost_{name}": cost for name, cost in rules.items()}
     figures["router"] = "none" if router is None else router.kind
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
-    ordered = front(lookup, target, ladder, sweeps=recipe.search.sweeps)
+    ordered = front(lookup, targets, ladder, sweeps=recipe.search.sweeps)
     _save(folder, best.policy, ordered, router)
     return figures | {"front": len(ordered)}
 
 
-def _cheapest(found: Sequence[Found], target: Target) -> Found:
-    """The first of the found, cheapest first, that keeps the target.
+def _cheapest(found: Sequence[Found], targets: Sequence[Target]) -> Found:
+    """The first of the found, cheapest first, that keeps the targets.
 
     The full tier keeps any target that is relative to itself, so it stands in where too few
     rows leave no room for the margin. An accuracy it may miss, and with it everything.
@@ -71,12 +73,13 @@ def _cheapest(found: Sequence[Found], target: Target) -> Found:
         TargetError: no policy has the accuracy.
     """
     kept = [f for f in found if f.excess <= 0.0]
-    if not kept and target.metric == "accuracy":
+    asked = [target for target in targets if target.metric == "accuracy"]
+    if not kept and asked:
         least = min(f.excess for f in found)
+        told = " and ".join(promise(target) for target in asked)
         raise TargetError(
-            f"target.level asks for an accuracy of {target.level:.2%}; with the margin, the "
-            f"full tier alone shows {target.level - least:.2%} on the search rows. Ask for "
-            "less, or train a better full tier"
+            f"target asks for {told}; with the margin, even the full tier alone misses a target "
+            f"by {least:.2%} on the search rows. Ask for less, or train a better full tier"
         )
     return (kept or found)[0]
 
@@ -117,7 +120,7 @@ def risk_of(router: Router, features: torch.Tensor) -> NDArray[np.float32]:
 
 
 def baseline_costs(
-    lookup: Lookup, target: Target, best: Policy, *, margin: float, sweeps: int
+    lookup: Lookup, target: Targets, best: Policy, *, margin: float, sweeps: int
 ) -> dict[str, float | None]:
     """Cost at the target of other entry rules, each with thresholds of its own.
 
@@ -162,9 +165,8 @@ def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32
 
 
 def _search(context: Context, lookup: Lookup, *, routed: bool) -> list[Found]:
-    config = context.recipe.search
-    target = context.recipe.target.target()
-    return search(lookup, target, margin=config.margin, sweeps=config.sweeps, routed=routed)
+    config, targets = context.recipe.search, context.recipe.targets
+    return search(lookup, targets, margin=config.margin, sweeps=config.sweeps, routed=routed)
 
 
 def _save(folder: Path, chosen: Policy, ordered: list[Found], router: Router | None) -> None:
@@ -202,7 +204,7 @@ def load_policies(context: Context) -> tuple[Policy, list[Found]]:
 
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("policy", (*tiers, "outcomes", "costs"), _reads, _work)
+    return Step("policy", (*tiers, "outcomes", "costs", "groups"), _reads, _work)
 
 
 def _reads(context: Context) -> Mapping[str, Any]:

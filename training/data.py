@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from adaptive.config.faults import nearest
 from adaptive.errors import DataError
 from adaptive.training.files import Places, Table
 from adaptive.training.sources import cells, read_frame, read_frames, read_source
+from adaptive.types import Groups
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import DataConfig
@@ -31,6 +32,7 @@ class Dataset:
     label_names: tuple[str, ...]  # [c]
     split: NDArray[np.str_] | None  # [n] train, validation or test where the source tells
     places: Places
+    groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -49,6 +51,7 @@ class Dataset:
             label_names=self.label_names,
             split=None if self.split is None else self.split[rows],
             places=replace(self.places, table=self.places.table[rows], row=self.places.row[rows]),
+            groups={column: each.take(rows) for column, each in self.groups.items()},
         )
 
     def with_labels(self, names: Sequence[str]) -> Dataset:
@@ -71,14 +74,28 @@ class Dataset:
             )
         return replace(self, labels=labels, label_names=tuple(names))
 
+    def with_classes(self, column: str) -> Dataset:
+        """The same texts, their labels being groups too, under that name.
 
-def load_data(config: DataConfig, seed: int = 0) -> Dataset:
+        Raises:
+            DataError: there are no labels.
+        """
+        if self.labels is None:
+            raise DataError(f"{self.name}: there are no labels to tell classes by")
+        classes = Groups(self.label_names, self.labels)
+        return replace(self, groups={**self.groups, column: classes})
+
+
+def load_data(config: DataConfig, seed: int = 0, groups: Sequence[str] = ()) -> Dataset:
     """The data a recipe names; `seed` is for `limit` where the recipe's data have none.
+
+    Args:
+        groups: columns that divide the rows.
 
     Raises:
         DataError: a source, file, row or label that is wrong, by name.
     """
-    wanted = [config.text, config.pair, config.label, *config.where]
+    wanted = [config.text, config.pair, config.label, *config.where, *groups]
     columns = list(dict.fromkeys(column for column in wanted if column is not None))
     try:
         tables = read_source(config, columns)
@@ -87,7 +104,7 @@ def load_data(config: DataConfig, seed: int = 0) -> Dataset:
             raise DataError(f"{error} (`label: null` takes the text alone)") from None
         raise
     data = _assemble(
-        tables, config.text, config.pair, config.label, where=config.where, rename=config.rename
+        tables, config.text, config.pair, config.label, config.where, config.rename, groups
     )
     if config.limit is None or config.limit >= len(data):
         return data
@@ -99,15 +116,19 @@ def from_memory(
     texts: Sequence[str] | Any,
     labels: Sequence[str | int] | Any = None,
     pairs: Sequence[str] | Any = None,
+    groups: Mapping[str, Sequence[str | int] | Any] | None = None,
 ) -> Dataset:
     """Data from lists, arrays or the columns of data frames.
+
+    Args:
+        groups: other columns by name, that divide the rows.
 
     Raises:
         DataError: columns of unlike length, or a wrong row, by its number (from 1).
     """
     if isinstance(texts, str):
         raise DataError("expected a sequence of texts, found a single one")
-    given = {"text": texts, "label": labels, "pair": pairs}
+    given = {**(groups or {}), "text": texts, "label": labels, "pair": pairs}
     columns = {name: cells(column) for name, column in given.items() if column is not None}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -119,23 +140,32 @@ def from_memory(
         "text",
         "pair" if "pair" in columns else None,
         "label" if "label" in columns else None,
+        groups=list(groups or ()),
     )
 
 
 def from_frame(
-    frame: Any, *, text: str = "text", label: str | None = "label", pair: str | None = None
+    frame: Any,
+    *,
+    text: str = "text",
+    label: str | None = "label",
+    pair: str | None = None,
+    groups: Sequence[str] = (),
 ) -> Dataset:
     """Data from a pandas or polars frame, a `datasets.Dataset`, or a mapping of such by split.
+
+    Args:
+        groups: columns that divide the rows.
 
     Raises:
         DataError: a missing column, or a wrong row, by its number (from 1).
     """
-    columns = [column for column in (text, pair, label) if column is not None]
+    columns = [column for column in (text, pair, label, *groups) if column is not None]
     if isinstance(frame, Mapping):
         tables = read_frames(frame, columns)
     else:
         tables = [read_frame(frame, "data", columns)]
-    return _assemble(tables, text, pair, label)
+    return _assemble(tables, text, pair, label, groups=groups)
 
 
 def _assemble(
@@ -145,6 +175,7 @@ def _assemble(
     label: str | None,
     where: Mapping[str, str] | None = None,
     rename: Mapping[str, str] | None = None,
+    groups: Sequence[str] = (),
 ) -> Dataset:
     kept = [_matching(table, where or {}) for table in tables]
     sizes = [len(rows) for rows in kept]
@@ -173,7 +204,8 @@ def _assemble(
     split = None
     if tables[0].member is not None:
         split = np.array([table.member for table in tables])[places.table]
-    return Dataset(texts, pairs, labels, names, split, places)
+    divided = {name: _groups(name, column(name), places) for name in groups}
+    return Dataset(texts, pairs, labels, names, split, places, divided)
 
 
 def _matching(table: Table, where: Mapping[str, str]) -> Sequence[int]:
@@ -216,6 +248,15 @@ def _labels(
     names = tuple(dict.fromkeys([*given, *_ordered(set(new) - set(given))]))
     index = {name: number for number, name in enumerate(names)}
     return np.fromiter((index[name] for name in new), np.int32, len(new)), names
+
+
+def _groups(column: str, values: Sequence[Any], places: Places) -> Groups:
+    found = [_as_name(value) for value in values]
+    why = f"no group in column {column!r}"
+    _refuse({i: why for i, name in enumerate(found) if not name}, places)
+    names = tuple(_ordered({name for name in found if name}))
+    index = {name: number for number, name in enumerate(names)}
+    return Groups(names, np.array([index[name] for name in found if name], dtype=np.int32))
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
+from adaptive.training.groups import load_groups
 from adaptive.training.measure_costs import load_costs, machine
 from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
 from adaptive.training.record_outcomes import (
@@ -36,8 +37,9 @@ def _work(context: Context, folder: Path) -> Figures:
     figures: Figures = {}
     if "test" in splits_of(context):
         tokens, labels = load_rows(context.folder("data") / "test.safetensors")
+        groups = load_groups(context, "test")
         figures = evaluate_texts(
-            bundle, bundle.policy, tokens, labels, batch_size=recipe.cost.batch_size
+            bundle, bundle.policy, tokens, labels, groups=groups, batch_size=recipe.cost.batch_size
         )
     bundle = replace(bundle, info=_info(context, figures))
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
@@ -64,7 +66,7 @@ def _assemble(context: Context) -> Bundle:
         router=None if router is None else router.to(context.device),
         log_frequency=log_frequency_of(context),
         policy=chosen if certificate is None else certificate.policy,
-        target=recipe.target.target(),
+        targets=recipe.targets,
         max_length=recipe.model.max_length,
         ladder=ladder_of(front if certificate is None else certificate.front),
         costs=costs_of(context, router),
@@ -152,7 +154,7 @@ def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
     return Step(
         "pack",
-        ("data", *tiers, "outcomes", "costs", "policy", "certify"),
+        ("data", *tiers, "outcomes", "costs", "groups", "policy", "certify"),
         section("name", "output", "license", "language", "description"),
         _work,
     )

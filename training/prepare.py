@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,19 @@ def _reads(context: Context) -> Any:
     }
 
 
-def load_splits(recipe: Recipe, data: Dataset | None = None) -> tuple[Dataset, Splits]:
+def load_splits(
+    recipe: Recipe, data: Dataset | None = None, groups: Sequence[str] = ()
+) -> tuple[Dataset, Splits]:
     """A recipe's data and their splits, the same ones at every call.
 
     Args:
         data: in memory, in place of the recipe's source.
+        groups: columns that divide the rows.
 
     Raises:
         DataError: the data are wrong; the message names file and row.
     """
-    dataset = load_data(recipe.data, recipe.seed) if data is None else data
+    dataset = load_data(recipe.data, recipe.seed, groups) if data is None else data
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     return dataset, make_splits(dataset, recipe.data.splits, seed)
 

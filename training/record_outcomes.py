@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from adaptive.exits.calibration import fit_reliability, fit_temperature, reliabi
 from adaptive.exits.reliability import Reliability
 from adaptive.recording import Record, features_of, record, routing_features, tabulate
 from adaptive.tiers.tier import Tier
+from adaptive.training.groups import load_groups
 from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of
 from adaptive.training.rows import load_rows
+from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import OutcomeTable, Stage
 
 HELD_OUT = ("fit", "search", "certify", "test")
+SMOOTHED = ("fit", "search")  # whose rows' losses the search smoothes
 BATCH = 128
 
 
@@ -29,6 +33,7 @@ def _work(context: Context, folder: Path) -> Figures:
     # in the dtype they will be served in: rounding moves answers near the boundary
     tiers = load_tiers(context, DTYPES[context.recipe.cost.dtype])
     reliability: Reliability | None = None
+    weights: torch.Tensor | None = None  # of the tiers, in what they say together
     figures: Figures = {}
     for split in HELD_OUT:
         tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
@@ -39,6 +44,10 @@ def _work(context: Context, folder: Path) -> Figures:
             reliability, figures = calibrate(recorded, labels)
             save_file(reliability.to_tensors(), folder / "reliability.safetensors")
             reliability.to(context.device)
+            weights = fit_pool(recorded, reliability, labels) if (labels >= 0).all() else None
+        if split in SMOOTHED and weights is not None:
+            chance = torch.from_numpy(chances(recorded, reliability, weights))
+            save_file({"chance": chance}, folder / f"{split}.chance.safetensors")
         table = tabulate(recorded, reliability, labels, None, log_frequency_of(context))
         save_outcomes(table, folder / f"{split}.safetensors")
         seen = routing_features(recorded, reliability, log_frequency_of(context))
@@ -82,16 +91,29 @@ def as_good(
 
 
 def load_table(context: Context, split: str) -> OutcomeTable:
-    """A split's outcome table, without router risk."""
+    """A split's outcome table with the groups that targets name, without router risk."""
     folder = context.folder("outcomes")
     described = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     stages = tuple(Stage(*values) for values in described)
-    return load_outcomes(folder / f"{split}.safetensors", stages, split)
+    table = load_outcomes(folder / f"{split}.safetensors", stages, split)
+    return replace(table, groups=load_groups(context, split))
 
 
 def load_features(context: Context, split: str) -> torch.Tensor:
     """What a router sees of a split's texts, [n, F]."""
     return load_file(context.folder("outcomes") / f"{split}.routing.safetensors")["features"]
+
+
+def load_drop(context: Context) -> NDArray[np.float64] | None:
+    """What each stage's answers to the search rows are expected to lose, [n, k].
+
+    None where rows are without labels.
+    """
+    files = [context.folder("outcomes") / f"{split}.chance.safetensors" for split in SMOOTHED]
+    tables = [load_table(context, split) for split in SMOOTHED]
+    if not all(file.is_file() for file in files) or (tables[1].labels < 0).any():
+        return None
+    return expected_drop(tables, [load_file(file)["chance"].numpy() for file in files], 1)
 
 
 def load_reliability(context: Context) -> Reliability:
@@ -111,5 +133,5 @@ def step(tiers: tuple[str, ...]) -> Step:
 
 
 def _reads(context: Context) -> Any:
-    dtype = context.recipe.cost.dtype
-    return None if dtype == "float32" else dtype  # None as before there was a choice
+    # the chances distinguish what this step writes from what it wrote before there were any
+    return {"dtype": context.recipe.cost.dtype, "writes": "chances"}

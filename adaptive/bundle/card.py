@@ -11,7 +11,7 @@ import yaml
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
-from adaptive.bundle.page import promise
+from adaptive.bundle.page import promises
 from adaptive.types import Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
@@ -82,7 +82,7 @@ def _summary(bundle: Bundle) -> str:
         f"A cascade of {len(bundle.tiers)} text classifiers for {len(bundle.labels)} labels. Each "
         "text is answered by the first exit that is sure enough, so easy texts cost a fraction "
         f"of the full model.\n\nTiers: {tiers}.\n\nLabels: {', '.join(labels)}.\n\n"
-        f"Target: {promise(bundle.target)}. {_verdict(bundle)}"
+        f"Target: {promises(bundle.targets)}. {_verdict(bundle)}"
     )
 
 
@@ -91,7 +91,7 @@ def _verdict(bundle: Bundle) -> str:
     if certificate is None:
         return "No certificate."
     return (
-        f"**{certificate.headline}** at {bundle.target.confidence:.4g} confidence; see "
+        f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
         f"`{LAYOUT.certificate_page}`."
     )
 

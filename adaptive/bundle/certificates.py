@@ -16,12 +16,13 @@ from adaptive.bundle.manifest import check_format
 from adaptive.bundle.policies import (
     policy_from_json,
     policy_to_json,
-    target_from_json,
-    target_to_json,
+    targets_from_json,
+    targets_to_json,
 )
-from adaptive.certificate import Certificate, Conditions, Test, Tested, Verdict
+from adaptive.certificate import Certificate, Conditions, Tested, Verdict
+from adaptive.claims import Claim, Test
 from adaptive.errors import BundleError
-from adaptive.types import Policy, Stage
+from adaptive.types import Policy, Stage, Target
 
 _FREE = frozenset(
     {
@@ -38,12 +39,13 @@ _WHENCE = frozenset({"is_local", "local_files_only", "name_or_path"})
 _FIELDS = {
     "format",
     "verdict",
+    "obstacle",
     "rows_needed",
-    "target",
+    "targets",
+    "claims",
     "delta",
     "policy",
     "certified",
-    "test",
     "n",
     "seeds",
     "unit",
@@ -59,12 +61,16 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "verdict": certificate.verdict,
+        "obstacle": certificate.obstacle,
         "rows_needed": certificate.rows_needed,
-        "target": target_to_json(certificate.target),
+        "targets": targets_to_json(certificate.targets),
+        "claims": [
+            {**asdict(claim), "target": certificate.targets.index(claim.target)}
+            for claim in certificate.claims
+        ],
         "delta": certificate.delta,
         "policy": policy_to_json(certificate.policy),
         "certified": certificate.certified,
-        "test": certificate.test,
         "n": certificate.n,
         "seeds": dict(certificate.seeds),
         "unit": certificate.unit,
@@ -89,18 +95,19 @@ def certificate_from_json(
     check_format(dict(found), file)
     if found.keys() != _FIELDS:
         raise BundleError(f"{file}: expected {sorted(_FIELDS)}, found {sorted(found)}")
-    for name, known in (("verdict", get_args(Verdict)), ("test", get_args(Test))):
-        if found[name] not in known:
-            raise BundleError(f"{file}: `{name}` must be one of {', '.join(known)}")
+    _known(found, "verdict", get_args(Verdict), file)
+    targets = targets_from_json(found["targets"], file)
     try:
+        claims = tuple(_claim(each, targets, file) for each in found["claims"])
         certificate = Certificate(
-            target=target_from_json(found["target"], file),
+            targets=targets,
+            claims=claims,
             verdict=found["verdict"],
+            obstacle=None if found["obstacle"] is None else _count(found, "obstacle", len(claims)),
             rows_needed=None if found["rows_needed"] is None else _count(found, "rows_needed"),
             policy=policy_from_json(found["policy"], stages, f"{file}: policy"),
             certified=_count(found, "certified"),
-            front=tuple(_tested(each, stages, file) for each in found["front"]),
-            test=found["test"],
+            front=tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
             n=_count(found, "n"),
             seeds={str(name): int(seed) for name, seed in found["seeds"].items()},
             unit=str(found["unit"]),
@@ -210,6 +217,11 @@ def _told(name: str, what: str) -> str:
     )
 
 
+def _known(found: Mapping[str, Any], name: str, known: Collection[str], file: str) -> None:
+    if found[name] not in known:
+        raise BundleError(f"{file}: `{name}` must be one of {', '.join(known)}")
+
+
 def _agree(certificate: Certificate, file: str) -> None:
     p_values = [tested.p_value for tested in certificate.front]
     passed = next(
@@ -226,14 +238,29 @@ def _agree(certificate: Certificate, file: str) -> None:
         raise BundleError(f"{file}: its policy is not one that it certifies")
 
 
-def _tested(found: Any, stages: tuple[Stage, ...], file: str) -> Tested:
-    numbers = [found[name] for name in ("cost", "excess", "p_value")]
-    if not all(finite(number) for number in numbers) or not 0.0 <= numbers[2] <= 1.0:
+def _claim(found: Mapping[str, Any], targets: tuple[Target, ...], file: str) -> Claim:
+    _known(found, "test", get_args(Test), file)
+    target, group = targets[_count(found, "target", len(targets))], found["group"]
+    if (group is None) != (target.group is None):
+        raise BundleError(f"{file}: a claim is for a group where its target names a column")
+    return Claim(target, None if group is None else str(group), _count(found, "n"), found["test"])
+
+
+def _tested(found: Any, stages: tuple[Stage, ...], claims: int, file: str) -> Tested:
+    excesses, p_values = tuple(found["excesses"]), tuple(found["p_values"])
+    if not all(map(finite, (found["cost"], *excesses, *p_values))) or not all(
+        0.0 <= each <= 1.0 for each in p_values
+    ):
         raise BundleError(f"{file}: the front needs finite numbers, and p-values in [0, 1]")
-    return Tested(policy_from_json(found["policy"], stages, f"{file}: front"), *numbers)
+    if not len(excesses) == len(p_values) == claims > 0:
+        raise BundleError(f"{file}: {len(p_values)} p-values of a policy for {claims} claims")
+    policy = policy_from_json(found["policy"], stages, f"{file}: front")
+    return Tested(policy, found["cost"], excesses, p_values)
 
 
-def _count(found: Mapping[str, Any], name: str) -> int:
-    if type(found[name]) is not int or found[name] < 0:
+def _count(found: Mapping[str, Any], name: str, below: int | None = None) -> int:
+    """A whole number from 0, and below the limit where there is one."""
+    number = found[name]
+    if type(number) is not int or number < 0 or (below is not None and number >= below):
         raise ValueError(name)
-    return int(found[name])
+    return number

@@ -51,7 +51,7 @@ class Bundle:
     router: Router | None
     log_frequency: NDArray[np.floating]  # [V] of each token in the training texts
     policy: Policy
-    target: Target
+    targets: tuple[Target, ...]  # all are to hold
     max_length: int  # tokens of a row, special ones included
     ladder: tuple[LadderEntry, ...] = ()
     costs: CostTable | None = None

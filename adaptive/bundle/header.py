@@ -19,11 +19,11 @@ from adaptive.bundle.contents import (
 from adaptive.bundle.files import read_json, write_json
 from adaptive.bundle.layout import FORMAT, LAYOUT
 from adaptive.bundle.manifest import check_format
-from adaptive.bundle.policies import target_from_json, target_to_json
+from adaptive.bundle.policies import targets_from_json, targets_to_json
 from adaptive.errors import BundleError
 from adaptive.types import Target
 
-_FIELDS = frozenset({"format", "name", "labels", "tiers", "max_length", "target", "info"})
+_FIELDS = frozenset({"format", "name", "labels", "tiers", "max_length", "targets", "info"})
 _LIBRARIES = ("adaptive-cascade", "torch", "transformers", "numpy", "scikit-learn", "safetensors")
 
 
@@ -35,7 +35,7 @@ class Header:
     labels: tuple[str, ...]
     tiers: tuple[str, ...]
     max_length: int
-    target: Target
+    targets: tuple[Target, ...]
     info: Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ def write_header(bundle: Bundle, folder: Path) -> None:
         "labels": list(bundle.labels),
         "tiers": [tier.name for tier in bundle.tiers],
         "max_length": bundle.max_length,
-        "target": target_to_json(bundle.target),
+        "targets": targets_to_json(bundle.targets),
         "info": {"versions": library_versions(), **bundle.info},
     }
     write_json(folder / LAYOUT.header, document)
@@ -71,7 +71,7 @@ def read_header(folder: Path | str) -> Header:
         labels=check_labels(document["labels"], name),
         tiers=check_tiers(document["tiers"]),
         max_length=check_max_length(document["max_length"]),
-        target=target_from_json(document["target"], name),
+        targets=targets_from_json(document["targets"], name),
         info=document["info"],
     )
 

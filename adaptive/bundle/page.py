@@ -32,14 +32,14 @@ def render_certificate(
         tiers: their names.
         stages: of the cascade; policies are told by them.
     """
-    target, conditions = certificate.target, certificate.conditions
+    conditions = certificate.conditions
     places = [f"{tiers[stage.tier]}@{stage.depth}" for stage in stages]
     facts = {
-        "promise": promise(target),
-        "confidence": f"{target.confidence:.4g} (delta {certificate.delta:.4g})",
+        "promise": promises(certificate.targets),
+        "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
         "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
-        "test": f"{_TESTS[certificate.test]}; policies in the order below, each at the whole of "
+        "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
         "delta, up to the first that fails",
         "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
         "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
@@ -56,10 +56,14 @@ def render_certificate(
         "## Assumptions",
         "\n".join(f"- {each}" for each in certificate.assumptions),
         "## What was tested",
-        "*Excess* is the mean over the certification rows of each row's share in breaking the "
+        "*Excess* is the mean over certification rows of each row's share in breaking a "
         "promise, which holds where its expectation is at most 0; p is the probability, at most, "
-        "of rows so good if it were broken. The front and its order come from other rows.",
+        "of rows so good if it were broken. A policy has the greatest of each that any promise "
+        "or group gives it. The front and its order come from other rows.",
         _front(certificate, places),
+        "## Each promise",
+        "On its own rows: the policy that is served, and the first that failed.",
+        _claims(certificate),
         "## Files",
         "SHA-256 of each file that decides what is answered, as "
         "`adaptive.bundle.certificates.content_hash` takes it. Loading refuses any other.",
@@ -68,13 +72,19 @@ def render_certificate(
     return "\n\n".join(sections) + "\n"
 
 
+def promises(targets: Sequence[Target]) -> str:
+    """What the targets promise together, in words."""
+    return "; and ".join(map(promise, targets))
+
+
 def promise(target: Target) -> str:
     """What the target promises, in words."""
-    if target.metric == "agreement":
-        return f"at most {target.level:.2%} of the texts answered unlike the full tier"
-    if target.metric == "accuracy_drop":
-        return f"at most {target.level:.2%} of the full tier's accuracy lost"
-    return f"accuracy of at least {target.level:.2%}"
+    told = {
+        "agreement": f"at most {target.level:.2%} of the texts answered unlike the full tier",
+        "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
+        "accuracy": f"accuracy of at least {target.level:.2%}",
+    }[target.metric]
+    return told if target.group is None else f"{told}, in each {target.group}"
 
 
 def policy_line(policy: Policy, places: Sequence[str]) -> str:
@@ -93,6 +103,29 @@ def _meaning(certificate: Certificate) -> str:
     if not certificate.certified:
         return "Not even the full tier alone was proved to keep the promise. It answers every text."
     return _MEANING[certificate.verdict]
+
+
+def _tests(certificate: Certificate) -> str:
+    return "; ".join(dict.fromkeys(_TESTS[claim.test] for claim in certificate.claims))
+
+
+def _claims(certificate: Certificate) -> str:
+    """A row a claim; the columns of a policy that none is are left out."""
+    served = next(t for t in certificate.front if t.policy == certificate.policy)
+    failed = certificate.front[certificate.certified : certificate.certified + 1]
+    head = ["promise", "texts", "rows", "excess", "p"] + ["excess (failed)", "p (failed)"] * len(
+        failed
+    )
+    rows = [
+        [promise(claim.target), claim.place or "all", f"{claim.n:,}"]
+        + [
+            cell
+            for tested in (served, *failed)
+            for cell in (f"{tested.excesses[index]:+.5f}", f"{tested.p_values[index]:.3g}")
+        ]
+        for index, claim in enumerate(certificate.claims)
+    ]
+    return _table(head, rows)
 
 
 def _front(certificate: Certificate, places: Sequence[str]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
+from adaptive.policy import several
 from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target
 
 # JSON has no infinities, and a reader should see what they mean
@@ -51,15 +53,26 @@ def policy_from_json(found: Any, stages: Sequence[Stage], file: str) -> Policy:
     return policy
 
 
-def target_to_json(target: Target) -> dict[str, Any]:
-    """The target as a JSON object."""
-    return {"metric": target.metric, "level": target.level, "confidence": target.confidence}
+def targets_to_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """The targets as JSON objects."""
+    return [asdict(target) for target in targets]
 
 
-def target_from_json(found: Any, file: str) -> Target:
-    """The target of a JSON object; BundleError where a field is wrong."""
-    fields = _object(found, {"metric", "level", "confidence"}, file)
-    metric = fields["metric"]
+def targets_from_json(found: Any, file: str) -> tuple[Target, ...]:
+    """The targets of a list of JSON objects; BundleError where a field is wrong."""
+    if not isinstance(found, list) or not found:
+        raise BundleError(f"{file}: targets must be a list of one or more")
+    try:
+        return several([_target(each, file) for each in found])
+    except ValueError as error:
+        raise BundleError(f"{file}: {error}") from None
+
+
+def _target(found: Any, file: str) -> Target:
+    fields = _object(found, {"metric", "level", "confidence", "group"}, file)
+    metric, group = fields["metric"], fields["group"]
+    if group is not None and (not isinstance(group, str) or not group):
+        raise BundleError(f"{file}: a target's `group` must be a column's name or null")
     if metric not in get_args(Metric):
         raise BundleError(
             f"{file}: unknown metric {metric!r}; known: {', '.join(get_args(Metric))}"
@@ -67,7 +80,7 @@ def target_from_json(found: Any, file: str) -> Target:
     level, confidence = _number(fields["level"], file), _number(fields["confidence"], file)
     if not (0 <= level <= 1 and 0 < confidence < 1):
         raise BundleError(f"{file}: level {level} and confidence {confidence} must be shares")
-    return Target(metric, level, confidence)
+    return Target(metric, level, confidence, group)
 
 
 def _object(found: Any, keys: set[str], file: str) -> Mapping[str, Any]:

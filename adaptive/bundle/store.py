@@ -125,7 +125,7 @@ def load_bundle(
         router=parts.read_router(root, names, place),
         log_frequency=parts.read_frequency(root),
         policy=policy,
-        target=header.target,
+        targets=header.targets,
         max_length=header.max_length,
         ladder=ladder,
         costs=parts.read_costs(root, names),

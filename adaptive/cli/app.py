@@ -141,6 +141,7 @@ def evaluate(
     where: options.Where = None,
     rename: options.Rename = None,
     limit: options.Limit = None,
+    group: options.Group = None,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
 ) -> None:
@@ -158,7 +159,7 @@ def evaluate(
         limit=limit,
     )
     pipeline = _pipeline(bundle, device, uncertified)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels, group or ())
     report = evaluate(pipeline, rows, context.obj)
     context.obj.emit(report, lambda console: show_report(report, console))
 
@@ -212,10 +213,11 @@ def certify(
     bundle: options.Bundle,
     data: options.Data,
     target: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="METRIC=LEVEL",
-            help="agreement, accuracy_drop or accuracy, and its level.",
+            metavar="METRIC=LEVEL[@COLUMN]",
+            help="agreement, accuracy_drop or accuracy, and its level; with a column, in each of "
+            "its groups (@label: in each class); repeatable: all must hold.",
             show_default="the bundle's",
         ),
     ] = None,
@@ -238,7 +240,7 @@ def certify(
 
     The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
     """
-    from adaptive.cli.certify import certify, choose_target, show_certificate
+    from adaptive.cli.certify import certify, choose_targets, show_certificate
     from adaptive.cli.labelled import choose_source, load_labelled
 
     source = choose_source(
@@ -251,8 +253,9 @@ def certify(
         limit=limit,
     )
     pipeline = _pipeline(bundle, device, True, dtype)
-    wanted = choose_target(target, confidence, pipeline.bundle.target)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
+    columns = [each.group for each in wanted if each.group is not None]
+    rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
     facts = certify(pipeline, rows, wanted, context.obj)
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 

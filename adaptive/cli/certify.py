@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
+from adaptive.config.targets import parse_target
 from adaptive.errors import BundleError, ConfigError
-from adaptive.types import Metric, Target
+from adaptive.types import Target
 
 if TYPE_CHECKING:
     from adaptive.certificate import Certificate
@@ -18,35 +21,34 @@ if TYPE_CHECKING:
     from adaptive.training.data import Dataset
 
 
-def choose_target(given: str | None, confidence: float | None, old: Target) -> Target:
-    """The target of `metric=level` and a confidence; the old one's where nothing is given.
+def choose_targets(
+    given: Sequence[str], confidence: float | None, old: Sequence[Target]
+) -> tuple[Target, ...]:
+    """The targets that a command line names, the old ones where it names none.
+
+    Args:
+        given: `metric=level` or `metric=level@column` each.
+        confidence: of all of them; None takes the old one.
 
     Raises:
-        ConfigError: no such metric, or the level or the confidence is no share.
+        ConfigError: no such metric, or a level or the confidence is no share.
     """
-    metric, level = old.metric, old.level
-    if given is not None:
-        name, _, number = given.partition("=")
-        known = {each: each for each in get_args(Metric)}
-        if name not in known:
-            raise ConfigError(
-                f"--target {given!r}: expected one of {', '.join(known)}, then = and a level"
-            )
-        metric, level = known[name], _share("--target", number)
-    chosen = old.confidence if confidence is None else confidence
+    chosen = old[0].confidence if confidence is None else confidence
+    if given:
+        return tuple(parse_target(each, chosen) for each in given)
     if not 0.0 < chosen < 1.0:
         raise ConfigError(f"--confidence {chosen:g}: expected a number between 0 and 1")
-    return Target(metric, level, chosen)
+    return tuple(replace(each, confidence=chosen) for each in old)
 
 
 def certify(
-    pipeline: AdaptivePipeline, data: Dataset, target: Target, session: Session
+    pipeline: AdaptivePipeline, data: Dataset, targets: Sequence[Target], session: Session
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
 
     Raises:
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
-        TargetError: the target needs labels that are not there.
+        TargetError: a target needs labels or groups that are not there.
     """
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
@@ -59,7 +61,8 @@ def certify(
         pipeline.bundle,
         pipeline.tokenize(data.texts, data.pairs),
         labels_of(data),
-        target,
+        targets,
+        groups=data.groups,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
@@ -89,13 +92,3 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
     )
     for text in (line, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _share(option: str, number: str) -> float:
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"{option}: {number!r} is no share; expected a number from 0 to 1")
-    return value

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
     from adaptive.training.data import Dataset
 
-SHARES = ("accuracy", "agreement", "share")
+SHARES = ("accuracy", "full_accuracy", "agreement", "share")
 
 
 def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dic
         pipeline.policy,
         pipeline.tokenize(data.texts, data.pairs),
         labels_of(data),
+        groups=data.groups,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
@@ -44,6 +45,8 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
     shares = report["stage_shares"]
     rows = [{"answered by": stage, "share": share} for stage, share in shares.items()]
     console.print(table(None, rows, percent=SHARES))
+    if report.get("groups"):
+        console.print(table("Groups", report["groups"], percent=SHARES))
     if report.get("work_ratio"):
         console.print(_summary(report), markup=False, highlight=False, soft_wrap=True)
 

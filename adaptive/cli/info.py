@@ -18,7 +18,7 @@ _LABELS_SHOWN = 10
 def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
     """The bundle as plain JSON."""
     from adaptive.bundle.certificates import read_certificate
-    from adaptive.bundle.policies import policy_to_json, target_to_json
+    from adaptive.bundle.policies import policy_to_json, targets_to_json
     from adaptive.cli.certify import facts_of
 
     files = [f for f in folder.rglob("*") if f.is_file()]
@@ -42,7 +42,7 @@ def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
             for tier in bundle.tiers
         ],
         "router": None if bundle.router is None else bundle.router.kind,
-        "target": target_to_json(bundle.target),
+        "targets": targets_to_json(bundle.targets),
         "policy": policy_to_json(bundle.policy),
         "certificate": facts_of(certificate),
         "ladder": [
@@ -57,14 +57,13 @@ def show(facts: dict[str, Any], console: Console) -> None:
     """What `describe` found, for a terminal."""
     labels = facts["labels"]
     more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
-    target = facts["target"]
     lines = {
         "name": facts["name"],
         "folder": f"{facts['folder']} ({facts['bytes'] / 2**20:,.1f} MiB)",
         "labels": f"{len(labels)}: {', '.join(labels[:_LABELS_SHOWN])}{more}",
         "tokens": f"at most {facts['max_length']}",
         "router": facts["router"] or "none: every text enters at the policy's first tier",
-        "target": f"{target['metric']} {target['level']:g}, confidence {target['confidence']:g}",
+        "target": "; ".join(_target(target) for target in facts["targets"]),
     }
     lines["certificate"] = facts["certificate"]["headline"]
     for name in ("license", "language", "base_model", "device", "dtype"):
@@ -75,6 +74,11 @@ def show(facts: dict[str, Any], console: Console) -> None:
     tiers = [{**tier, "exits": _depths(tier["exits"])} for tier in facts["tiers"]]
     console.print(table("Tiers", tiers))
     console.print(table("Policies", facts["ladder"], percent=("accuracy", "agreement")))
+
+
+def _target(target: dict[str, Any]) -> str:
+    group = f" in each {target['group']}" if target["group"] else ""
+    return f"{target['metric']} {target['level']:g}{group}, confidence {target['confidence']:g}"
 
 
 def _depths(depths: list[int]) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from adaptive.config import DataConfig
     from adaptive.training.data import Dataset
 
+LABEL = "label"  # as a group: the classes, whatever their column is called
+
 
 def choose_source(
     data: str,
@@ -47,21 +49,30 @@ def choose_source(
     return load_source({"source": data, **given})
 
 
-def load_labelled(source: DataConfig | None, bundle: str, labels: Sequence[str]) -> Dataset:
+def load_labelled(
+    source: DataConfig | None, bundle: str, labels: Sequence[str], groups: Sequence[str] = ()
+) -> Dataset:
     """Texts with labels in the order of the bundle's.
 
     Args:
         source: None is the test split of the bundle's own recipe, made anew.
         bundle: as given on the command line, for its recipe.
         labels: the bundle's.
+        groups: columns that divide the texts; `label` stands for the classes.
 
     Raises:
         DataError: the data are wrong, or hold a label that the bundle does not know.
     """
     from adaptive.training.data import load_data
 
-    data = load_data(source) if source is not None else _own_test_split(bundle)
-    return data.with_labels(labels)
+    columns = sorted({column for column in groups if column != LABEL})
+    data = (
+        load_data(source, groups=columns)
+        if source is not None
+        else _own_test_split(bundle, columns)
+    )
+    data = data.with_labels(labels)
+    return data.with_classes(LABEL) if LABEL in groups else data
 
 
 def local_folder(source: str) -> Path:
@@ -86,10 +97,10 @@ def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
     return {left: right for left, _, right in split}
 
 
-def _own_test_split(bundle: str) -> Dataset:
+def _own_test_split(bundle: str, groups: Sequence[str]) -> Dataset:
     """The test split of the recipe that lies in the bundle."""
     from adaptive.bundle.layout import LAYOUT
     from adaptive.training.prepare import load_splits
 
-    data, splits = load_splits(load_recipe(local_folder(bundle) / LAYOUT.recipe))
+    data, splits = load_splits(load_recipe(local_folder(bundle) / LAYOUT.recipe), None, groups)
     return data.take(splits.test)

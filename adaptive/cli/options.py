@@ -51,4 +51,8 @@ Rename = Annotated[
     list[str] | None,
     typer.Option(metavar="RAW=NAME", help="A label's name in the bundle; repeatable."),
 ]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Tell its groups apart; `label`: the classes; repeatable."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take so many rows at random.")]

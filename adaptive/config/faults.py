@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from adaptive.config.documents import Mark, Trail
+from adaptive.config.fields import ONE, SEVERAL
 
 
 def describe(
@@ -116,6 +117,9 @@ def _options(annotation: Any) -> list[Any]:
 
 
 def _tag(option: Any) -> Any:
+    """What pydantic calls a choice of a union: its `kind`, or whether it is one or several."""
+    if get_origin(option) is tuple:
+        return SEVERAL
     if isinstance(option, type) and issubclass(option, BaseModel) and "kind" in option.model_fields:
         return get_args(option.model_fields["kind"].annotation)[0]
-    return None
+    return ONE

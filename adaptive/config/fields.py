@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+ONE, SEVERAL = "one", "several"  # tags of a union of a section and a list of them
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -41,6 +42,11 @@ def ascending(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if values is not None and any(b <= a for a, b in itertools.pairwise(values)):
         raise ValueError(f"must ascend without repeats, found {list(values)}")
     return values
+
+
+def one_or_several(value: Any) -> str:
+    """Which of the tags a value has."""
+    return SEVERAL if isinstance(value, list | tuple) else ONE
 
 
 Switch = Annotated[bool, Strict()]

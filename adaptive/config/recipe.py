@@ -17,9 +17,11 @@ from adaptive.config.steps import (
     RouterConfig,
     SearchConfig,
     TargetConfig,
+    TargetsConfig,
     TeacherConfig,
     TinyConfig,
 )
+from adaptive.types import Target
 
 
 class SplitSizes(Section):
@@ -98,7 +100,7 @@ class Recipe(Section):
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()
     router: RouterConfig = RouterConfig()
-    target: TargetConfig = TargetConfig()
+    target: TargetsConfig = TargetConfig()  # one, or a list of which all must hold
     search: SearchConfig = SearchConfig()
     certificate: CertificateConfig | None = CertificateConfig()  # None = a held-out choice
     cost: CostConfig = CostConfig()
@@ -109,21 +111,49 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
-        faults = [*_label_faults(self), *_exit_faults(self)]
+        faults = [*_label_faults(self), *_target_faults(self), *_exit_faults(self)]
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets, all of which must hold."""
+        return tuple(config.target() for _, config in _targets(self))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the data in whose groups targets must hold, `label` among them."""
+        return tuple(sorted({each.group for each in self.targets if each.group is not None}))
+
+
+def _targets(recipe: Recipe) -> list[tuple[str, TargetConfig]]:
+    """Each target with its path in the recipe."""
+    if isinstance(recipe.target, TargetConfig):
+        return [("target", recipe.target)]
+    return [(f"target.{index}", config) for index, config in enumerate(recipe.target)]
 
 
 def _label_faults(recipe: Recipe) -> list[str]:
     if recipe.data.label is not None:
         return []
     faults = []
-    if recipe.target.metric != "agreement":
-        faults.append(f"target.metric: {recipe.target.metric} needs labels, and data.label is null")
+    for path, target in _targets(recipe):
+        if target.metric != "agreement":
+            faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
+        if target.group == "label":
+            faults.append(f"{path}.group: classes need labels, and data.label is null")
     if recipe.full.tune != "none":
         faults.append(f"full.tune: {recipe.full.tune} needs labels, and data.label is null")
     return faults
+
+
+def _target_faults(recipe: Recipe) -> list[str]:
+    found = sorted({target.confidence for target in recipe.targets})
+    if len(found) == 1:
+        return []
+    told = " and ".join(f"{each:g}" for each in found)
+    return [f"target: targets that must hold together share one confidence, found {told}"]
 
 
 def _exit_faults(recipe: Recipe) -> list[str]:

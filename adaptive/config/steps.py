@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from adaptive.config.fields import (
+    ONE,
+    SEVERAL,
     Count,
     Depths,
     Float,
@@ -18,6 +20,7 @@ from adaptive.config.fields import (
     Section,
     Share,
     Whole,
+    one_or_several,
 )
 from adaptive.types import Metric, Target
 
@@ -131,10 +134,18 @@ class TargetConfig(Section):
     metric: Metric = "accuracy_drop"
     level: Annotated[Float, Field(ge=0, le=1)] = 0.01
     confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    group: Name | None = None  # a column: it must hold in each group; `label`: in each class
 
     def target(self) -> Target:
         """The same as the ground type."""
-        return Target(self.metric, self.level, self.confidence)
+        return Target(self.metric, self.level, self.confidence, self.group)
+
+
+_Several = Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+TargetsConfig = Annotated[
+    Annotated[TargetConfig, Tag(ONE)] | Annotated[_Several, Tag(SEVERAL)],
+    Discriminator(one_or_several),
+]
 
 
 class SearchConfig(Section):

@@ -1,0 +1,65 @@
+"""What every record says besides its figures, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+HERE = Path(__file__).parent
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A record, empty where there is none."""
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return record
+
+
+def write(file: Path, record: dict[str, Any]) -> None:
+    """Write a record, with what ran it now."""
+    told = record | {"machine": machine(), "versions": versions(), "commit": commit()}
+    file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What ran it."""
+    return {
+        "processor": processor(),
+        "cores": torch.get_num_threads(),
+        "system": platform.system(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        if names:
+            return names[0].partition(":")[2].strip()
+    return platform.processor()
+
+
+def versions() -> dict[str, str]:
+    """Versions that the figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def commit() -> str:
+    """The commit that was run; with + where files differed from it."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, cwd=HERE
+    )
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
