@@ -22,7 +22,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -101,6 +101,7 @@ class Certificate:
     conditions: Conditions
     hashes: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
 
     @property
     def target(self) -> Target:
@@ -120,6 +121,15 @@ class Certificate:
     def covers(self, policy: Policy) -> bool:
         """Whether the promise holds for the policy."""
         return policy in self.policies
+
+    def at(self, target: Target) -> Certificate | None:
+        """The same with the promise whose first target this is in the first place."""
+        promises = [replace(self, further=(), hashes={}), *self.further]
+        found = next((each for each in promises if each.target == target), None)
+        if found is None:
+            return None
+        others = tuple(each for each in promises if each is not found)
+        return replace(found, further=others, hashes=self.hashes)
 
     @property
     def headline(self) -> str:
@@ -204,6 +214,30 @@ def certify(
         conditions=conditions,
         assumptions=(*ASSUMPTIONS, *_scope(targets)),
     )
+
+
+def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Certificate:
+    """A certificate with those of other levels, tested on the same rows."""
+    if not further:
+        return certificate
+    promises, delta = 1 + len(further), certificate.delta
+    told = (
+        f"Each of the {promises} levels is a promise of its own at this confidence, for whoever "
+        "chooses the level whatever the tests say. That all of them hold together, or that the one "
+        "holds which was chosen for having passed, has a confidence of "
+        f"{max(0.0, 1.0 - promises * delta):.4g} only."
+    )
+    assumptions = (*certificate.assumptions, told)
+    return replace(
+        certificate,
+        assumptions=assumptions,
+        further=tuple(replace(each, assumptions=assumptions) for each in further),
+    )
+
+
+def at_levels(targets: Sequence[Target], levels: Sequence[float]) -> list[tuple[Target, ...]]:
+    """The targets with the first one's level changed to each of these."""
+    return [(replace(targets[0], level=level), *targets[1:]) for level in levels]
 
 
 def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:

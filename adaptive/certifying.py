@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import Conditions, Tested, certify
+from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.policy import Lookup, several
 from adaptive.recording import outcomes
 from adaptive.search import Found, order
-from adaptive.types import Groups, OutcomeTable, Targets, Tokens
+from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
 from adaptive.work import work_of
 
 
@@ -28,6 +28,7 @@ def recertify(
     target: Targets,
     *,
     groups: Mapping[str, Groups] | None = None,
+    levels: Sequence[float] = (),
     seed: int = 0,
     batch_size: int = 32,
     quiet: bool = True,
@@ -47,6 +48,8 @@ def recertify(
         target: one, or several that must hold together.
         groups: of the rows, by column, for targets that name one; classes (`label`) come from
             the labels. Every group that the bundle knows is promised for, and any new one.
+        levels: further ones of the first target, each a promise of its own; see
+            `adaptive.certificate.with_levels` for what holds together.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
@@ -66,12 +69,11 @@ def recertify(
     targets = several(target)
     costs = bundle.costs or work_of(bundle.tiers, bundle.router)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
+    lookup = Lookup.of(rows, costs.at(rows.tokens))
+    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    promises = [targets, *at_levels(targets, levels)]
     try:
-        front = order(
-            Lookup.of(rows, costs.at(rows.tokens)),
-            [each if each.group in rows.groups else replace(each, group=None) for each in targets],
-            [bundle.policy, *(entry.policy for entry in bundle.ladder)],
-        )
+        fronts = [order(lookup, _known(each, rows), family) for each in promises]
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
@@ -85,18 +87,26 @@ def recertify(
     conditions = conditions_of(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
-    policies = [found.policy for found in front]
-    certificate = certify(policies, table, costs, targets, row_seed(seed), conditions)
+    first, *others = [
+        certify([f.policy for f in front], table, costs, each, row_seed(seed), conditions)
+        for each, front in zip(promises, fronts, strict=True)
+    ]
+    certificate = with_levels(first, others)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
         bundle,
         targets=targets,
         policy=certificate.policy,
-        ladder=ladder_of(certificate.front),
+        ladder=ladder_of(first.front, {c.target.level: c.front for c in others}),
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
+    """The targets as far as the table knows their groups: by the mean where it does not."""
+    return [each if each.group in table.groups else replace(each, group=None) for each in targets]
 
 
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
@@ -155,12 +165,22 @@ def conditions_of(
     return Conditions(device, dtype, max_length, digest.hexdigest(), library_versions(), measured)
 
 
-def ladder_of(front: Sequence[Tested | Found]) -> tuple[LadderEntry, ...]:
-    """A front as a bundle's ladder, each policy with what the rows it was last seen on say."""
-    ladder = []
-    for index, each in enumerate(front):
+def ladder_of(
+    front: Sequence[Tested | Found],
+    further: Mapping[float, Sequence[Tested | Found]] | None = None,
+) -> tuple[LadderEntry, ...]:
+    """A front as a bundle's ladder, each policy with what the rows it was last seen on say.
+
+    Args:
+        further: fronts of other levels; what they have and the first has not comes behind it.
+    """
+    named = {f"policy-{index}": each for index, each in enumerate(front)}
+    for level, other in (further or {}).items():
+        named |= {f"{level:g}/policy-{index}": each for index, each in enumerate(other)}
+    ladder: dict[Policy, LadderEntry] = {}
+    for name, each in named.items():
         figures = {"cost": each.cost, "excess": each.excess}
         if isinstance(each, Tested):
             figures["p_value"] = each.p_value
-        ladder.append(LadderEntry(f"policy-{index}", each.policy, figures))
-    return tuple(ladder)
+        ladder.setdefault(each.policy, LadderEntry(name, each.policy, figures))
+    return tuple(ladder.values())

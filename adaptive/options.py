@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
 from adaptive.bundle.contents import Bundle
-from adaptive.config import Preset, load_preset
+from adaptive.certifying import ladder_of
+from adaptive.config import Preset, TargetChoice, load_preset
 from adaptive.config.faults import nearest
+from adaptive.config.targets import show_target
 from adaptive.errors import ConfigError, TargetError
-from adaptive.types import Policy
+from adaptive.types import Policy, Target
 
 Overflow = Literal["truncate", "error", "windows"]
 OnFault = Literal["raise", "return"]
@@ -69,12 +71,25 @@ def call_options(
     )
 
 
-def open_preset(source: str | Path | Mapping[str, Any] | Preset) -> Preset:
+def open_preset(
+    source: str | Path | Mapping[str, Any] | Preset,
+    target: Target | Mapping[str, Any] | str | None = None,
+) -> Preset:
     """A preset from its YAML or mapping, or one with nothing but a bundle's folder or hub id.
+
+    Args:
+        target: in place of the preset's.
 
     Raises:
         ConfigError: with every fault.
     """
+    preset = _open(source)
+    if target is None:
+        return preset
+    return load_preset({**preset.model_dump(exclude_unset=True), "target": target})
+
+
+def _open(source: str | Path | Mapping[str, Any] | Preset) -> Preset:
     if isinstance(source, Preset):
         return source
     if isinstance(source, Mapping):
@@ -87,6 +102,43 @@ def open_preset(source: str | Path | Mapping[str, Any] | Preset) -> Preset:
     if str(source).lower().endswith((".yaml", ".yml")) and not Path(source).is_dir():
         return load_preset(source)
     return load_preset({"bundle": str(source)})
+
+
+def choose_promise(bundle: Bundle, choice: TargetChoice | None) -> Bundle:
+    """The bundle with another promise of its certificate in the first place; None changes nothing.
+
+    Policy, ladder and targets are then that promise's.
+
+    Raises:
+        TargetError: the promise is not among those of the certificate, or was not proved; those
+            that were are listed.
+    """
+    if choice is None:
+        return bundle
+    certificate = bundle.certificate
+    if certificate is None:
+        raise TargetError(
+            f"bundle {bundle.name!r} has no certificate, or was opened without it, so no target "
+            "can be chosen"
+        )
+    confidence = choice.confidence or certificate.target.confidence
+    wanted = Target(choice.metric, choice.level, confidence, choice.group)
+    found = certificate.at(wanted)
+    if found is not None and found.verdict != "NOT CERTIFIED":
+        return replace(
+            bundle,
+            targets=found.targets,
+            policy=found.policy,
+            ladder=ladder_of(found.front),
+            certificate=found,
+        )
+    promises = (certificate, *certificate.further)
+    proved = [show_target(each.target) for each in promises if each.verdict != "NOT CERTIFIED"]
+    why = "it is none of its promises" if found is None else found.headline
+    raise TargetError(
+        f"bundle {bundle.name!r} is not certified for {show_target(wanted)} at a confidence of "
+        f"{confidence:g}: {why}. Certified: {', '.join(proved) or 'nothing'}"
+    )
 
 
 def choose_policy(bundle: Bundle, name: str | None) -> Policy:

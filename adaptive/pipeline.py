@@ -29,10 +29,11 @@ from adaptive.options import (
     choose_device,
     choose_dtype,
     choose_policy,
+    choose_promise,
     choose_stride,
     open_preset,
 )
-from adaptive.types import Policy, Tokens
+from adaptive.types import Policy, Target, Tokens
 from adaptive.work import work_of
 
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
@@ -54,12 +55,12 @@ class AdaptivePipeline:
         """Serve a bundle that is already loaded.
 
         Raises:
-            TargetError: the preset names a policy that is not on the bundle's ladder, or that
-                the bundle's certificate does not cover.
+            TargetError: the preset names a target that the bundle's certificate does not prove,
+                or a policy that is not on the ladder or not covered.
             ConfigError: the preset's windows overlap by more than they hold.
         """
-        self.bundle = bundle
         self.preset = preset or Preset(bundle=bundle.name)
+        self.bundle = bundle = choose_promise(bundle, self.preset.target)
         self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
         self._stride = choose_stride(bundle, self.preset)
@@ -71,6 +72,7 @@ class AdaptivePipeline:
         *,
         device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        target: Target | Mapping[str, Any] | str | None = None,
         uncertified: bool = False,
     ) -> AdaptivePipeline:
         """Open a preset (a YAML file or a mapping), a bundle's folder, or a hub id.
@@ -79,6 +81,9 @@ class AdaptivePipeline:
             device: as in transformers: "cpu", "cuda:0", "mps", a number, or "auto"; None for
                 the preset's.
             dtype: of the tiers' weights, as in transformers; None for the preset's.
+            target: another promise of the bundle's certificate, whose policy then answers: a
+                `Target`, its fields `metric` and `level`, or text such as "accuracy_drop=0.02";
+                None for the preset's.
             uncertified: whether to open a bundle that is not what its certificate is about, as
                 on another device or in another dtype, or to choose a policy that is not
                 certified. All answers are then marked `certified: False`.
@@ -87,10 +92,10 @@ class AdaptivePipeline:
             ConfigError: the preset is wrong, every fault is listed; or the device is not there.
             BundleError: the bundle is damaged, foreign or unsafe, or not what its certificate
                 is about; the file is named.
-            TargetError: the preset names a policy that is not on the bundle's ladder, or that
-                the certificate does not cover.
+            TargetError: the target is none that the bundle is certified for, those that are
+                are listed; or the preset names a policy that is not on the ladder or not covered.
         """
-        preset = open_preset(source)
+        preset = open_preset(source, target)
         place = choose_device(preset.device if device is None else device)
         kind = choose_dtype(preset.dtype if dtype is None else dtype)
         folder = resolve(preset.bundle, preset.revision)

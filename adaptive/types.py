@@ -1,11 +1,7 @@
 """The ground types: frozen values with a shape beside each field.
 
 Letters in shapes: n texts, r token rows (a long text may own several), t tokens,
-<<<<<<< HEAD
-b batch, w width, h hidden size, c classes, k stages, m tiers.
-=======
-b batch, w padded width, h hidden size, c classes, k stages, m tiers, g groups.
->>>>>>> main
+b batch, w width, h hidden size, c classes, k stages, m tiers, g groups.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
 from adaptive.certifying import recertify
-from adaptive.errors import BundleError, TargetError
+from adaptive.errors import BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
 from adaptive.types import NEVER, Policy, Target, Tokens
@@ -48,7 +48,8 @@ def certified(tiny_cascade: Bundle) -> Bundle:
         family += [Policy((0, 1, 2), levels), Policy((2,), (*[NEVER] * 4, *levels[4:]))]
     ladder = tuple(LadderEntry(str(index), each) for index, each in enumerate(family))
     bundle = replace(tiny_cascade, outcomes={"search": search}, ladder=ladder)
-    return recertify(bundle, rows_of(bundle, 3), UNKNOWN, Target("agreement", 0.4))
+    target, levels = Target("agreement", 0.4), (0.6, 0.04)
+    return recertify(bundle, rows_of(bundle, 3), UNKNOWN, target, levels=levels)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,9 @@ def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
     assert certified.policy == found.policy == found.front[int(np.argmin(costs))].policy
     assert certified.tiers is tiny_cascade.tiers
     assert (certified.targets, found.n) == ((Target("agreement", 0.4),), ROWS)
-    assert [entry.policy for entry in certified.ladder] == [t.policy for t in found.front]
+    ladder = [entry.policy for entry in certified.ladder]
+    assert ladder[: len(found.front)] == [t.policy for t in found.front]
+    assert len(set(ladder)) == len(ladder)
     conditions = found.conditions
     assert (conditions.device, conditions.dtype, conditions.max_length) == ("cpu", "float32", 32)
     assert "torch" in conditions.versions and len(conditions.rows) == 64
@@ -120,6 +123,69 @@ def test_another_certified_point_may_be_chosen_and_no_other(pristine: Path) -> N
     with pytest.raises(TargetError, match="is not certified"):
         AdaptivePipeline.from_config(preset)
     assert marks(AdaptivePipeline.from_config(preset, uncertified=True)) == {False}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "agreement=0.6",
+        {"metric": "agreement", "level": 0.6},
+        {"metric": "agreement", "level": 0.6, "confidence": 0.95},
+        Target("agreement", 0.6),
+    ],
+    ids=str,
+)
+def test_another_level_is_chosen_with_its_own_policy_and_promise(
+    pristine: Path, target: Any
+) -> None:
+    main = AdaptivePipeline.from_config(pristine)
+    other = AdaptivePipeline.from_config(pristine, target=target)
+    assert other.bundle.targets == (Target("agreement", 0.6),)
+    assert main.bundle.certificate is not None and other.bundle.certificate is not None
+    assert other.policy == other.bundle.certificate.policy != main.policy
+    assert not main.bundle.certificate.covers(other.policy)
+    assert marks(other) == {True}
+    preset = {
+        "bundle": str(pristine),
+        "target": target if isinstance(target, dict) else str_of(target),
+    }
+    named = AdaptivePipeline.from_config({**preset, "policy": "policy-1"})
+    assert named.policy == other.bundle.certificate.front[1].policy
+    assert AdaptivePipeline.from_config(preset).policy == other.policy
+    assert AdaptivePipeline.from_config(preset, target="agreement=0.4").policy == main.policy
+
+
+def str_of(target: Any) -> str:
+    return target if isinstance(target, str) else f"{target.metric}={target.level}"
+
+
+def test_a_target_that_is_not_certified_is_refused_and_the_others_are_listed(
+    pristine: Path,
+) -> None:
+    for target, why in (
+        ("agreement=0.5", "none of its promises"),
+        ("accuracy_drop=0.4", "none of its promises"),
+        ("agreement=0.4@label", "agreement=0.4@label"),
+        (Target("agreement", 0.4, 0.99), "confidence of 0.99"),
+        ("agreement=0.04", "NOT CERTIFIED: needs about"),
+    ):
+        with pytest.raises(TargetError, match=why) as caught:
+            AdaptivePipeline.from_config(pristine, target=target)
+        assert str(caught.value).endswith("Certified: agreement=0.4, agreement=0.6")
+    with pytest.raises(TargetError, match="no certificate, or was opened without it"):
+        AdaptivePipeline.from_config(pristine, target="agreement=0.6", uncertified=True)
+    for wrong in ("speed=1", {"metric": "agreement"}, {"level": 2, "metric": "agreement"}, 0.02):
+        with pytest.raises(ConfigError, match="target"):
+            AdaptivePipeline.from_config(pristine, target=wrong)  # type: ignore[arg-type]
+
+
+def test_a_bundle_saved_at_another_level_keeps_all_its_promises(
+    pristine: Path, tmp_path: Path
+) -> None:
+    bundle = AdaptivePipeline.from_config(pristine, target="agreement=0.6").bundle
+    again = save_bundle(bundle, tmp_path / "again", card="card\n", recipe="name: x\n")
+    assert AdaptivePipeline.from_config(again).policy == bundle.policy
+    assert marks(AdaptivePipeline.from_config(again, target="agreement=0.4")) == {True}
 
 
 def change_reliability(folder: Path) -> None:

@@ -11,7 +11,7 @@ from tiny_population import CONDITIONS, COSTS, FULL, STAGES, Population, answeri
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate, certify
+from adaptive.certificate import Certificate, at_levels, certify, with_levels
 from adaptive.errors import BundleError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.types import OutcomeTable, Policy, Target
@@ -229,3 +229,40 @@ def test_the_page_of_a_certificate_of_nothing_says_so() -> None:
     page = render_certificate(found, "x", ["tiny", "full"], STAGES)
     assert "Not even the full tier alone was proved" in page
     assert "not reached" in page
+
+
+def test_levels_are_promises_of_their_own_on_the_same_rows() -> None:
+    target = Target("agreement", 0.1)
+    fronts = [[FULL, answering(0.3)], [FULL, answering(0.05)], [FULL, answering(0.8)]]
+    promises = [(target,), *at_levels((target,), (0.02, 0.3))]
+    first, *others = [
+        certified(ordered, table(), each) for ordered, each in zip(fronts, promises, strict=True)
+    ]
+    assert with_levels(first, []) == first
+    found = replace(with_levels(first, others), hashes={"costs.json": "ab" * 32})
+    assert [each.target.level for each in found.further] == [0.02, 0.3]
+    assert "Each of the 3 levels" in found.assumptions[-1] and "0.85 only" in found.assumptions[-1]
+    loose = found.at(Target("agreement", 0.3))
+    assert loose is not None and loose.policy == answering(0.8)
+    assert loose.covers(answering(0.8)) and not found.covers(answering(0.8))
+    assert not loose.covers(answering(0.3))
+    assert [each.target.level for each in loose.further] == [0.1, 0.02]
+    assert loose.hashes == found.hashes and not any(each.hashes for each in loose.further)
+    back = loose.at(target)
+    assert back is not None and len(back.further) == 2
+    assert all(each in found.further for each in back.further)
+    assert replace(back, further=()) == replace(found, further=())
+    assert found.at(Target("agreement", 0.2)) is None
+    assert found.at(Target("agreement", 0.3, 0.9)) is None
+    content = json.loads(json.dumps(certificate_to_json(found), allow_nan=False))
+    assert certificate_from_json(content, STAGES) == found
+    page = render_certificate(found, "x", ["tiny", "full"], STAGES)
+    assert "## at most 30.00% of the texts answered unlike" in page
+    assert "tiny@0 from 0.2, full@0" in page
+    content["further"][0]["certified"] = 1
+    content["further"][1]["n"] = 3
+    with pytest.raises(BundleError, match="further: expected"):
+        certificate_from_json(content, STAGES)
+    del content["further"][1]["n"]
+    with pytest.raises(BundleError, match="of its p-values pass"):
+        certificate_from_json(content, STAGES)

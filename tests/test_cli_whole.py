@@ -276,12 +276,15 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     data = write_data(tmp_path / "new.csv", 300, seed=5)
     columns = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
-    chosen = ["--target", "agreement=0.2", "--confidence", "0.9"]
+    chosen = ["--target", "agreement=0.2", "--level", "0.3", "--confidence", "0.9"]
     result = run("certify", copy, data, *columns, *chosen, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["result"], found["n"]) == (str(copy), 300)
+    (further,) = found["further"]
+    assert further["target"] == "agreement=0.3" and further["n"] == 300
     facts = json.loads(run("info", copy, "--json").stdout)
+    assert facts["certificate"]["further"] == [further]
     (target,) = facts["targets"]
     assert target == {"metric": "agreement", "level": 0.2, "confidence": 0.9, "group": None}
     assert facts["certificate"]["headline"] == found["headline"]

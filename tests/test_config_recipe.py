@@ -204,6 +204,16 @@ def test_targets_that_are_wrong_are_told_by_their_path(tmp_path: Path) -> None:
     assert [fault.partition(":")[0] for fault in faults] == ["target.0.metric", "target.0.group"]
 
 
+def test_further_levels_are_different_and_not_the_targets_own() -> None:
+    recipe = load_recipe(BASE, ["certificate.levels=[0.005, 2e-2]"])
+    assert recipe.levels == (0.005, 0.02)
+    assert load_recipe(BASE, ["certificate=null"]).levels == ()
+    assert "stands twice" in faults_of(BASE, "certificate.levels=[0.02, 0.02]")[0]
+    (fault,) = faults_of(BASE, "certificate.levels=[0.005, 0.01]")
+    assert fault.startswith("certificate.levels: 0.01 is the target's own")
+    assert faults_of(BASE, "certificate.levels=[2]")[0].startswith("certificate.levels.0")
+
+
 def test_recipes_are_frozen_and_leave_the_callers_mapping_alone() -> None:
     recipe = load_recipe(BASE, ["data.limit=5"])
     assert "limit" not in BASE["data"]
@@ -236,3 +246,14 @@ def test_preset_faults_have_hints() -> None:
         load_preset({"bundel": "b", "overflow": "window"})
     assert any("did you mean 'bundle'?" in fault for fault in caught.value.faults)
     assert any("did you mean 'windows'?" in fault for fault in caught.value.faults)
+
+
+def test_presets_name_a_target_in_either_form() -> None:
+    for target in ("accuracy_drop=0.02@region", {"metric": "accuracy_drop", "level": 0.02} |
+                   {"group": "region"}):  # fmt: skip
+        found = load_preset({"bundle": "b", "target": target}).target
+        assert found is not None and found.confidence is None
+        assert (found.metric, found.level, found.group) == ("accuracy_drop", 0.02, "region")
+    for target in ("speed=1", "agreement=2", "agreement", {"metric": "agreement"}, 3):
+        with pytest.raises(ConfigError, match="target"):
+            load_preset({"bundle": "b", "target": target})

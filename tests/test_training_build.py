@@ -148,6 +148,20 @@ def test_targets_for_groups_are_added_without_training(copy: Path, built: Path) 
     assert sum(row["texts"] for row in groups[2:]) == 60
 
 
+def test_further_levels_have_fronts_and_promises_of_their_own(copy: Path, built: Path) -> None:
+    again(copy, built)
+    changes = {"certificate": {"levels": [0.2, 0.001]}}
+    assert again(copy, built, changes) == {"policy", "certify", "pack"}
+    found = load_bundle(copy / "bundle").certificate
+    assert found is not None and [each.target.level for each in found.further] == [0.2, 0.001]
+    assert found.further[1].verdict == "NOT CERTIFIED"
+    assert found.further[0].certified > 1
+    pipeline = AdaptivePipeline.from_config(copy / "bundle", target="accuracy_drop=0.2")
+    assert pipeline.policy == found.further[0].policy
+    assert pipeline("the great plot")[0]["routing"]["certified"] is True
+    assert "At accuracy_drop=0.001: NOT CERTIFIED" in (copy / "bundle" / "README.md").read_text()
+
+
 def test_a_forced_step_takes_those_that_read_it_along(copy: Path, built: Path) -> None:
     again(copy, built)
     assert again(copy, built, force="costs") == {"costs", "policy", "certify", "pack"}

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
-from adaptive.certificate import Certificate, certify
+from adaptive.certificate import Certificate, at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, row_seed
-from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
+from adaptive.config.targets import show_target
+from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -21,21 +22,31 @@ def _work(context: Context, folder: Path) -> Figures:
     if recipe.certificate is None:
         return {}
     costs = costs_of(context, load_router(context))
-    certificate = certify(
-        [found.policy for found in load_policies(context)[1]],
-        _table(context),
+    table = _table(context)
+    conditions = conditions_of(
+        context.device.type,
+        recipe.cost.dtype,
+        recipe.model.max_length,
+        *load_rows(context.folder("data") / "certify.safetensors"),
         costs,
-        recipe.targets,
-        row_seed(recipe.seed),
-        conditions_of(
-            context.device.type,
-            recipe.cost.dtype,
-            recipe.model.max_length,
-            *load_rows(context.folder("data") / "certify.safetensors"),
-            costs,
-        ),
-        test=recipe.certificate.test,
     )
+    first, *further = [
+        certify(
+            [found.policy for found in front],
+            table,
+            costs,
+            targets,
+            row_seed(recipe.seed),
+            conditions,
+            test=recipe.certificate.test,
+        )
+        for targets, front in zip(
+            [recipe.targets, *at_levels(recipe.targets, recipe.levels)],
+            load_fronts(context)[1],
+            strict=True,
+        )
+    ]
+    certificate = with_levels(first, further)
     content = certificate_to_json(certificate)
     (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     served = next(t for t in certificate.front if t.policy == certificate.policy)
@@ -49,6 +60,7 @@ def _work(context: Context, folder: Path) -> Figures:
         "cost": served.cost,
         "cost_full_alone": certificate.front[0].cost,
         "unit": certificate.unit,
+        "further": {show_target(each.target): each.headline for each in certificate.further},
     }
 
 

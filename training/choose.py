@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptive.bundle.page import promise
 from adaptive.bundle.policies import policy_from_json, policy_to_json
+from adaptive.certificate import at_levels
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, tier_alone
@@ -35,7 +36,7 @@ def _work(context: Context, folder: Path) -> Figures:
     table, costs = load_table(context, "search"), costs_of(context, None)
     drop = load_drop(context)
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
-    ladder = _search(context, lookup, routed=False)  # cheapest first
+    ladder = _search(context, lookup, targets, routed=False)  # cheapest first
     plain = _cheapest(ladder, targets)
     best, router = plain, None
     figures: Figures = {"cost_no_router": plain.cost}
@@ -44,7 +45,7 @@ def _work(context: Context, folder: Path) -> Figures:
         priced = costs_of(context, candidate)
         routed = replace(table, risk=risk_of(candidate, load_features(context, "search")))
         seen = Lookup.of(routed, priced.at(table.tokens), drop)
-        found = _search(context, seen, routed=True)
+        found = _search(context, seen, targets, routed=True)
         with_router = [f for f in found if f.policy.risk_weight is not None]
         if not with_router:
             continue
@@ -58,8 +59,15 @@ def _work(context: Context, folder: Path) -> Figures:
     figures |= {f"cost_{name}": cost for name, cost in rules.items()}
     figures["router"] = "none" if router is None else router.kind
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
-    ordered = front(lookup, targets, ladder, sweeps=recipe.search.sweeps)
-    _save(folder, best.policy, ordered, router)
+    sweeps = recipe.search.sweeps
+    ordered = front(lookup, targets, ladder, sweeps=sweeps)
+    further = [
+        front(
+            lookup, each, _search(context, lookup, each, routed=router is not None), sweeps=sweeps
+        )
+        for each in at_levels(targets, recipe.levels)
+    ]
+    _save(folder, best.policy, [ordered, *further], router)
     return figures | {"front": len(ordered)}
 
 
@@ -164,16 +172,19 @@ def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32
     }
 
 
-def _search(context: Context, lookup: Lookup, *, routed: bool) -> list[Found]:
-    config, targets = context.recipe.search, context.recipe.targets
+def _search(
+    context: Context, lookup: Lookup, targets: Sequence[Target], *, routed: bool
+) -> list[Found]:
+    config = context.recipe.search
     return search(lookup, targets, margin=config.margin, sweeps=config.sweeps, routed=routed)
 
 
-def _save(folder: Path, chosen: Policy, ordered: list[Found], router: Router | None) -> None:
+def _save(folder: Path, chosen: Policy, fronts: list[list[Found]], router: Router | None) -> None:
     entries = [
-        {"policy": policy_to_json(f.policy), "cost": f.cost, "excess": f.excess} for f in ordered
+        [{"policy": policy_to_json(f.policy), "cost": f.cost, "excess": f.excess} for f in ordered]
+        for ordered in fronts
     ]
-    content = {"chosen": policy_to_json(chosen), "front": entries}
+    content = {"chosen": policy_to_json(chosen), "fronts": entries}
     (folder / "policy.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     if router is not None:
         described, tensors = to_state(router)
@@ -192,14 +203,23 @@ def load_router(context: Context) -> Router | None:
 
 def load_policies(context: Context) -> tuple[Policy, list[Found]]:
     """The held-out choice, and the policies to certify, safe to cheap, on the search rows."""
+    chosen, fronts = load_fronts(context)
+    return chosen, fronts[0]
+
+
+def load_fronts(context: Context) -> tuple[Policy, list[list[Found]]]:
+    """The held-out choice, and the fronts of the target and of its further levels."""
     stages = load_table(context, "search").stages
     file = context.folder("policy") / "policy.json"
     content = json.loads(file.read_text(encoding="utf-8"))
-    front = [
-        Found(policy_from_json(each["policy"], stages, "front"), each["cost"], each["excess"])
-        for each in content["front"]
+    fronts = [
+        [
+            Found(policy_from_json(each["policy"], stages, "front"), each["cost"], each["excess"])
+            for each in front
+        ]
+        for front in content["fronts"]
     ]
-    return policy_from_json(content["chosen"], stages, "chosen"), front
+    return policy_from_json(content["chosen"], stages, "chosen"), fronts
 
 
 def step(tiers: tuple[str, ...]) -> Step:
@@ -208,5 +228,6 @@ def step(tiers: tuple[str, ...]) -> Step:
 
 
 def _reads(context: Context) -> Mapping[str, Any]:
-    # the front distinguishes what this step writes from what it wrote before there was one
-    return {**section("router", "target", "search")(context), "writes": "front"}
+    # the fronts distinguish what this step writes from what it wrote before there were several
+    levels = list(context.recipe.levels)
+    return {**section("router", "target", "search")(context), "levels": levels, "writes": "fronts"}

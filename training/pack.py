@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import save_bundle
+from adaptive.certificate import Tested
 from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
+from adaptive.search import Found
 from adaptive.training.certify_policy import load_certificate
-from adaptive.training.choose import costs_of, load_policies, load_router, risk_of
+from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.groups import load_groups
 from adaptive.training.measure_costs import load_costs, machine
 from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
@@ -55,7 +58,10 @@ def splits_of(context: Context) -> list[str]:
 def _assemble(context: Context) -> Bundle:
     recipe, router = context.recipe, load_router(context)
     certificate = load_certificate(context)
-    chosen, front = load_policies(context)
+    chosen, found = load_fronts(context)
+    fronts: Sequence[Sequence[Found | Tested]] = found
+    if certificate is not None:
+        fronts = [each.front for each in (certificate, *certificate.further)]
     tables = {split: _table(context, split, router) for split in splits_of(context)}
     return Bundle(
         name=recipe.name,
@@ -68,7 +74,7 @@ def _assemble(context: Context) -> Bundle:
         policy=chosen if certificate is None else certificate.policy,
         targets=recipe.targets,
         max_length=recipe.model.max_length,
-        ladder=ladder_of(front if certificate is None else certificate.front),
+        ladder=ladder_of(fronts[0], dict(zip(recipe.levels, fronts[1:], strict=True))),
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
         certificate=certificate,
@@ -147,6 +153,7 @@ def _promise(context: Context) -> str:
         f"{figures['certified']} passed on {figures['n']} rows; the cheapest of them costs "
         f"{figures['cost']:.3g} {figures['unit']} a text there, the full tier alone "
         f"{figures['cost_full_alone']:.3g}."
+        + "".join(f" At {name}: {told}." for name, told in figures["further"].items())
     )
 
 

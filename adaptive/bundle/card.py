@@ -90,10 +90,13 @@ def _verdict(bundle: Bundle) -> str:
     certificate = bundle.certificate
     if certificate is None:
         return "No certificate."
-    return (
+    told = (
         f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
         f"`{LAYOUT.certificate_page}`."
     )
+    for each in certificate.further:
+        told += f"\n\nAnother level: {promises(each.targets)}. **{each.headline}**"
+    return told
 
 
 def _usage(source: str) -> str:

@@ -36,8 +36,7 @@ _FREE = frozenset(
     }
 )
 _WHENCE = frozenset({"is_local", "local_files_only", "name_or_path"})
-_FIELDS = {
-    "format",
+_PROMISE = {
     "verdict",
     "obstacle",
     "rows_needed",
@@ -46,20 +45,28 @@ _FIELDS = {
     "delta",
     "policy",
     "certified",
-    "n",
-    "seeds",
-    "unit",
     "front",
-    "conditions",
-    "hashes",
-    "assumptions",
 }
+_SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
 
 def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
     """The certificate as a JSON object, with what is served and what was tested in full."""
     return {
         "format": FORMAT,
+        **_promise_to_json(certificate),
+        "n": certificate.n,
+        "seeds": dict(certificate.seeds),
+        "unit": certificate.unit,
+        "conditions": asdict(certificate.conditions),
+        "hashes": dict(certificate.hashes),
+        "assumptions": list(certificate.assumptions),
+        "further": [_promise_to_json(each) for each in certificate.further],
+    }
+
+
+def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
+    return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
         "rows_needed": certificate.rows_needed,
@@ -71,16 +78,10 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
         "delta": certificate.delta,
         "policy": policy_to_json(certificate.policy),
         "certified": certificate.certified,
-        "n": certificate.n,
-        "seeds": dict(certificate.seeds),
-        "unit": certificate.unit,
         "front": [
             {**asdict(tested), "policy": policy_to_json(tested.policy)}
             for tested in certificate.front
         ],
-        "conditions": asdict(certificate.conditions),
-        "hashes": dict(certificate.hashes),
-        "assumptions": list(certificate.assumptions),
     }
 
 
@@ -93,34 +94,48 @@ def certificate_from_json(
         BundleError: a field is missing or wrong, or they contradict each other.
     """
     check_format(dict(found), file)
-    if found.keys() != _FIELDS:
-        raise BundleError(f"{file}: expected {sorted(_FIELDS)}, found {sorted(found)}")
-    _known(found, "verdict", get_args(Verdict), file)
-    targets = targets_from_json(found["targets"], file)
+    _expect(found, _PROMISE | _SHARED, file)
     try:
-        claims = tuple(_claim(each, targets, file) for each in found["claims"])
-        certificate = Certificate(
-            targets=targets,
-            claims=claims,
-            verdict=found["verdict"],
-            obstacle=None if found["obstacle"] is None else _count(found, "obstacle", len(claims)),
-            rows_needed=None if found["rows_needed"] is None else _count(found, "rows_needed"),
-            policy=policy_from_json(found["policy"], stages, f"{file}: policy"),
-            certified=_count(found, "certified"),
-            front=tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
-            n=_count(found, "n"),
-            seeds={str(name): int(seed) for name, seed in found["seeds"].items()},
-            unit=str(found["unit"]),
-            conditions=Conditions(**found["conditions"]),
-            hashes={str(name): str(sha) for name, sha in found["hashes"].items()},
-            assumptions=tuple(str(each) for each in found["assumptions"]),
-        )
+        shared: dict[str, Any] = {
+            "n": _count(found, "n"),
+            "seeds": {str(name): int(seed) for name, seed in found["seeds"].items()},
+            "unit": str(found["unit"]),
+            "conditions": Conditions(**found["conditions"]),
+            "assumptions": tuple(str(each) for each in found["assumptions"]),
+        }
+        for each in found["further"]:
+            _expect(each, _PROMISE, f"{file}: further")
+        promises = [
+            Certificate(**_promise_from_json(each, stages, file), **shared)
+            for each in (found, *found["further"])
+        ]
+        hashes = {str(name): str(sha) for name, sha in found["hashes"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{file}: {type(error).__name__} in one of its fields") from None
-    _agree(certificate, file)
-    return certificate
+    for each in promises:
+        _agree(each, file)
+    return replace(promises[0], hashes=hashes, further=tuple(promises[1:]))
+
+
+def _promise_from_json(
+    found: Mapping[str, Any], stages: tuple[Stage, ...], file: str
+) -> dict[str, Any]:
+    _known(found, "verdict", get_args(Verdict), file)
+    targets = targets_from_json(found["targets"], file)
+    claims = tuple(_claim(each, targets, file) for each in found["claims"])
+    obstacle, needed = found["obstacle"], found["rows_needed"]
+    return {
+        "targets": targets,
+        "claims": claims,
+        "verdict": found["verdict"],
+        "obstacle": None if obstacle is None else _count(found, "obstacle", len(claims)),
+        "rows_needed": None if needed is None else _count(found, "rows_needed"),
+        "policy": policy_from_json(found["policy"], stages, f"{file}: policy"),
+        "certified": _count(found, "certified"),
+        "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
+    }
 
 
 def read_certificate(
@@ -215,6 +230,12 @@ def _told(name: str, what: str) -> str:
         f"{name}: {what}; run `adaptive certify` on new data, or open the bundle with "
         "uncertified=True, which marks every answer"
     )
+
+
+def _expect(found: Any, fields: Collection[str], file: str) -> None:
+    if not isinstance(found, dict) or found.keys() != set(fields):
+        have = sorted(found) if isinstance(found, dict) else type(found).__name__
+        raise BundleError(f"{file}: expected {sorted(fields)}, found {have}")
 
 
 def _known(found: Mapping[str, Any], name: str, known: Collection[str], file: str) -> None:

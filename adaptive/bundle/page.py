@@ -59,11 +59,11 @@ def render_certificate(
         "*Excess* is the mean over certification rows of each row's share in breaking a "
         "promise, which holds where its expectation is at most 0; p is the probability, at most, "
         "of rows so good if it were broken. A policy has the greatest of each that any promise "
-        "or group gives it. The front and its order come from other rows.",
+        "or group gives it. The front and its order come from other rows. Below it each promise "
+        "on its own rows: the policy that is served, and the first that failed.",
         _front(certificate, places),
-        "## Each promise",
-        "On its own rows: the policy that is served, and the first that failed.",
         _claims(certificate),
+        *(part for each in certificate.further for part in _other(each, places)),
         "## Files",
         "SHA-256 of each file that decides what is answered, as "
         "`adaptive.bundle.certificates.content_hash` takes it. Loading refuses any other.",
@@ -103,6 +103,17 @@ def _meaning(certificate: Certificate) -> str:
     if not certificate.certified:
         return "Not even the full tier alone was proved to keep the promise. It answers every text."
     return _MEANING[certificate.verdict]
+
+
+def _other(certificate: Certificate, places: Sequence[str]) -> list[str]:
+    """The sections of another level's promise."""
+    return [
+        f"## {_inline(promises(certificate.targets))}",
+        f"**{certificate.headline}.** {_meaning(certificate)} Policy: "
+        f"{_inline(policy_line(certificate.policy, places))}.",
+        _front(certificate, places),
+        _claims(certificate),
+    ]
 
 
 def _tests(certificate: Certificate) -> str:

@@ -221,6 +221,10 @@ def certify(
             show_default="the bundle's",
         ),
     ] = None,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="A further level of the first target, to choose from; repeatable."),
+    ] = None,
     confidence: Annotated[
         float | None, typer.Option(help="1 - delta.", show_default="the bundle's")
     ] = None,
@@ -256,7 +260,7 @@ def certify(
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
-    facts = certify(pipeline, rows, wanted, context.obj)
+    facts = certify(pipeline, rows, wanted, level or (), context.obj)
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 

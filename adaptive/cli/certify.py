@@ -11,7 +11,7 @@ from rich.console import Console
 
 from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
-from adaptive.config.targets import parse_target
+from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
 from adaptive.types import Target
 
@@ -34,15 +34,19 @@ def choose_targets(
         ConfigError: no such metric, or a level or the confidence is no share.
     """
     chosen = old[0].confidence if confidence is None else confidence
-    if given:
-        return tuple(parse_target(each, chosen) for each in given)
     if not 0.0 < chosen < 1.0:
         raise ConfigError(f"--confidence {chosen:g}: expected a number between 0 and 1")
+    if given:
+        return tuple(Target(**read_target(each), confidence=chosen) for each in given)
     return tuple(replace(each, confidence=chosen) for each in old)
 
 
 def certify(
-    pipeline: AdaptivePipeline, data: Dataset, targets: Sequence[Target], session: Session
+    pipeline: AdaptivePipeline,
+    data: Dataset,
+    targets: Sequence[Target],
+    levels: Sequence[float],
+    session: Session,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
 
@@ -63,6 +67,7 @@ def certify(
         labels_of(data),
         targets,
         groups=data.groups,
+        levels=levels,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
@@ -81,14 +86,21 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "n": certificate.n,
         "certified": certificate.certified,
         "front": len(certificate.front),
+        "further": [
+            {"target": show_target(each.target), **facts_of(each)} for each in certificate.further
+        ],
     }
 
 
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
-    line = (
+    lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    for text in (*lines, facts["result"]):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(facts: dict[str, Any]) -> str:
+    return (
         f"{facts['headline']}: {facts['certified']} of {facts['front']} policies passed on "
         f"{facts['n']:,} rows"
     )
-    for text in (line, facts["result"]):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adaptive.config.load import load_preset, load_recipe, load_source
 from adaptive.config.overrides import apply_overrides
-from adaptive.config.preset import Preset
+from adaptive.config.preset import Preset, TargetChoice
 from adaptive.config.recipe import DataConfig, ModelConfig, Recipe, SplitSizes
 from adaptive.config.steps import (
     BagConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "RouterConfig",
     "SearchConfig",
     "SplitSizes",
+    "TargetChoice",
     "TargetConfig",
     "TransformerConfig",
     "apply_overrides",

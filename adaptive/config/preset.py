@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from adaptive.config.fields import Count, Name, Section, Whole
+from adaptive.config.fields import Count, Float, Name, Section, Whole
+from adaptive.config.targets import read_target
+from adaptive.types import Metric, Target
+
+
+class TargetChoice(Section):
+    """A promise of the bundle's certificate, see `adaptive.types.Target`."""
+
+    metric: Metric
+    level: Annotated[Float, Field(ge=0, le=1)]
+    confidence: Annotated[Float, Field(gt=0, lt=1)] | None = None  # None = the bundle's
+    group: Name | None = None
+
+
+def _fields(value: Any) -> Any:
+    """A target as a mapping, whichever way it was given."""
+    if isinstance(value, str):
+        return read_target(value)
+    return asdict(value) if isinstance(value, Target) else value
 
 
 class Preset(Section):
@@ -19,6 +38,7 @@ class Preset(Section):
     batch_size: Whole = 32
     overflow: Literal["truncate", "error", "windows"] = "truncate"
     stride: Count = 64  # tokens that neighbouring windows share
+    target: Annotated[TargetChoice | None, BeforeValidator(_fields)] = None  # None = the main one
     policy: Name | None = None  # an entry of the bundle's ladder; None = the chosen one
     errors: Literal["raise", "return"] = "raise"
 

@@ -122,6 +122,11 @@ class Recipe(Section):
         return tuple(config.target() for _, config in _targets(self))
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """Further levels of the first target, each a promise of its own."""
+        return () if self.certificate is None else self.certificate.levels
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the data in whose groups targets must hold, `label` among them."""
         return tuple(sorted({each.group for each in self.targets if each.group is not None}))
@@ -149,11 +154,14 @@ def _label_faults(recipe: Recipe) -> list[str]:
 
 
 def _target_faults(recipe: Recipe) -> list[str]:
+    faults, level = [], recipe.targets[0].level
     found = sorted({target.confidence for target in recipe.targets})
-    if len(found) == 1:
-        return []
-    told = " and ".join(f"{each:g}" for each in found)
-    return [f"target: targets that must hold together share one confidence, found {told}"]
+    if len(found) > 1:
+        told = " and ".join(f"{each:g}" for each in found)
+        faults += [f"target: targets that must hold together share one confidence, found {told}"]
+    if level in recipe.levels:
+        faults += [f"certificate.levels: {level:g} is the target's own; name others"]
+    return faults
 
 
 def _exit_faults(recipe: Recipe) -> list[str]:

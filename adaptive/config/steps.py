@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from adaptive.config.fields import (
     ONE,
@@ -160,6 +160,14 @@ class CertificateConfig(Section):
     """The certificate; losses of 0 and 1 always have the exact test."""
 
     test: Literal["betting", "hoeffding_bentkus"] = "betting"  # of the signed drop in accuracy
+    levels: tuple[Annotated[Float, Field(ge=0, le=1)], ...] = ()  # more, of the first target
+
+    @field_validator("levels")
+    @classmethod
+    def _different(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"a level stands twice in {list(levels)}")
+        return levels
 
 
 class CostConfig(Section):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from adaptive.errors import ConfigError
 from adaptive.types import Metric, Target
 
 
-def parse_target(text: str, confidence: float) -> Target:
-    """The target of `metric=level`, or of `metric=level@column` where it is for each group.
+def read_target(text: str) -> dict[str, Any]:
+    """The fields of `metric=level`, or of `metric=level@column`: a target for each group.
 
     Raises:
-        ConfigError: no such metric, or the level or the confidence is no share.
+        ConfigError: no such metric, or the level is no share.
     """
     name, _, rest = text.partition("=")
     number, at, group = rest.partition("@")
-    known = {each: each for each in get_args(Metric)}
+    known = get_args(Metric)
     if name not in known:
         raise ConfigError(
             f"target {text!r}: expected one of {', '.join(known)}, then = and a level"
@@ -29,6 +29,10 @@ def parse_target(text: str, confidence: float) -> Target:
         raise ConfigError(f"target {text!r}: {number!r} is no share; expected a number from 0 to 1")
     if at and not group:
         raise ConfigError(f"target {text!r}: expected a column of the data behind @")
-    if not 0.0 < confidence < 1.0:
-        raise ConfigError(f"confidence {confidence:g}: expected a number between 0 and 1")
-    return Target(known[name], level, confidence, group or None)
+    return {"metric": name, "level": level, "group": group or None}
+
+
+def show_target(target: Target) -> str:
+    """A target in that form; its confidence is left out."""
+    group = "" if target.group is None else f"@{target.group}"
+    return f"{target.metric}={target.level:g}{group}"
