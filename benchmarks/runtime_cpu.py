@@ -285,7 +285,7 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
         router=None,
         log_frequency=np.zeros(len(tokenizer), dtype=np.float32),
         policy=Policy((0,), (NEVER,) * backbone.layers + (0.0,)),
-        target=Target("agreement", 0.01),
+        targets=(Target("agreement", 0.01),),
         max_length=MAX_LENGTH,
     )
     texts = make_texts(tokenizer, given.texts, given.seed)
