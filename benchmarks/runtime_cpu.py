@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -24,8 +23,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import records
 import torch
-import transformers
 from transformers import BertConfig
 
 from adaptive import cascade, tokens
@@ -77,31 +76,14 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=default)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = json.loads(given.record.read_text("utf-8")) if given.record.is_file() else {}
     cases = [make_case(shape, given) for shape in given.shapes]
     for name in given.only:
-        found[name] = [line for case in cases for line in SECTIONS[name](case, given)]
-        found[f"{name}_how"] = how(given)
-        given.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(json.dumps({name: found[name]}, indent=1), flush=True)
-
-
-def how(given: argparse.Namespace) -> dict[str, Any]:
-    """What a section was measured with."""
-    return {
-        "dtype": given.dtype,
-        "texts": given.texts,
-        "repeats": given.repeats,
-        "seed": given.seed,
-        "threads": torch.get_num_threads(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
+        found = [line for case in cases for line in SECTIONS[name](case, given)]
+        told = {"dtype": given.dtype, "texts": given.texts, "repeats": given.repeats}
+        kept = records.read(given.record)
+        kept["measured"] = kept.get("measured", {}) | {name: told | {"seed": given.seed}}
+        records.write(given.record, kept | {name: found})
+        print(json.dumps({name: found}, indent=1), flush=True)
 
 
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -303,7 +285,7 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
         router=None,
         log_frequency=np.zeros(len(tokenizer), dtype=np.float32),
         policy=Policy((0,), (NEVER,) * backbone.layers + (0.0,)),
-        target=Target("agreement", 0.01),
+        targets=(Target("agreement", 0.01),),
         max_length=MAX_LENGTH,
     )
     texts = make_texts(tokenizer, given.texts, given.seed)

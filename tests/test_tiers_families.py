@@ -77,6 +77,22 @@ def test_bfloat16_stays_close_to_the_whole(name: str) -> None:
 
 
 @EVERY_FAMILY
+def test_rows_of_unlike_length_learn_as_the_whole_does(name: str) -> None:
+    backbone = tiny_backbone(name)
+    batch = packed(tiny_rows((12, 5, 1, 9, 17)))
+    found = []
+    for logits in (own_logits(backbone, batch), segment_logits(backbone, batch, (1, 2))):
+        backbone.zero_grad()
+        logits.square().sum().backward()
+        found.append(
+            {n: p.grad.clone() for n, p in backbone.named_parameters() if p.grad is not None}
+        )
+    assert found[0].keys() == found[1].keys()
+    for path, gradient in found[0].items():
+        torch.testing.assert_close(found[1][path], gradient, atol=1e-3, rtol=1e-3, msg=path)
+
+
+@EVERY_FAMILY
 def test_training_drops_and_learns_as_the_whole_does(name: str) -> None:
     known = vars(tiny_config(name))
     drops = {key: rate for key, rate in DROPOUTS.items() if key in known}
