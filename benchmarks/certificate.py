@@ -27,7 +27,7 @@ from certificate_rows import distinct, unused
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
-from adaptive.bundle.policies import policy_to_json, target_to_json
+from adaptive.bundle.policies import policy_to_json, targets_to_json
 from adaptive.bundle.store import load_bundle
 from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
@@ -115,7 +115,7 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "rows_needed": certificate.rows_needed,
         "n_certify": certificate.n,
         "delta": round(certificate.delta, 6),
-        "target": target_to_json(certificate.target),
+        "targets": targets_to_json(certificate.targets),
         "rows": rows | {"unused": len(spare[0])},
         "front": {"policies": len(certificate.front), "certified": certificate.certified},
         "judged_on": "unused" if judged is spare else "test",
@@ -163,7 +163,7 @@ def over_splits(bundle: Bundle, judged: OutcomeTable, config: SearchConfig) -> d
     count = certificate_errors.splits(
         concatenate([searched, tested, judged]),
         bundle.costs,
-        bundle.target,
+        bundle.targets[0],
         config,
         routed=bundle.router is not None,
         draws=RESPLITS,
@@ -174,7 +174,7 @@ def over_splits(bundle: Bundle, judged: OutcomeTable, config: SearchConfig) -> d
 
 def oracle(bundle: Bundle, lookup: Lookup, sweeps: int) -> Policy:
     """The cheapest policy found that keeps the target on these very rows, with nothing to spare."""
-    target, routed = bundle.target, bundle.router is not None
+    target, routed = bundle.targets[0], bundle.router is not None
     found = search(lookup, target, margin=0.0, sweeps=sweeps, routed=routed)
     tried = [each.policy for each in front(lookup, target, found, sweeps=sweeps)]
     results = {policy: lookup.evaluate(policy) for policy in (*tried, bundle.policy)}

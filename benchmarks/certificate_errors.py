@@ -62,7 +62,7 @@ def everything(bundle: Bundle, spare: OutcomeTable, config: SearchConfig) -> lis
         *p_values(DRAWS),
         *fronts(DRAWS),
         *procedures(DRAWS),
-        splits(concatenate(tables), bundle.costs, bundle.target, config, routed=routed),
+        splits(concatenate(tables), bundle.costs, bundle.targets[0], config, routed=routed),
     ]
 
 
@@ -118,7 +118,7 @@ def fronts(draws: int, rows: int = 500) -> Iterator[dict[str, Any]]:
             table = PEOPLE.draw(rows, np.random.default_rng([1, draw]))
             found = tested(ordered, table, target, draw, test=test)
             wrong += any(PEOPLE.excess(policy, target) > -1e-9 for policy in found.policies)
-        name = found.test.replace("_", " and ")
+        name = found.claims[0].test.replace("_", " and ")
         yield line(f"{metric}: a front across the level, {name}, {rows} rows", draws, wrong)
 
 
