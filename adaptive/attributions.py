@@ -18,8 +18,8 @@ import torch
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
-from adaptive.tiers.backbone import State
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch, Tokens
 
@@ -61,7 +61,7 @@ def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Att
             "attributions need captum: pip install 'adaptive-cascade[explain]'"
         ) from error
     tier = bundle.tiers[bundle.stages[stage].tier]
-    batch = token_rows.pad(tokens, np.array([0]), bundle.pad_id, bundle.device)
+    batch = token_rows.pack(tokens, np.array([0]), bundle.device)
     with torch.no_grad():
         if isinstance(tier.backbone, Bag):
             given, forward = _bag_parts(tier.backbone, batch), _of_bag(bundle, tier, stage, label)
@@ -82,8 +82,8 @@ def _of_layers(bundle: Bundle, tier: Tier, state: State, stage: int, label: int)
     dtype = state.hidden.dtype
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        rows = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
-        now = replace(state.select(rows), hidden=hidden.to(dtype))
+        now = state.select(np.zeros(len(hidden), dtype=np.int64))
+        now = replace(now, hidden=hidden.to(dtype).reshape(now.hidden.shape))
         exit = bundle.stages[stage].exit
         for each in range(exit + 1):
             now = tier.advance(now, each)
@@ -97,9 +97,9 @@ def _of_bag(bundle: Bundle, tier: Tier, stage: int, label: int) -> _Forward:
     dtype = tier.backbone.embedding_table.dtype
 
     def forward(parts: torch.Tensor) -> torch.Tensor:
-        pooled = parts.sum(1, keepdim=True).to(dtype)
-        mask = torch.ones(pooled.shape[:2], dtype=torch.bool, device=pooled.device)
-        return _log_probability(bundle, tier.answer(State(pooled, mask), 0)[0], stage, label)
+        pooled = parts.sum(1).to(dtype).unsqueeze(0)
+        state = State(pooled, Packed(np.ones(len(parts), dtype=np.int64), parts.device))
+        return _log_probability(bundle, tier.answer(state, 0)[0], stage, label)
 
     return forward
 
@@ -111,14 +111,14 @@ def _log_probability(bundle: Bundle, logits: torch.Tensor, stage: int, label: in
 
 def _bag_parts(bag: Bag, batch: TokenBatch) -> torch.Tensor:
     """What each token adds to a bag's vector, [1, w, h]: its own share, half of each pair's."""
-    ids = batch.ids[0]
+    ids = batch.ids
     parts: torch.Tensor = bag.score[ids].float().softmax(0).unsqueeze(1) * bag.table(ids).float()
     if bag.pairs is not None and len(ids) > 1:
         both = torch.stack([ids[:-1], ids[1:]], 1)
         shares = bag.score[both].float().softmax(1).unsqueeze(2)
         alone = (shares * bag.table(both).float()).sum(1)
-        mask = torch.ones_like(both, dtype=torch.bool)
-        pairs = bag.embed(TokenBatch(both, mask, None)).hidden[:, 0].float() - alone
+        batch = TokenBatch(both.flatten(), np.full(len(both), 2))
+        pairs = bag.embed(batch).hidden[0].float() - alone
         half = pairs / (2 * len(pairs))
         parts[:-1] += half
         parts[1:] += half

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.batching import budget_of, run_batches
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import History, measure, remember
-from adaptive.policy import is_bare, last_exits
+from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.routers.features import router_features, token_statistics
+from adaptive.tiers.state import State
 from adaptive.types import Answers, Policy, Tokens
 
 SHALLOW_ROWS = 1024  # a tier without layers takes this many rows at once
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @torch.inference_mode()
-def answer(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) -> Answers:
+def answer(
+    bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int, budget: int | None = None
+) -> Answers:
     """Answer every token row under the policy.
 
     Each tier of the path runs over all rows that wait for it, sorted by length, in batches;
@@ -28,63 +35,94 @@ def answer(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) -> A
 
     Args:
         tokens: r rows.
-        batch_size: rows a transformer tier runs at once.
+        batch_size: rows a transformer tier runs at once, at most.
+        budget: tokens it runs at once, at most; None for what suits the device. Halved, with a
+            warning, where memory runs out.
 
     Returns:
         Answers of the r rows, in their order.
     """
     wave = _Wave.start(bundle, tokens, policy)
+    budget = budget or budget_of(bundle.device)
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
         waiting = wave.waiting(tier)
         size = batch_size if bundle.tiers[tier].backbone.layers else SHALLOW_ROWS
-        for batch in token_rows.batches(tokens.lengths[waiting], size):
-            _run_tier(wave, tier, waiting[batch])
+        budget = run_batches(
+            partial(_run_tier, wave, tier), waiting, tokens.lengths[waiting], size, budget
+        )
     return wave.answers()
 
 
-def _run_tier(wave: _Wave, index: int, rows: NDArray[np.int64]) -> None:
+def _run_tier(wave: _Wave, index: int, rows: Rows) -> None:
     """One tier over one batch: segment, head, reliability; the sure and the routed-on leave."""
     tier = wave.bundle.tiers[index]
-    live = torch.from_numpy(rows).to(wave.device)
-    state = tier.embed(token_rows.pad(wave.tokens, rows, wave.pad_id, wave.device))
-    history = History.start(len(rows), wave.device)
+    live = wave.enter(tier.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
     for exit in range(wave.exits(index)):
         stage = wave.first[index] + exit
-        state = tier.advance(state, exit)
+        live.state = tier.advance(live.state, exit)
         if wave.bare and not wave.policy.on(stage):
             continue
-        logits, pooled = tier.answer(state, exit)
+        logits, pooled = tier.answer(live.state, exit)
         logits = wave.bundle.reliability.temper(stage, logits)
         if stage == 0 and not wave.bare:
             wave.look_first(live, logits, pooled)
-        leaving, history = wave.judge(stage, live, logits, pooled, history)
-        if leaving is not None:
-            stay = (~leaving).nonzero().squeeze(1)  # the one synchronisation
+        leaving = wave.judge(stage, live, logits, pooled)
+        if leaving is not None and leaving.any():
+            stay = np.flatnonzero(~leaving)
             if not len(stay):
                 return
-            if len(stay) < len(live):
-                live, state, history = live[stay], state.select(stay), history.select(stay)
+            live = live.select(stay)
 
 
 @dataclass(slots=True)
+class _Live:
+    """The rows of a batch that are still on their way, and what is known of them."""
+
+    rows: Rows  # [b] numbers in the call
+    state: State  # the loop's
+    history: History  # set by `_Wave.judge`
+    anchor: torch.Tensor  # [b, c] probabilities at the first stage
+    log_length: torch.Tensor  # [b]
+
+    def select(self, stay: Rows) -> _Live:
+        """The given ones; `stay` [b'] on the host."""
+        index = torch.from_numpy(stay).to(self.log_length.device)
+        return _Live(
+            self.rows[stay],
+            self.state.select(stay),
+            self.history.select(index),
+            self.anchor.index_select(0, index),
+            self.log_length.index_select(0, index),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Rows that one stage answered together."""
+
+    rows: Rows  # [b]
+    stage: int
+    probabilities: torch.Tensor  # [b, c]
+    reliability: torch.Tensor | None  # [b]
+
+
+@dataclass(frozen=True, slots=True)
 class _Wave:
-    """The rows of one call and what is known of them so far."""
+    """The rows of one call, and who has left."""
 
     bundle: Bundle
     tokens: Tokens
     policy: Policy
     bare: bool
     device: torch.device
-    pad_id: int
     first: list[int]  # first stage of each tier
     last: dict[int, int]  # last switched-on stage of each tier on the path
     statistics: torch.Tensor | None  # [r, S] for the router
     log_length: torch.Tensor  # [r]
     anchor: torch.Tensor  # [r, c] probabilities at the first stage
-    probabilities: torch.Tensor  # [r, c]
-    stage: torch.Tensor  # [r] int32, -1 until answered
-    entry: torch.Tensor  # [r] int32
-    reliability: torch.Tensor  # [r]
+    entry: NDArray[np.int32]  # [r] tier
+    answered: Flags  # [r]
+    left: list[_Left] = field(default_factory=list)
 
     @classmethod
     def start(cls, bundle: Bundle, tokens: Tokens, policy: Policy) -> _Wave:
@@ -93,88 +131,107 @@ class _Wave:
         if policy.risk_weight is not None:
             values = token_statistics(tokens, bundle.log_frequency)
             statistics = torch.from_numpy(values).to(device)
-        lengths = torch.from_numpy(tokens.lengths).to(device)
-        blank = torch.zeros(rows, len(bundle.labels), device=device)
         return cls(
             bundle=bundle,
             tokens=tokens,
             policy=policy,
             bare=is_bare(policy),
             device=device,
-            pad_id=bundle.tokenizer.pad_token_id or 0,
             first=[
                 next(k for k, s in enumerate(bundle.stages) if s.tier == tier)
                 for tier in range(len(bundle.tiers))
             ],
             last=last_exits(policy, bundle.stages),
             statistics=statistics,
-            log_length=lengths.float().log(),
-            anchor=blank,
-            probabilities=blank.clone(),
-            stage=torch.full((rows,), -1, dtype=torch.int32, device=device),
-            entry=torch.full((rows,), policy.path[0], dtype=torch.int32, device=device),
-            reliability=torch.full((rows,), torch.nan, device=device),
+            log_length=torch.from_numpy(tokens.lengths).to(device).float().log(),
+            anchor=torch.zeros(rows, len(bundle.labels), device=device),
+            entry=np.full(rows, policy.path[0], dtype=np.int32),
+            answered=np.zeros(rows, dtype=np.bool_),
         )
 
-    def waiting(self, tier: int) -> NDArray[np.int64]:
+    def waiting(self, tier: int) -> Rows:
         """Rows that this tier runs on: unanswered and entered by now; the first sees all."""
         if tier == 0:
             return np.arange(len(self.tokens))
-        there = (self.stage < 0) & (self.entry <= tier)
-        rows: NDArray[np.int64] = there.nonzero().squeeze(1).cpu().numpy()
-        return rows
+        return np.flatnonzero(~self.answered & (self.entry <= tier))
 
     def exits(self, tier: int) -> int:
         """How many of the tier's exits run; off the path, the anchor alone."""
         return self.last.get(tier, self.first[tier]) - self.first[tier] + 1
 
-    def look_first(self, live: torch.Tensor, logits: torch.Tensor, pooled: torch.Tensor) -> None:
+    def enter(self, state: State, rows: Rows) -> _Live:
+        """Rows before a tier's first layer."""
+        index = torch.from_numpy(rows).to(self.device)
+        history = History.start(len(rows), self.device)
+        return _Live(rows, state, history, self.anchor[index], self.log_length[index])
+
+    def look_first(self, live: _Live, logits: torch.Tensor, pooled: torch.Tensor) -> None:
         """The anchor's opinion, and the route that follows from it."""
-        self.anchor[live] = logits.softmax(1)
-        if self.statistics is None or self.bundle.router is None:
-            return
-        features = router_features(pooled, self.anchor[live], self.statistics[live])
-        risk = self.bundle.router.risk(features)
-        path = list(self.policy.path)
-        cost = torch.tensor(self.policy.entry_cost, device=self.device)[path]
-        assert self.policy.risk_weight is not None
-        cheapest = (cost + self.policy.risk_weight * risk[:, path]).argmin(1)
-        tiers = torch.tensor(path, dtype=torch.int32, device=self.device)
-        self.entry[live] = tiers[cheapest]
+        index = torch.from_numpy(live.rows).to(self.device)
+        live.anchor = self.anchor[index] = logits.softmax(1)
+        if self.statistics is not None and self.bundle.router is not None:
+            features = router_features(pooled, live.anchor, self.statistics[index])
+            risk = self.bundle.router.risk(features).cpu().numpy()
+            self.entry[live.rows] = choose_entry(self.policy, risk)
 
     def judge(
-        self,
-        stage: int,
-        live: torch.Tensor,
-        logits: torch.Tensor,
-        pooled: torch.Tensor,
-        history: History,
-    ) -> tuple[torch.Tensor | None, History]:
-        """Who leaves after this stage, [b] bool; None where nobody can. Writes their answers."""
-        elsewhere = self.entry[live] > self.bundle.stages[stage].tier
+        self, stage: int, live: _Live, logits: torch.Tensor, pooled: torch.Tensor
+    ) -> Flags | None:
+        """Who leaves after this stage, [b]; None where nobody can. Keeps their answers."""
+        # The route parts the rows behind the first stage; later on all belong here.
+        routed = stage == 0 and self.statistics is not None
+        elsewhere = self.entry[live.rows] > 0 if routed else np.zeros(len(live.rows), np.bool_)
         if not self.policy.on(stage):
-            later = remember(logits, pooled, history)
-            return (elsewhere if stage == 0 and self.statistics is not None else None), later
-        reliability = self.reliability[live]
+            live.history = remember(logits, pooled, live.history)
+            return elsewhere if routed else None
+        reliability = None
         if not self.bare:
-            features, history = measure(
-                logits, pooled, history, self.anchor[live], self.log_length[live]
+            features, live.history = measure(
+                logits, pooled, live.history, live.anchor, live.log_length
             )
             reliability = self.bundle.reliability(stage, features)
         done = ~elsewhere
-        if stage != self.last[self.policy.path[-1]]:
-            done &= reliability >= self.policy.thresholds[stage]
-        answered = live[done]
-        self.probabilities[answered] = logits[done].softmax(1)
-        self.reliability[answered] = reliability[done]
-        self.stage[answered] = stage
-        return done | elsewhere, history
+        if reliability is not None and stage != self.last[self.policy.path[-1]]:
+            # the one synchronisation
+            done &= (reliability >= self.policy.thresholds[stage]).cpu().numpy()
+        self.keep(stage, live.rows, done, logits, reliability)
+        return done | elsewhere
+
+    def keep(
+        self,
+        stage: int,
+        rows: Rows,
+        done: Flags,
+        logits: torch.Tensor,
+        reliability: torch.Tensor | None,
+    ) -> None:
+        """Keep the answers of those that are done, on the device."""
+        gone = np.flatnonzero(done)
+        if not len(gone):
+            return
+        if len(gone) < len(rows):
+            index = torch.from_numpy(gone).to(self.device)
+            rows, logits = rows[gone], logits.index_select(0, index)
+            reliability = None if reliability is None else reliability.index_select(0, index)
+        self.left.append(_Left(rows, stage, logits.softmax(1), reliability))
+        self.answered[rows] = True
 
     def answers(self) -> Answers:
-        """Everything to the host."""
-        return Answers(
-            probabilities=self.probabilities.cpu().numpy(),
-            stage=self.stage.cpu().numpy(),
-            entry=self.entry.cpu().numpy(),
-            reliability=self.reliability.cpu().numpy(),
+        """Everything to the host, in the order of the rows."""
+        count = len(self.tokens)
+        found = Answers(
+            probabilities=np.zeros((count, len(self.bundle.labels)), dtype=np.float32),
+            stage=np.full(count, -1, dtype=np.int32),
+            entry=self.entry,
+            reliability=np.full(count, np.nan, dtype=np.float32),
         )
+        if self.left:
+            rows = np.concatenate([part.rows for part in self.left])
+            stages = [part.stage for part in self.left]
+            found.stage[rows] = np.repeat(stages, [len(part.rows) for part in self.left])
+            probabilities = torch.cat([part.probabilities for part in self.left])
+            found.probabilities[rows] = probabilities.cpu().numpy()
+            known = [part.reliability for part in self.left if part.reliability is not None]
+            if known:  # all of a policy's answers have one, or none
+                found.reliability[rows] = torch.cat(known).cpu().numpy()
+        return found

@@ -105,7 +105,7 @@ def explain(
     Raises:
         ImportError: attributions are wanted and captum is not installed.
     """
-    kept = record(bundle.tiers, tokens, bundle.pad_id, 1)
+    kept = record(bundle.tiers, tokens, 1)
     labels = np.array([-1], dtype=np.int32)
     table = tabulate(kept, bundle.reliability, labels, bundle.router, bundle.log_frequency)
     result = Lookup.of(table, costs.at(tokens.lengths)).evaluate(policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
+from adaptive.batching import budget_of, run_batches
 from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
@@ -34,28 +35,42 @@ class Record:
 
 
 @torch.inference_mode()
-def record(
-    tiers: Sequence[Tier], tokens: Tokens, pad_id: int, batch_size: int, quiet: bool = True
-) -> Record:
+def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool = True) -> Record:
     """Run every tier to its end on every row, keeping what each exit computed, on the device."""
     stages = stages_of(tuple(tier.depths for tier in tiers))
     logits: list[torch.Tensor] = []
     pooled: list[torch.Tensor] = []
     for tier in tiers:
-        device = next(tier.parameters()).device
-        batches = token_rows.batches(tokens.lengths, batch_size)
-        parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in tier.depths]
-        for rows in tqdm(batches, desc=f"record {tier.name}", disable=quiet, leave=False):
-            state = tier.embed(token_rows.pad(tokens, rows, pad_id, device))
-            for exit in range(len(tier.depths)):
-                state = tier.advance(state, exit)
-                answer, seen = tier.answer(state, exit)
-                parts[exit].append((answer.float(), seen.float()))
-        order = torch.from_numpy(np.argsort(np.concatenate(batches))).to(device)
-        for part in parts:
-            logits.append(torch.cat([p[0] for p in part])[order])
-            pooled.append(torch.cat([p[1] for p in part])[order])
+        for answer, seen in _run_tier(tier, tokens, batch_size, quiet):
+            logits.append(answer)
+            pooled.append(seen)
     return Record(stages, logits, pooled, tokens)
+
+
+def _run_tier(
+    tier: Tier, tokens: Tokens, batch_size: int, quiet: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits [n, c] and pooled hidden states [n, h] of each exit."""
+    device = next(tier.parameters()).device
+    done: list[NDArray[np.int64]] = []
+    parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def run(rows: NDArray[np.int64]) -> None:
+        state, found = tier.embed(token_rows.pack(tokens, rows, device)), []
+        for exit in range(len(tier.depths)):
+            state = tier.advance(state, exit)
+            answer, seen = tier.answer(state, exit)
+            found.append((answer.float(), seen.float()))
+        parts.append(found)
+        done.append(rows)
+        bar.update(len(rows))
+
+    with tqdm(total=len(tokens), desc=f"record {tier.name}", disable=quiet, leave=False) as bar:
+        run_batches(run, np.arange(len(tokens)), tokens.lengths, batch_size, budget_of(device))
+    order = torch.from_numpy(np.argsort(np.concatenate(done))).to(device)
+    for exit in range(len(tier.depths)):
+        answers, pooled = zip(*(part[exit] for part in parts), strict=True)
+        yield torch.cat(answers)[order], torch.cat(pooled)[order]
 
 
 @torch.inference_mode()
@@ -116,9 +131,7 @@ def outcomes(
     tables = []
     for start in range(0, len(tokens), ROWS):
         rows = np.arange(start, min(start + ROWS, len(tokens)))
-        piece = record(
-            bundle.tiers, token_rows.select(tokens, rows), bundle.pad_id, batch_size, quiet
-        )
+        piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, quiet)
         tables.append(
             tabulate(
                 piece,

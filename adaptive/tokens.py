@@ -1,4 +1,4 @@
-"""Texts to token rows, and token rows to padded batches."""
+"""Texts to token rows, and token rows to batches."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def select(tokens: Tokens, texts: NDArray[np.integer[Any]]) -> Tokens:
     """The rows of the given texts, in the given order; text texts[i] becomes text i."""
     first = np.searchsorted(tokens.owner, texts, side="left")
     count = np.searchsorted(tokens.owner, texts, side="right") - first
-    rows = _ranges(first, count)
+    rows = ranges(first, count)
     lengths = tokens.lengths[rows]
-    flat = _ranges(tokens.offsets[rows], lengths)
+    flat = ranges(tokens.offsets[rows], lengths)
     return Tokens(
         ids=tokens.ids[flat],
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
@@ -105,34 +105,43 @@ def select(tokens: Tokens, texts: NDArray[np.integer[Any]]) -> Tokens:
     )
 
 
-def pad(
-    tokens: Tokens,
-    rows: NDArray[np.integer[Any]],
-    pad_id: int,
-    device: torch.device | str = "cpu",
+def pack(
+    tokens: Tokens, rows: NDArray[np.integer[Any]], device: torch.device | str = "cpu"
 ) -> TokenBatch:
-    """The given rows [b] on a device, right-padded to the longest of them."""
+    """The given rows [b] on a device, one behind the other."""
     import torch
 
     lengths = tokens.lengths[rows]
-    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-    flat = _ranges(tokens.offsets[rows], lengths)
+    flat = ranges(tokens.offsets[rows], lengths)
 
-    def spread(values: NDArray[np.integer[Any]], filler: int) -> torch.Tensor:
-        padded = np.full(mask.shape, filler, dtype=np.int64)
-        padded[mask] = values[flat]
-        return torch.from_numpy(padded).to(device)
+    def put(values: NDArray[np.integer[Any]]) -> torch.Tensor:
+        return torch.from_numpy(values[flat].astype(np.int64)).to(device)
 
-    types = None if tokens.types is None else spread(tokens.types, 0)
-    return TokenBatch(spread(tokens.ids, pad_id), torch.from_numpy(mask).to(device), types)
+    return TokenBatch(put(tokens.ids), lengths, None if tokens.types is None else put(tokens.types))
 
 
-def batches(lengths: NDArray[np.integer[Any]], batch_size: int) -> list[NDArray[np.int64]]:
-    """Row indices, longest first, in batches of rows alike in length."""
+def batches(
+    lengths: NDArray[np.integer[Any]], batch_size: int, budget: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Row indices, longest first, in batches of rows alike in length.
+
+    A batch holds at most `batch_size` rows, and at most `budget` tokens unless one row alone
+    has more.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    lengths = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    if budget is None:
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    ends = np.cumsum(lengths[order])
+    found, start, before = [], 0, 0
+    while start < len(order):
+        fits = int(np.searchsorted(ends, before + budget, side="right"))
+        stop = max(start + 1, min(start + batch_size, fits))
+        found.append(order[start:stop])
+        start, before = stop, int(ends[stop - 1])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +286,10 @@ def _chunks(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice
         yield slice(start, len(texts))
 
 
-def _ranges(
+def ranges(
     starts: NDArray[np.integer[Any]], lengths: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
-    """starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ..."""
+    """Whole numbers: starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ..."""
     ends = np.cumsum(lengths, dtype=np.int64)
     first = np.repeat(starts - (ends - lengths), lengths)
     return first + np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)

@@ -1,7 +1,7 @@
 """The ground types: frozen values with a shape beside each field.
 
 Letters in shapes: n texts, r token rows (a long text may own several), t tokens,
-b batch, w padded width, h hidden size, c classes, k stages, m tiers, g groups.
+b batch, w width, h hidden size, c classes, k stages, m tiers, g groups.
 """
 
 from __future__ import annotations
@@ -52,18 +52,12 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Right-padded rows on a device."""
+    """Rows on a device, one behind the other."""
 
-    ids: torch.Tensor  # [b, w] int64
-    mask: torch.Tensor  # [b, w] bool, True at real tokens
-    types: torch.Tensor | None  # [b, w] int64
-
-    def select(self, rows: torch.Tensor) -> TokenBatch:
-        """The given rows, cut to their longest; `rows` [b'] int64."""
-        mask = self.mask.index_select(0, rows)
-        width = int(mask.sum(1).max()) if len(rows) else 0
-        types = None if self.types is None else self.types.index_select(0, rows)[:, :width]
-        return TokenBatch(self.ids.index_select(0, rows)[:, :width], mask[:, :width], types)
+    ids: torch.Tensor  # [t] int64
+    lengths: NDArray[np.int64]  # [b] tokens of each row, on the host
+    types: torch.Tensor | None = None  # [t] int64
+    seen: torch.Tensor | None = None  # [t] bool, False where a bag shall overlook a token
 
 
 @dataclass(frozen=True, slots=True)

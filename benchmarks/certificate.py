@@ -23,7 +23,7 @@ import certificate_errors
 import certificate_power
 import numpy as np
 import records
-from certificate_rows import distinct, unused
+from certificate_rows import BATCH, Pool, distinct, pool_of, unused
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
@@ -31,10 +31,11 @@ from adaptive.bundle.policies import policy_to_json, targets_to_json
 from adaptive.bundle.store import load_bundle
 from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
+from adaptive.costs import CostTable
 from adaptive.evaluation import REPEATS, TIMED, report, timings
-from adaptive.policy import Lookup, excess, tier_alone
-from adaptive.recording import concatenate, outcomes
-from adaptive.search import front, search
+from adaptive.policy import Lookup, tier_alone
+from adaptive.recording import outcomes
+from adaptive.search import front, order, search
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import load_rows
@@ -44,7 +45,6 @@ HERE = Path(__file__).parent
 SETS = ("clinc150", "ag_news", "sst2")
 PARTS = (*SETS, "type1", "power")
 FLOORS = {"clinc150": 8.0, "ag_news": 5.0, "sst2": 2.0}  # of the certified time ratio
-BATCH = 32
 ROUNDS = 3  # of `timings`, each of which is a median already
 RESPLITS = 20
 
@@ -80,8 +80,8 @@ def main() -> None:
         elif part == "type1":
             recipe, data = built("sst2", given.data, given.work)
             bundle = load_bundle(recipe.output)
-            spare = outcomes(bundle, *unused(recipe, data, bundle), BATCH)
-            found = certificate_errors.everything(bundle, spare, recipe.search)
+            pool = pool_of(bundle, given.work / "sst2", unused(recipe, data, bundle))
+            found = certificate_errors.everything(bundle, pool, recipe.search)
         else:
             recipe, data = built(part, given.data, given.work, given.force)
             found = run(recipe, data, given.work / part) | {"floor": FLOORS[part]}
@@ -108,6 +108,7 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
     assert certificate is not None, "the recipe asks for no certificate"
     test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
     judged = spare if len(spare[0]) else test
+    pool = pool_of(bundle, work, judged)  # the rows judged on come last
     rows = json.loads((work / "data" / "step.json").read_text())["figures"]
     found = {
         "verdict": certificate.verdict,
@@ -119,25 +120,22 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "rows": rows | {"unused": len(spare[0])},
         "front": {"policies": len(certificate.front), "certified": certificate.certified},
         "judged_on": "unused" if judged is spare else "test",
-        **figures(bundle, *judged, sweeps),
+        **figures(bundle, judged[0], pool.table.take(slice(-len(judged[0]), None)), sweeps),
         "router": None if bundle.router is None else bundle.router.kind,
         "policy": policy_to_json(bundle.policy),
         "seeds": {"recipe": recipe.seed, **certificate.seeds},
         "commit": records.commit(),
-        "over_splits": over_splits(bundle, outcomes(bundle, *judged, BATCH), recipe.search),
+        "over_splits": over_splits(bundle, pool, recipe.search),
     }
     if judged is spare:
-        found["shifted_test"] = figures(bundle, *test, sweeps)
+        found["shifted_test"] = figures(bundle, test[0], outcomes(bundle, *test, BATCH), sweeps)
     return found
 
 
-def figures(
-    bundle: Bundle, tokens: Tokens, labels: NDArray[np.int32], sweeps: int
-) -> dict[str, Any]:
+def figures(bundle: Bundle, tokens: Tokens, table: OutcomeTable, sweeps: int) -> dict[str, Any]:
     """The bundle's policy on these rows, beside the full tier alone and the oracle."""
-    assert bundle.costs is not None, "the recipe minimises no measured time"
-    table = outcomes(bundle, tokens, labels, BATCH)
-    lookup = Lookup.of(table, bundle.costs.at(table.tokens))
+    costs = prices(bundle)
+    lookup = Lookup.of(table, costs.at(table.tokens))
     policies = (
         bundle.policy,
         oracle(bundle, lookup, sweeps),
@@ -148,7 +146,7 @@ def figures(
     return {
         "texts": len(tokens),
         **ratios(clock(bundle, policies, tokens)),
-        "by_cost_table": {"unit": bundle.costs.unit, **ratios(read)},
+        "by_cost_table": {"unit": costs.unit, **ratios(read)},
         "work_ratio": seen["work_ratio"],
         **risk(table, lookup.evaluate(bundle.policy).prediction),
         "stage_shares": seen["stage_shares"],
@@ -156,34 +154,33 @@ def figures(
     }
 
 
-def over_splits(bundle: Bundle, judged: OutcomeTable, config: SearchConfig) -> dict[str, Any]:
+def over_splits(bundle: Bundle, pool: Pool, config: SearchConfig) -> dict[str, Any]:
     """Verdicts and savings had the rows fallen otherwise: searched, certified and judged anew."""
-    assert bundle.costs is not None
-    searched, tested = bundle.outcomes["search"], bundle.outcomes["certify"]
+    sizes = (len(bundle.outcomes["search"]), len(bundle.outcomes["certify"]))
     count = certificate_errors.splits(
-        concatenate([searched, tested, judged]),
-        bundle.costs,
-        bundle.targets[0],
+        pool,
+        prices(bundle),
+        bundle.targets,
         config,
         routed=bundle.router is not None,
         draws=RESPLITS,
-        sizes=(len(searched), len(tested)),
+        sizes=sizes,
     )
     return {name: count[name] for name in ("draws", "verdicts", "cost_ratio")}
 
 
+def prices(bundle: Bundle) -> CostTable:
+    """The measured costs."""
+    assert bundle.costs is not None, "the recipe minimises no measured time"
+    return bundle.costs
+
+
 def oracle(bundle: Bundle, lookup: Lookup, sweeps: int) -> Policy:
     """The cheapest policy found that keeps the target on these very rows, with nothing to spare."""
-    target, routed = bundle.targets[0], bundle.router is not None
-    found = search(lookup, target, margin=0.0, sweeps=sweeps, routed=routed)
-    tried = [each.policy for each in front(lookup, target, found, sweeps=sweeps)]
-    results = {policy: lookup.evaluate(policy) for policy in (*tried, bundle.policy)}
-    kept = [
-        policy
-        for policy, result in results.items()
-        if excess(target, result.prediction, lookup.table).mean() <= 0.0
-    ]
-    return min(kept, key=lambda policy: float(results[policy].cost.mean()))
+    targets, routed = bundle.targets, bundle.router is not None
+    found = search(lookup, targets, margin=0.0, sweeps=sweeps, routed=routed)
+    tried = [each.policy for each in front(lookup, targets, found, sweeps=sweeps)]
+    return order(lookup, targets, [*tried, bundle.policy])[-1].policy
 
 
 def clock(bundle: Bundle, policies: tuple[Policy, ...], tokens: Tokens) -> list[float]:

@@ -1,17 +1,28 @@
-"""Rows that the certificate's benchmark keeps apart."""
+"""Rows that the certificate's benchmark keeps apart, and what every stage answers to them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.config import Recipe
+from adaptive.recording import ROWS, concatenate, record, tabulate
 from adaptive.training.data import Dataset
 from adaptive.training.prepare import load_splits
+from adaptive.training.rows import load_rows
+from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.splits import PARTS, fold
-from adaptive.types import Tokens
+from adaptive.types import OutcomeTable, Tokens
+
+Floats = NDArray[np.float64]
+Labelled = tuple[Tokens, NDArray[np.int32]]
+BATCH = 32
 
 
 def distinct(data: Dataset) -> Dataset:
@@ -31,7 +42,7 @@ def distinct(data: Dataset) -> Dataset:
     return data.take(np.array(kept, dtype=np.int64))
 
 
-def unused(recipe: Recipe, data: Dataset, bundle: Bundle) -> tuple[Tokens, NDArray[np.int32]]:
+def unused(recipe: Recipe, data: Dataset, bundle: Bundle) -> Labelled:
     """Held-out rows that the recipe's sizes leave over, each text once, and their labels.
 
     They are drawn at random with those of fit, search and certify, hence exchangeable with them,
@@ -50,3 +61,43 @@ def unused(recipe: Recipe, data: Dataset, bundle: Bundle) -> tuple[Tokens, NDArr
     tokens = token_rows.tokenize(bundle.tokenizer, texts, max_length=bundle.max_length)
     assert data.labels is not None
     return tokens, data.labels[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Rows that may be dealt anew, and the fit rows that the search smoothes losses by."""
+
+    table: OutcomeTable
+    fit: OutcomeTable | None = None
+    chance: tuple[Floats, ...] = ()  # that each stage is right: fit rows [f, k], the pool's [n, k]
+
+    def drop(self, rows: NDArray[np.int64]) -> Floats | None:
+        """What each stage is expected to lose on some of the rows, as a build's search has it."""
+        if self.fit is None:
+            return None
+        fit, own = self.chance
+        return expected_drop([self.fit, self.table.take(rows)], [fit, own[rows]], 1)
+
+
+def pool_of(bundle: Bundle, work: Path, judged: Labelled) -> Pool:
+    """The rows that a build searched and certified on, and those it is judged on."""
+    fit, *own = (load_rows(work / "data" / f"{name}.safetensors") for name in PARTS[1:4])
+    recorded = record(bundle.tiers, fit[0], bundle.pad_id, BATCH)
+    weights = fit_pool(recorded, bundle.reliability, fit[1])
+    first, *rest = (_answered(bundle, part, weights) for part in (fit, *own, judged))
+    chance = np.concatenate([chance for _, chance in rest])
+    return Pool(concatenate([table for table, _ in rest]), first[0], (first[1], chance))
+
+
+def _answered(bundle: Bundle, part: Labelled, weights: torch.Tensor) -> tuple[OutcomeTable, Floats]:
+    """Outcomes, and the chance that each is right, recorded in pieces."""
+    tokens, labels = part
+    tables: list[OutcomeTable] = []
+    found: list[Floats] = []
+    for start in range(0, len(tokens), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(tokens)))
+        piece = record(bundle.tiers, token_rows.select(tokens, rows), bundle.pad_id, BATCH)
+        scores, frequency = bundle.reliability, bundle.log_frequency
+        tables.append(tabulate(piece, scores, labels[rows], bundle.router, frequency))
+        found.append(chances(piece, scores, weights))
+    return concatenate(tables), np.concatenate(found)

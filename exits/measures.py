@@ -1,7 +1,25 @@
-"""How sure an exit is: pure functions of a batch, and the feature row built from them.
+"""How sure an exit is: the feature row of each text of a batch.
 
-All work in float32 whatever comes in, and stay finite for finite logits. Letters as in
+All in float32 whatever comes in, and finite for finite logits. Behind a segment every operation
+runs on cold caches, so they are few: intermediate results serve several measures. Letters as in
 `adaptive.types`: b batch, h hidden size, c classes, F features.
+
+max_probability: the largest (Hendrycks & Gimpel 2017, arXiv:1610.02136).
+margin: the largest probability less the second (Scheffer et al. 2001).
+entropy: as a share of the greatest possible, log c; 0 = sure. BranchyNet (Teerapittayanon et al.
+    2016, arXiv:1709.01686) and DeeBERT (Xin et al. 2020, arXiv:2004.12993) exit by it.
+energy: free energy -logsumexp of the logits (Liu et al. 2020, arXiv:2010.03759); low = familiar.
+log_odds: of the largest probability. Taken from the logits and not from the probability, which
+    rounds to 1 long before a sure answer stops growing surer.
+agrees_previous: 1 where the tier's previous exit predicts the same.
+streak: length of the run of exits that agree. PABEE (Zhou et al. 2020, arXiv:2006.04152) exits
+    by it.
+saturation: cosine of the pooled hidden states of this exit and the previous one; 0 at the
+    first. Near 1 the state has stopped moving (Schuster et al. 2022, CALM, arXiv:2207.07061,
+    section 3.2).
+agrees_anchor, anchor_probability, anchor_max_probability: whether the cascade's first exit
+    predicts the same, its probability of this prediction, and its largest one.
+log_length: natural logarithm of the text's tokens.
 """
 
 from __future__ import annotations
@@ -49,78 +67,10 @@ class History:
         )
 
 
-def max_probability(probabilities: torch.Tensor) -> torch.Tensor:
-    """Largest probability [b] of [b, c] (Hendrycks & Gimpel 2017, arXiv:1610.02136)."""
-    return probabilities.float().amax(1)
-
-
-def margin(probabilities: torch.Tensor) -> torch.Tensor:
-    """Largest less second largest probability [b] of [b, c] (Scheffer et al. 2001)."""
-    first, second = probabilities.float().topk(2, dim=1).values.unbind(1)
-    return first - second
-
-
-def entropy(probabilities: torch.Tensor) -> torch.Tensor:
-    """Entropy [b] of [b, c] as a share of the greatest possible, log c; 0 = sure.
-
-    BranchyNet (Teerapittayanon et al. 2016, arXiv:1709.01686) and DeeBERT (Xin et al. 2020,
-    arXiv:2004.12993) exit by it. Zero probabilities count nothing.
-    """
-    nats: torch.Tensor = torch.special.entr(probabilities.float()).sum(1)
-    return nats / math.log(probabilities.shape[1])
-
-
-def energy(logits: torch.Tensor) -> torch.Tensor:
-    """Free energy -logsumexp [b] of logits [b, c]; low = familiar.
-
-    Liu et al. 2020, arXiv:2010.03759, at the temperature already in the logits.
-    """
-    return -logits.float().logsumexp(1)
-
-
-def log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """Log odds [b] of the largest probability, from logits [b, c].
-
-    Taken against the other logits and not from the probability, which rounds to 1 long
-    before a sure answer stops growing surer.
-    """
-    logits = logits.float()
-    top, prediction = logits.max(1)
-    others = logits.scatter(1, prediction.unsqueeze(1), -torch.inf)
-    return top - others.logsumexp(1)
-
-
-def agreement(prediction: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """1.0 where two predictions [b] are the same, else 0.0; -1 (no prediction) never is."""
-    return (prediction == other).float()
-
-
-def patience(agrees: torch.Tensor, streak: torch.Tensor) -> torch.Tensor:
-    """Length [b] of the run of exits that agree, one longer or back at 0.
-
-    PABEE (Zhou et al. 2020, arXiv:2006.04152) exits by it. `agrees` [b] in {0, 1} compares
-    this exit with the previous one, `streak` [b] is the previous exit's run.
-    """
-    return (streak + 1) * agrees
-
-
-def saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
-    """Cosine [b] between pooled hidden states [b, h] of two exits; 0 without a previous one.
-
-    Near 1 the hidden state has stopped moving (Schuster et al. 2022, CALM,
-    arXiv:2207.07061, section 3.2).
-    """
-    if previous is None:
-        return torch.zeros(len(pooled), device=pooled.device)
-    cosine: torch.Tensor = torch.cosine_similarity(pooled.float(), previous.float(), dim=1)
-    return cosine
-
-
 def remember(logits: torch.Tensor, pooled: torch.Tensor, history: History) -> History:
     """The history behind an exit; all that an exit which is switched off has to leave."""
     prediction = logits.argmax(1)
-    agrees = agreement(prediction, history.prediction)
-    return History(prediction, patience(agrees, history.streak), pooled)
+    return History(prediction, (history.streak + 1) * (prediction == history.prediction), pooled)
 
 
 def measure(
@@ -143,31 +93,45 @@ def measure(
     Returns:
         The features, and the history for the tier's next exit.
     """
-    probabilities = logits.float().softmax(1)
+    logits = logits.float()
     later = remember(logits, pooled, history)
+    chosen = later.prediction.unsqueeze(1)
+    shares = logits.log_softmax(1)
+    probabilities = shares.exp()
+    best = shares.topk(2, dim=1).values
+    first, second = best.unbind(1)
+    top, next_best = best.exp().unbind(1)
+    # Relative to the second best, so that the others never vanish; the first may overflow.
+    others = (shares - best[:, 1:]).exp().scatter(1, chosen, 0.0).sum(1)
     features = [
-        max_probability(probabilities),
-        margin(probabilities),
-        entropy(probabilities),
-        energy(logits),
-        log_odds(logits),
-        agreement(later.prediction, history.prediction),
+        top,
+        top - next_best,
+        (probabilities * shares).sum(1) / -math.log(logits.shape[1]),
+        first - logits.amax(1),
+        first - second - others.log(),
+        later.streak > 0,
         later.streak,
-        saturation(pooled, history.pooled),
-        *_second_opinion(later.prediction, anchor_probabilities),
-        log_length.float(),
+        _saturation(pooled, history.pooled),
+        *_second_opinion(chosen, anchor_probabilities),
+        log_length,
     ]
     return torch.stack(features, dim=1), later
 
 
+def _saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+    if previous is None:
+        return torch.zeros(len(pooled), device=pooled.device)
+    cosine: torch.Tensor = torch.cosine_similarity(pooled.float(), previous.float(), dim=1)
+    return cosine
+
+
 def _second_opinion(
-    prediction: torch.Tensor, anchor: torch.Tensor | None
+    chosen: torch.Tensor, anchor: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the anchor [b, c] thinks of predictions [b]: agrees, its probability, its largest."""
+    """What the anchor [b, c] thinks of predictions [b, 1]: agrees, its probability, its largest."""
     if anchor is None:
-        nothing = torch.zeros(len(prediction), device=prediction.device)
+        nothing = torch.zeros(len(chosen), device=chosen.device)
         return nothing, nothing, nothing
-    anchor = anchor.float()
-    largest, choice = anchor.max(1)
-    own = anchor.gather(1, prediction.unsqueeze(1)).squeeze(1)
-    return agreement(prediction, choice), own, largest
+    largest, choice = anchor.max(1, keepdim=True)
+    own = anchor.gather(1, chosen)
+    return (choice == chosen).squeeze(1), own.squeeze(1), largest.squeeze(1)

@@ -179,9 +179,9 @@ def test_every_metric_and_test_is_counted_and_none_is_wrong_too_often() -> None:
 
 def split_again(pool: OutcomeTable, target: Target) -> dict[str, Any]:
     return certificate_errors.splits(
-        pool,
+        certificate_rows.Pool(pool),
         COSTS,
-        target,
+        (target,),
         SearchConfig(sweeps=1, margin=1.0),
         routed=False,
         draws=40,

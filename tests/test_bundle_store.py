@@ -166,7 +166,7 @@ def test_everything_comes_back_as_it_was(original: Bundle, pristine: Path) -> No
 
 
 def test_loaded_tiers_answer_exactly_as_the_saved_ones(original: Bundle, pristine: Path) -> None:
-    batch = TokenBatch(torch.tensor([[2, 4, 6, 3]]), torch.ones(1, 4, dtype=torch.bool), None)
+    batch = TokenBatch(torch.tensor([2, 4, 6, 3]), np.array([4]))
     loaded = load_bundle(pristine)
     for before, after in zip(original.tiers, loaded.tiers, strict=True):
         with torch.inference_mode():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_cascade import tiny_texts
+from tiny_transformers import model_logits
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
@@ -84,15 +85,9 @@ def test_a_bare_policy_gives_the_logits_of_the_model_itself(
     tiny_cascade: Bundle, tokens: Tokens
 ) -> None:
     found = answer(tiny_cascade, tokens, tier_alone(tiny_cascade.stages, 2), 16)
-    batch = token_rows.pad(tokens, np.arange(len(tokens)), 0)
+    batch = token_rows.pack(tokens, np.arange(len(tokens)))
     with torch.inference_mode():
-        logits = (
-            tiny_cascade.tiers[2]
-            .backbone.model(
-                input_ids=batch.ids, attention_mask=batch.mask.long(), token_type_ids=batch.types
-            )
-            .logits
-        )
+        logits = model_logits(tiny_cascade.tiers[2].backbone.model, batch)
     np.testing.assert_allclose(found.probabilities, logits.softmax(1).numpy(), atol=1e-5)
     assert np.isnan(found.reliability).all()
     assert (found.entry == 2).all()

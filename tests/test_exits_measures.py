@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from adaptive.exits import measures
 from adaptive.exits.measures import FEATURES, History, measure
 
 
@@ -25,22 +24,25 @@ def first_exit(
 
 def test_measures_of_a_known_distribution() -> None:
     p = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3], [1.0, 0.0, 0.0]])
-    torch.testing.assert_close(measures.max_probability(p), torch.tensor([0.5, 1 / 3, 1.0]))
-    torch.testing.assert_close(measures.margin(p), torch.tensor([0.25, 0.0, 1.0]))
+    features, _ = first_exit(p.clamp(min=1e-30).log())
+    most, gap = column(features, "max_probability"), column(features, "margin")
+    torch.testing.assert_close(most, torch.tensor([0.5, 1 / 3, 1.0]))
+    torch.testing.assert_close(gap, torch.tensor([0.25, 0.0, 1.0]))
     expected = torch.tensor([1.5 * math.log(2) / math.log(3), 1.0, 0.0])
-    torch.testing.assert_close(measures.entropy(p), expected)
+    torch.testing.assert_close(column(features, "entropy"), expected)
 
 
 def test_energy_falls_as_logits_rise_and_log_odds_match_the_probability() -> None:
-    logits = torch.tensor([[2.0, 1.0, -1.0]])
-    assert measures.energy(logits + 3).item() == pytest.approx(measures.energy(logits).item() - 3)
-    p = logits.softmax(1).max()
-    assert measures.log_odds(logits).item() == pytest.approx(torch.logit(p).item(), abs=1e-5)
+    logits = torch.tensor([[2.0, 1.0, -1.0], [5.0, 4.0, 2.0]])
+    features, _ = first_exit(logits)
+    torch.testing.assert_close(column(features, "energy"), -logits.logsumexp(1))
+    expected = torch.logit(logits.softmax(1).amax(1))
+    torch.testing.assert_close(column(features, "log_odds"), expected)
 
 
 def test_log_odds_still_grow_where_the_probability_has_rounded_to_one() -> None:
-    sure, surer = measures.log_odds(torch.tensor([[40.0, 0.0], [80.0, 0.0]]))
-    assert (sure.item(), surer.item()) == (40.0, 80.0)
+    features, _ = first_exit(torch.tensor([[40.0, 0.0], [80.0, 0.0], [300.0, 0.0]]))
+    assert column(features, "log_odds").tolist() == [40.0, 80.0, 300.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_cascade import LABELS, tiny_texts, tiny_tokenizer
@@ -17,8 +18,8 @@ from adaptive.attributions import attribute
 from adaptive.bundle.contents import Bundle
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import single_stage, tier_alone
-from adaptive.tiers.backbone import State
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
 
 pytest.importorskip("captum")
@@ -77,7 +78,8 @@ def test_the_bags_scores_add_up_to_the_change_from_no_text(
     found = attribute(pipe, TEXT)
     best = pipe(TEXT)[0]
     with torch.no_grad():
-        nothing, _ = tier.answer(State(torch.zeros(1, 1, 32), torch.ones(1, 1).bool()), 0)
+        layout = Packed(np.ones(1, dtype=np.int64), torch.device("cpu"))
+        nothing, _ = tier.answer(State(torch.zeros(1, 1, 32), layout), 0)
     before = nothing.log_softmax(1)[0, LABELS.index(best["label"])].item()
     change = math.log(best["score"]) - before
     assert abs(change) > 0.05

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from tiny_transformers import VOCABULARY, padded, tiny_rows
+from tiny_transformers import VOCABULARY, packed, tiny_rows
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.bag import Bag
-from adaptive.types import TokenBatch
 
 
 def _bag(buckets: int = 0) -> Bag:
@@ -24,27 +26,26 @@ def _bag(buckets: int = 0) -> Bag:
 def test_tokens_are_weighed_by_their_scores() -> None:
     bag = _bag()
     rows = tiny_rows()
-    pooled = bag.pool(bag.embed(padded(rows, 1)))
+    pooled = bag.pool(bag.embed(packed(rows)))
     for i, row in enumerate(rows):
         weight = bag.score[row].softmax(0)
         torch.testing.assert_close(pooled[i], weight @ bag.embedding_table[row])
 
 
 @pytest.mark.parametrize("buckets", [0, 16])
-def test_padding_and_batch_mates_do_not_change_a_text(buckets: int) -> None:
+def test_batch_mates_do_not_change_a_text(buckets: int) -> None:
     bag = _bag(buckets)
     rows = tiny_rows()
-    alone = torch.cat([bag.pool(bag.embed(padded([row], 1))) for row in rows])
-    for extra in (0, 7):
-        torch.testing.assert_close(bag.pool(bag.embed(padded(rows, 1, extra))), alone)
+    alone = torch.cat([bag.pool(bag.embed(packed([row]))) for row in rows])
+    torch.testing.assert_close(bag.pool(bag.embed(packed(rows))), alone)
 
 
 def test_pairs_tell_apart_the_orders_of_the_same_tokens() -> None:
-    batch = padded([torch.tensor([5, 6, 7]), torch.tensor([7, 6, 5])], 1)
+    batch = packed([torch.tensor([5, 6, 7]), torch.tensor([7, 6, 5])])
     plain = _bag().embed(batch).hidden
-    torch.testing.assert_close(plain[0], plain[1])
+    torch.testing.assert_close(plain[0, 0], plain[0, 1])
     paired = _bag(1024).embed(batch).hidden
-    assert not torch.allclose(paired[0], paired[1])
+    assert not torch.allclose(paired[0, 0], paired[0, 1])
 
 
 def test_pairs_of_a_large_vocabulary_spread_over_the_buckets() -> None:
@@ -53,8 +54,8 @@ def test_pairs_of_a_large_vocabulary_spread_over_the_buckets() -> None:
     with torch.no_grad():
         bag.table.weight.zero_()
     torch.manual_seed(0)
-    ids = torch.randint(0, 260_000, (1, 4000))
-    bag.embed(TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool), None)).hidden.sum().backward()
+    ids = torch.randint(0, 260_000, (4000,))
+    bag.embed(packed([ids])).hidden.sum().backward()
     assert bag.pairs.grad is not None
     share = bag.pairs.grad.flatten()  # of 3999 pairs, in each bucket
     assert (share > 0).float().mean() > 0.98
@@ -62,8 +63,21 @@ def test_pairs_of_a_large_vocabulary_spread_over_the_buckets() -> None:
 
 
 def test_a_text_of_no_tokens_is_zero() -> None:
-    batch = TokenBatch(torch.ones(1, 3).long(), torch.zeros(1, 3, dtype=torch.bool), None)
-    assert not _bag(16).embed(batch).hidden.any()
+    rows = [torch.tensor([5, 6]), torch.ones(0).long(), torch.tensor([7])]
+    found = _bag(16).embed(packed(rows)).hidden[0]
+    assert found[0].all() and not found[1].any() and found[2].all()
+
+
+def test_tokens_to_be_overlooked_weigh_nothing() -> None:
+    bag = _bag()
+    batch = packed([torch.tensor([5, 6, 7]), torch.tensor([8, 9])])
+    some = replace(batch, seen=torch.tensor([True, False, True, False, False]))
+    alone = bag.embed(packed([torch.tensor([5, 7])])).hidden[0]
+    found = bag.embed(some).hidden[0]
+    torch.testing.assert_close(found[:1], alone)
+    assert not found[1].any()
+    paired = _bag(1024).embed(some).hidden[0]
+    assert not torch.allclose(paired[0], found[0]) and not paired[1].any()
 
 
 def test_it_starts_as_the_mean_of_a_projected_table() -> None:
@@ -71,7 +85,7 @@ def test_it_starts_as_the_mean_of_a_projected_table() -> None:
     table = torch.randn(VOCABULARY, 32)
     bag = Bag.from_table(table, 32, buckets=16)
     row = tiny_rows((6,))[0]
-    pooled = bag.pool(bag.embed(padded([row], 1)))
+    pooled = bag.pool(bag.embed(packed([row])))
     # a rotation: lengths of means stay
     torch.testing.assert_close(pooled[0].norm(), table[row].mean(0).norm())
     assert Bag.from_table(table, 4).hidden == 4
@@ -79,20 +93,20 @@ def test_it_starts_as_the_mean_of_a_projected_table() -> None:
 
 def test_every_part_learns() -> None:
     bag = _bag(16)
-    bag.embed(padded(tiny_rows(), 1)).hidden.square().sum().backward()
+    bag.embed(packed(tiny_rows())).hidden.square().sum().backward()
     for name, parameter in bag.named_parameters():
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
 def test_states_can_be_selected_and_run_through_no_layers() -> None:
     bag = _bag(16).to(torch.bfloat16)
-    state = bag.embed(padded(tiny_rows(), 1))
-    assert state.hidden.shape == (4, 1, 8) and state.hidden.dtype == torch.bfloat16
-    kept = bag.run(state, 0, 0).select(torch.tensor([2, 0]))
+    state = bag.embed(packed(tiny_rows()))
+    assert state.hidden.shape == (1, 4, 8) and state.hidden.dtype == torch.bfloat16
+    kept = bag.run(state, 0, 0).select(np.array([2, 0]))
     torch.testing.assert_close(bag.pool(kept), bag.pool(state)[[2, 0]])
 
 
 def test_it_has_no_head_of_its_own() -> None:
     bag = _bag()
     with pytest.raises(FamilyError, match="no head of its own"):
-        bag.classify(bag.embed(padded(tiny_rows(), 1)))
+        bag.classify(bag.embed(packed(tiny_rows())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_transformers import own_logits, padded, tiny_backbone, tiny_rows
+from tiny_transformers import own_logits, packed, tiny_backbone, tiny_rows
 
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.tier import Tier
@@ -15,7 +15,7 @@ LABELS = ("a", "b", "c")
 @torch.no_grad()
 def test_the_last_exit_can_answer_with_the_models_own_head() -> None:
     tier = Tier("full", tiny_backbone("bert"), (0, 1, 4), LABELS, own_head=True).eval()
-    batch = padded(tiny_rows(), 0)
+    batch = packed(tiny_rows())
     state = tier.embed(batch)
     for exit in range(3):
         state = tier.advance(state, exit)
@@ -29,7 +29,7 @@ def test_the_last_exit_can_answer_with_the_models_own_head() -> None:
 def test_each_exit_has_its_own_head_over_its_own_depth() -> None:
     backbone = tiny_backbone("bert")
     tier = Tier("full", backbone, (1, 4), LABELS, head_width=5).eval()
-    batch = padded(tiny_rows(), 0)
+    batch = packed(tiny_rows())
     state = backbone.run(backbone.embed(batch), 0, 1)
     first = tier.advance(tier.embed(batch), 0)
     torch.testing.assert_close(first.hidden, state.hidden)
@@ -49,7 +49,7 @@ def test_work_is_counted_by_segment() -> None:
 
 def test_heads_take_the_dtype_of_their_backbone() -> None:
     tier = Tier("tiny", Bag(60, 8).to(torch.bfloat16), (0,), LABELS)
-    logits, _ = tier.answer(tier.embed(padded(tiny_rows(), 1)), 0)
+    logits, _ = tier.answer(tier.embed(packed(tiny_rows())), 0)
     assert logits.dtype == torch.bfloat16
 
 

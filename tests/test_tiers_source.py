@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_transformers import VOCABULARY, padded, tiny_backbone, tiny_rows
+from tiny_transformers import VOCABULARY, packed, tiny_backbone, tiny_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModel, PreTrainedTokenizerFast
@@ -40,7 +40,7 @@ def _save(folder: Path, name: str = "bert", labels: list[str] | None = None) -> 
 
 def _logits(folder: Path, labels: list[str]) -> tuple[torch.Tensor, bool]:
     backbone, _ = load_backbone(str(folder), classes=len(labels), labels=labels)
-    batch = padded(tiny_rows(), 0)
+    batch = packed(tiny_rows())
     with torch.no_grad():
         return backbone.classify(backbone.run(backbone.embed(batch), 0, 4)), backbone.fresh_head
 
@@ -48,7 +48,7 @@ def _logits(folder: Path, labels: list[str]) -> tuple[torch.Tensor, bool]:
 def _own(name: str = "bert") -> torch.Tensor:
     backbone = tiny_backbone(name)
     with torch.no_grad():
-        return backbone.classify(backbone.run(backbone.embed(padded(tiny_rows(), 0)), 0, 4))
+        return backbone.classify(backbone.run(backbone.embed(packed(tiny_rows())), 0, 4))
 
 
 def test_a_fine_tuned_model_keeps_its_head(tmp_path: Path) -> None:

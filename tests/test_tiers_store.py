@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_transformers import CONFIGS, own_logits, padded, tiny_backbone, tiny_rows
+from tiny_transformers import CONFIGS, model_logits, own_logits, packed, tiny_backbone, tiny_rows
 from transformers import AutoModelForSequenceClassification
 
 from adaptive.errors import BundleError
@@ -53,7 +53,7 @@ def test_a_cut_tier_answers_as_before(name: str, tmp_path: Path) -> None:
     tier = _cut(name)
     save_tier(tier, tmp_path)
     loaded = load_tier(tmp_path, labels=LABELS)
-    batch = padded(tiny_rows(), tier.backbone.config.pad_token_id)
+    batch = packed(tiny_rows())
     for found, expected in zip(_answers(loaded, batch), _answers(tier, batch), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert (loaded.name, loaded.depths, loaded.labels) == ("mid", (1, 3), LABELS)
@@ -64,7 +64,7 @@ def test_a_bag_answers_as_before(tmp_path: Path) -> None:
     tier = _bag()
     save_tier(tier, tmp_path / "new" / "folder")
     loaded = load_tier(tmp_path / "new" / "folder")
-    batch = padded(tiny_rows(), 1)
+    batch = packed(tiny_rows())
     torch.testing.assert_close(_answers(loaded, batch), _answers(tier, batch), rtol=0, atol=0)
 
 
@@ -76,10 +76,10 @@ def test_a_whole_tier_is_a_plain_transformers_checkpoint(name: str, tmp_path: Pa
         tmp_path, use_safetensors=True, output_loading_info=True
     )
     assert not any(report.values()), report
-    batch = padded(tiny_rows(), tier.backbone.config.pad_token_id)
+    batch = packed(tiny_rows())
     with torch.no_grad():
         expected = own_logits(tier.backbone, batch)
-        found = model.eval()(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
+        found = model_logits(model.eval(), batch)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert model.config.id2label == dict(enumerate(LABELS))
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from tiny_transformers import CONFIGS, own_logits, padded, segment_logits, tiny_backbone, tiny_rows
+from tiny_transformers import CONFIGS, own_logits, packed, segment_logits, tiny_backbone, tiny_rows
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.backbone import Backbone
@@ -56,7 +56,7 @@ def _logits_of_layers(
 @torch.no_grad()
 def test_a_cut_model_answers_as_the_whole_with_the_rest_silent(name: str) -> None:
     backbone = tiny_backbone(name)
-    batch = padded(tiny_rows(), backbone.config.pad_token_id)
+    batch = packed(tiny_rows())
     shape = _shape(backbone)
     before = own_logits(backbone, batch)
     expected = _logits_of_layers(_silence(backbone, shape), batch, LAYERS)
@@ -86,7 +86,7 @@ def test_the_matrices_really_shrink(name: str) -> None:
 @EVERY_FAMILY
 def test_keeping_everything_changes_nothing(name: str) -> None:
     backbone = tiny_backbone(name)
-    batch = padded(tiny_rows(), backbone.config.pad_token_id)
+    batch = packed(tiny_rows())
     kept = shrink(backbone, whole(backbone))
     with torch.no_grad():
         torch.testing.assert_close(own_logits(kept, batch), own_logits(backbone, batch))
@@ -106,7 +106,7 @@ def test_an_empty_model_takes_the_weights_of_a_cut_one() -> None:
     config = copy.deepcopy(small.config)
     empty = reshape(Backbone(type(backbone.model)(config)), sizes_of(small))
     empty.load_state_dict(small.state_dict(), strict=True)
-    batch = padded(tiny_rows(), 1)
+    batch = packed(tiny_rows())
     with torch.no_grad():
         torch.testing.assert_close(own_logits(empty.eval(), batch), own_logits(small, batch))
 
@@ -114,7 +114,7 @@ def test_an_empty_model_takes_the_weights_of_a_cut_one() -> None:
 def test_cut_models_still_learn() -> None:
     backbone = tiny_backbone("bert")
     small = shrink(backbone, _shape(backbone)).train()
-    segment_logits(small, padded(tiny_rows(), 0), (1,)).sum().backward()
+    segment_logits(small, packed(tiny_rows()), (1,)).sum().backward()
     weight = small.blocks[0].get_submodule("intermediate.dense").weight
     assert weight.requires_grad and weight.grad is not None and weight.grad.abs().sum() > 0
 
@@ -158,7 +158,7 @@ def test_a_narrow_model_of_the_family_runs(name: str) -> None:
     small = narrow(backbone, layers=2, hidden=16, heads=2, intermediate=20).eval()
     assert (small.layers, small.hidden, sizes_of(small).widths) == (2, 16, (20, 20))
     assert small.fresh_head
-    batch = padded(tiny_rows(), backbone.config.pad_token_id)
+    batch = packed(tiny_rows())
     with torch.no_grad():
         torch.testing.assert_close(segment_logits(small, batch, (1,)), own_logits(small, batch))
     assert sum(p.numel() for p in small.parameters()) < 0.4 * sum(

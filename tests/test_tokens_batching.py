@@ -1,4 +1,4 @@
-"""Token rows are padded, batched, selected and joined."""
+"""Token rows are packed, batched, selected and joined."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive.tokens import batches, concatenate, pad, select
+from adaptive.tokens import batches, concatenate, pack, select
 from adaptive.types import Tokens
 
 
@@ -24,22 +24,18 @@ def make(rows: list[list[int]], owner: list[int], types: bool = True) -> Tokens:
 THREE = make([[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]], [0, 1, 1, 2])
 
 
-def test_padding_is_right_and_as_wide_as_the_longest_row_asked_for() -> None:
-    batch = pad(THREE, np.array([2, 1]), pad_id=99)
-    assert batch.ids.tolist() == [[5, 6], [4, 99]]
-    assert batch.mask.tolist() == [[True, True], [True, False]]
+def test_rows_are_packed_one_behind_the_other_in_the_order_asked_for() -> None:
+    batch = pack(THREE, np.array([2, 3, 1]))
+    assert batch.ids.tolist() == [5, 6, 7, 8, 9, 10, 4]
+    assert batch.lengths.tolist() == [2, 4, 1]
     assert batch.types is not None
-    assert batch.types.tolist() == [[1, 0], [0, 0]]
-    assert (batch.ids.dtype, batch.mask.dtype, batch.types.dtype) == (
-        torch.int64,
-        torch.bool,
-        torch.int64,
-    )
+    assert batch.types.tolist() == [1, 0, 1, 0, 1, 0, 0]
+    assert batch.ids.dtype == batch.types.dtype == torch.int64
 
 
-def test_padding_without_types_or_rows() -> None:
-    assert pad(make([[1]], [0], types=False), np.array([0]), 0).types is None
-    assert pad(THREE, np.array([], dtype=np.int64), 0).ids.shape == (0, 0)
+def test_packing_without_types_or_rows() -> None:
+    assert pack(make([[1]], [0], types=False), np.array([0])).types is None
+    assert pack(THREE, np.array([], dtype=np.int64)).ids.shape == (0,)
 
 
 def test_batches_hold_every_row_once_longest_first() -> None:
@@ -50,6 +46,15 @@ def test_batches_hold_every_row_once_longest_first() -> None:
     assert batches(np.ones(5000, dtype=np.int64), 5000)[0].tolist() == list(range(5000))
     with pytest.raises(ValueError, match="batch_size is 0"):
         batches(lengths, 0)
+
+
+def test_batches_keep_to_a_budget_of_tokens_but_for_a_row_that_alone_has_more() -> None:
+    lengths = np.array([3, 9, 1, 9, 4, 2])
+    found = batches(lengths, 3, 8)
+    assert [batch.tolist() for batch in found] == [[1], [3], [4, 0], [5, 2]]
+    assert [batch.tolist() for batch in batches(lengths, 2, 100)] == [[1, 3], [4, 0], [5, 2]]
+    assert [len(batch) for batch in batches(lengths, 99, 1)] == [1] * 6
+    assert batches(np.array([], dtype=np.int64), 4, 8) == []
 
 
 def test_select_takes_all_rows_of_the_texts_and_counts_them_anew() -> None:

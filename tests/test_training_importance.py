@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from tiny_transformers import CONFIGS, padded, tiny_backbone, tiny_rows
+from numpy.typing import NDArray
+from tiny_transformers import CONFIGS, packed, tiny_backbone, tiny_rows
 from torch import nn
 from torch.nn import functional
 
@@ -20,13 +22,13 @@ def scores(backbone: Backbone, batches: int = 2) -> Importance:
     return measure_importance(backbone, losses_of(backbone), batches)
 
 
-def losses_of(backbone: Backbone) -> Callable[[int], torch.Tensor]:
-    batch = padded(tiny_rows((12, 5, 9, 7)), backbone.config.pad_token_id)
+def losses_of(backbone: Backbone) -> Callable[[int], tuple[torch.Tensor, NDArray[np.int64]]]:
+    batch = packed(tiny_rows((12, 5, 9, 7)))
     labels = torch.tensor([0, 1, 2, 1])
 
-    def losses(number: int) -> torch.Tensor:
+    def losses(number: int) -> tuple[torch.Tensor, NDArray[np.int64]]:
         state = backbone.run(backbone.embed(batch), 0, backbone.layers)
-        return functional.cross_entropy(backbone.classify(state), labels)
+        return functional.cross_entropy(backbone.classify(state), labels), batch.lengths
 
     return losses
 
@@ -96,14 +98,14 @@ def test_a_layer_that_changes_nothing_matters_least() -> None:
 def test_the_score_is_the_first_order_change_of_the_loss() -> None:
     """Against the loss with a neuron turned down by a thousandth, on a single text."""
     backbone = tiny_backbone("bert").double()
-    batch = padded(tiny_rows((9,)), 0)
+    batch = packed(tiny_rows((9,)))
     falling = linear(backbone.blocks[1], backbone.family.pruning.falling)
 
-    def loss(number: int = 0) -> torch.Tensor:
+    def loss() -> torch.Tensor:
         state = backbone.run(backbone.embed(batch), 0, backbone.layers)
         return functional.cross_entropy(backbone.classify(state), torch.tensor([1]))
 
-    found = measure_importance(backbone, loss, 1).neurons[1]
+    found = measure_importance(backbone, lambda number: (loss(), batch.lengths), 1).neurons[1]
     with torch.no_grad():
         before = float(loss())
         for neuron in (0, 3, 11):

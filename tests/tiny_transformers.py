@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from adaptive.tiers.backbone import Backbone
@@ -94,22 +96,29 @@ def tiny_rows(lengths: tuple[int, ...] = (12, 5, 1, 9)) -> list[torch.Tensor]:
     return [torch.randint(3, VOCABULARY, (length,), generator=generator) for length in lengths]
 
 
-def padded(rows: list[torch.Tensor], pad: int, extra: int = 0) -> TokenBatch:
-    """The rows in one batch, `extra` columns wider than the longest."""
-    width = max(map(len, rows)) + extra
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = True
-    return TokenBatch(ids, mask, None)
+def packed(rows: list[torch.Tensor], types: torch.Tensor | None = None) -> TokenBatch:
+    """The rows in one batch."""
+    return TokenBatch(torch.cat(rows), np.array([len(row) for row in rows]), types)
 
 
 def own_logits(backbone: Backbone, batch: TokenBatch) -> torch.Tensor:
     """What the model's own forward gives."""
-    extra = {} if batch.types is None else {"token_type_ids": batch.types}
-    logits: torch.Tensor = backbone.model(
-        input_ids=batch.ids, attention_mask=batch.mask.long(), **extra
+    return model_logits(backbone.model, batch)
+
+
+def model_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
+    """What a transformers model gives for the rows padded to the longest."""
+    lengths = batch.lengths.tolist()
+    pad = model.config.pad_token_id
+    extra = {}
+    if batch.types is not None:
+        extra["token_type_ids"] = pad_sequence(batch.types.split(lengths), batch_first=True)
+    logits: torch.Tensor = model(
+        input_ids=pad_sequence(batch.ids.split(lengths), batch_first=True, padding_value=pad),
+        attention_mask=pad_sequence(
+            [torch.ones(length).long() for length in lengths], batch_first=True
+        ),
+        **extra,
     ).logits
     return logits
 

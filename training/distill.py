@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from torch.nn import functional
 from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.loop import Options, Rows, fit
-from adaptive.training.parts import pad_id_of
 from adaptive.training.steps import Context
 from adaptive.training.teach import Teacher
 
@@ -64,15 +64,14 @@ def train_student(
         dropout: share of each text's tokens hidden from the student, so that it does not
             lean on single words.
     """
-    pad_id = pad_id_of(context)
     tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels).long()
     imitate = imitate or {}
 
     def loss(rows: Rows) -> torch.Tensor:
-        batch = token_rows.pad(tokens, rows, pad_id, context.device)
+        batch = token_rows.pack(tokens, rows, context.device)
         if dropout:
-            seen = batch.mask & (torch.rand(batch.mask.shape, device=context.device) >= dropout)
-            batch = type(batch)(batch.ids, seen, batch.types)
+            seen = torch.rand(batch.ids.shape, device=context.device) >= dropout
+            batch = replace(batch, seen=seen)
         target = labels[rows].to(context.device)
         soft = teacher.logits[rows].to(context.device)
         state, total = tier.embed(batch), torch.zeros((), device=context.device)

@@ -6,7 +6,6 @@ import torch
 
 from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
-from adaptive.training.parts import pad_id_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
 
@@ -20,9 +19,9 @@ def accuracy(context: Context, tier: Tier, split: str) -> float | None:
     if not len(labels) or (labels < 0).any():
         return None
     tier.eval()
-    right, last, pad_id = 0, len(tier.depths) - 1, pad_id_of(context)
+    right, last = 0, len(tier.depths) - 1
     for rows in token_rows.batches(tokens.lengths, BATCH):
-        state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+        state = tier.embed(token_rows.pack(tokens, rows, context.device))
         state = tier.backbone.run(state, 0, tier.depths[last])
         answers = tier.answer(state, last)[0].argmax(1).cpu().numpy()
         right += int((answers == labels[rows]).sum())

@@ -18,7 +18,7 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.loop import Options, Rows, fit
-from adaptive.training.parts import backbone_of, labels_of, pad_id_of
+from adaptive.training.parts import backbone_of, labels_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
 
@@ -74,14 +74,14 @@ def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
 
 def _tune(context: Context, tier: Tier, folder: Path) -> None:
     """Cross-entropy at the last exit."""
-    config, pad_id = context.recipe.full, pad_id_of(context)
+    config = context.recipe.full
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     targets = torch.from_numpy(labels).long().to(context.device)
     adapters = _add_lora(tier, config) if config.tune == "lora" else None
     last = len(tier.depths) - 1
 
     def loss(rows: Rows) -> torch.Tensor:
-        state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+        state = tier.embed(token_rows.pack(tokens, rows, context.device))
         state = tier.backbone.run(state, 0, tier.depths[last])
         logits, _ = tier.answer(state, last)
         return functional.cross_entropy(logits.float(), targets[rows])

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from adaptive.tiers.backbone import Backbone
@@ -24,13 +26,18 @@ class Importance:
 
 
 def measure_importance(
-    backbone: Backbone, losses: Callable[[int], torch.Tensor], batches: int
+    backbone: Backbone,
+    losses: Callable[[int], tuple[torch.Tensor, NDArray[np.int64]]],
+    batches: int,
 ) -> Importance:
     """Expected |activation x gradient| of each part, over `batches` calls of `losses`.
 
     The first Taylor term of the change in loss when the part's output becomes zero: for heads
     Michel et al. 2019 (arXiv:1905.10650, equation 2), for neurons Molchanov et al. 2019
     (arXiv:1906.10771, equation 8). For a layer it is what the layer adds to its input.
+
+    Args:
+        losses: of a batch, given its number: the loss, and the tokens of each text [b].
     """
     sizes, plan = sizes_of(backbone), backbone.family.pruning
     found = Importance(
@@ -38,6 +45,7 @@ def measure_importance(
         [torch.zeros(count) for count in sizes.heads],
         [torch.zeros(count) for count in sizes.widths],
     )
+    lengths: list[int] = []  # of the batch whose gradients arrive
     with ExitStack() as hooks:
         for index, layer in enumerate(backbone.blocks):
             attended, falling = (
@@ -45,13 +53,15 @@ def measure_importance(
                 layer.get_submodule(plan.falling),
             )
             for hook in (
-                attended.register_forward_pre_hook(_watch(found.heads[index])),
-                falling.register_forward_pre_hook(_watch(found.neurons[index])),
-                layer.register_forward_hook(_watch_layer(found.layers[index : index + 1])),
+                attended.register_forward_pre_hook(_watch(found.heads[index], lengths)),
+                falling.register_forward_pre_hook(_watch(found.neurons[index], lengths)),
+                layer.register_forward_hook(_watch_layer(found.layers[index : index + 1], lengths)),
             ):
                 hooks.callback(hook.remove)
         for number in range(batches):
-            losses(number).backward()  # type: ignore[no-untyped-call]
+            loss, tokens = losses(number)
+            lengths[:] = tokens.tolist()
+            loss.backward()  # type: ignore[no-untyped-call]
             backbone.zero_grad(set_to_none=True)
     return found
 
@@ -93,7 +103,7 @@ def _top(scores: torch.Tensor, count: int) -> tuple[int, ...]:
     return tuple(sorted(scores.topk(min(count, len(scores))).indices.tolist()))
 
 
-def _watch(scores: torch.Tensor) -> Callable[[nn.Module, Any], None]:
+def _watch(scores: torch.Tensor, lengths: list[int]) -> Callable[[nn.Module, Any], None]:
     """Adds, once the gradient is there, each unit's score; units are equal runs of columns."""
 
     def before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -101,24 +111,30 @@ def _watch(scores: torch.Tensor) -> Callable[[nn.Module, Any], None]:
 
         def arrived(gradient: torch.Tensor) -> None:
             product = (values.detach() * gradient).float()
-            by_unit = product.reshape(
-                len(product), -1, len(scores), product.shape[-1] // len(scores)
-            )
-            scores.add_(by_unit.sum((1, 3)).abs().sum(0).cpu())
+            by_unit = product.view(*product.shape[:2], len(scores), -1).sum(-1)
+            scores.add_(_by_text(by_unit, lengths).abs().sum(0).cpu())
 
         values.register_hook(arrived)  # type: ignore[no-untyped-call]
 
     return before
 
 
-def _watch_layer(score: torch.Tensor) -> Callable[[nn.Module, Any, Any], None]:
+def _watch_layer(score: torch.Tensor, lengths: list[int]) -> Callable[[nn.Module, Any, Any], None]:
     def after(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         values = output if isinstance(output, torch.Tensor) else output[0]
         added = (values - inputs[0]).detach()
 
         def arrived(gradient: torch.Tensor) -> None:
-            score.add_((added * gradient).float().flatten(1).sum(1).abs().sum().cpu())
+            product = (added * gradient).float().sum(-1, keepdim=True)
+            score.add_(_by_text(product, lengths).abs().sum(0).cpu())
 
         values.register_hook(arrived)
 
     return after
+
+
+def _by_text(values: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """Sums over the tokens of each text, [b, u], of packed [1, t, u] or padded [b, w, u]."""
+    if len(values) == len(lengths):
+        return values.sum(1)
+    return torch.stack([part.sum(0) for part in torch.split(values[0], lengths)])

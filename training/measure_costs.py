@@ -89,7 +89,7 @@ def _round(
 ) -> tuple[list[float], list[float], list[float]]:
     """Seconds of every embedding, segment and head, once."""
     embed, segment, head = [], [], []
-    rows, stage = len(batch.ids), 0
+    rows, stage = len(batch.lengths), 0
     anchor = torch.full((rows, len(tiers[0].labels)), 1.0 / len(tiers[0].labels), device=device)
     log_length = torch.zeros(rows, device=device)
     for tier in tiers:
@@ -126,9 +126,8 @@ def _timed(device: torch.device, work: Callable[..., Any], *given: Any) -> tuple
 def _batch(rows: int, length: int, full: Tier, device: torch.device) -> TokenBatch:
     generator = torch.Generator().manual_seed(length)
     vocabulary = len(full.backbone.embedding_table)
-    ids = torch.randint(0, vocabulary, (rows, length), generator=generator)
-    mask = torch.ones(rows, length, dtype=torch.bool)
-    return TokenBatch(ids.to(device), mask.to(device), None)
+    ids = torch.randint(0, vocabulary, (rows * length,), generator=generator)
+    return TokenBatch(ids.to(device), np.full(rows, length))
 
 
 def _longest(tiers: Sequence[Tier]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from adaptive import tokens as token_rows
@@ -18,7 +19,7 @@ from adaptive.training.distill import train_student
 from adaptive.training.evaluate_tier import accuracy
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
-from adaptive.training.parts import backbone_of, load_built, pad_id_of
+from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import Teacher, load_teacher
 
@@ -76,17 +77,18 @@ def _work(context: Context, folder: Path) -> Figures:
 def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) -> Shape:
     """What to keep, by the loss between the full tier's answers and the labels."""
     tokens = teacher.tokens
-    rng, pad_id = np.random.default_rng(context.recipe.seed), pad_id_of(context)
+    rng = np.random.default_rng(context.recipe.seed)
     last = len(full.depths) - 1
 
-    def losses(number: int) -> torch.Tensor:
+    def losses(number: int) -> tuple[torch.Tensor, NDArray[np.int64]]:
         rows = rng.choice(len(tokens), min(config.batch_size, len(tokens)), replace=False)
-        state = full.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+        batch = token_rows.pack(tokens, rows, context.device)
+        state = full.embed(batch)
         state = full.backbone.run(state, 0, full.depths[last])
         # Labels drawn from the model itself: the loss of answers it is sure of has no slope.
         logits = full.answer(state, last)[0].float()
         drawn = torch.multinomial(logits.detach().softmax(1), 1).squeeze(1)
-        return functional.cross_entropy(logits, drawn)
+        return functional.cross_entropy(logits, drawn), batch.lengths
 
     full.eval()
     torch.manual_seed(context.recipe.seed)

@@ -61,11 +61,6 @@ def tokenizer_of(context: Context) -> Any:
     return AutoTokenizer.from_pretrained(str(context.folder("data") / "tokenizer"))
 
 
-def pad_id_of(context: Context) -> int:
-    """The token id that fills batches."""
-    return int(tokenizer_of(context).pad_token_id or 0)
-
-
 def log_frequency_of(context: Context) -> NDArray[np.float32]:
     """Log frequency of each token in the train split, [V]."""
     file: Path = context.folder("data") / "log_frequency.npy"

@@ -18,7 +18,7 @@ from adaptive.exits.reliability import Reliability
 from adaptive.recording import Record, features_of, record, routing_features, tabulate
 from adaptive.tiers.tier import Tier
 from adaptive.training.groups import load_groups
-from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of, pad_id_of
+from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of
 from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
@@ -39,7 +39,7 @@ def _work(context: Context, folder: Path) -> Figures:
         tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
         if not len(tokens):
             continue
-        recorded = record(tiers, tokens, pad_id_of(context), BATCH, context.quiet)
+        recorded = record(tiers, tokens, BATCH, context.quiet)
         if reliability is None:  # the fit split comes first
             reliability, figures = calibrate(recorded, labels, right=context.recipe.abstains)
             save_file(reliability.to_tensors(), folder / "reliability.safetensors")

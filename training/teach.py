@@ -17,7 +17,7 @@ from adaptive import tokens as token_rows
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
-from adaptive.training.parts import load_built, pad_id_of, tokenizer_of
+from adaptive.training.parts import load_built, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Tokens
@@ -45,14 +45,14 @@ def _reads(context: Context) -> Mapping[str, Any] | None:
 
 @torch.inference_mode()
 def _work(context: Context, folder: Path) -> Figures:
-    tier, pad_id = load_built(context, "full"), pad_id_of(context)
+    tier = load_built(context, "full")
     tokens, labels = _rows(context)
     depth = tier.backbone.layers
     batches = token_rows.batches(tokens.lengths, BATCH)
     logits, pooled = [], []
     for rows in tqdm(batches, desc="teacher", disable=context.quiet):
         with autocast(context.device, context.recipe.model.dtype == "bfloat16"):
-            state = tier.embed(token_rows.pad(tokens, rows, pad_id, context.device))
+            state = tier.embed(token_rows.pack(tokens, rows, context.device))
             seen = [tier.backbone.pool(state)]
             for layer in range(depth):
                 state = tier.backbone.run(state, layer, layer + 1)

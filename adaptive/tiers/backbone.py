@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from adaptive.tiers import attention
 from adaptive.tiers.families import Family, family_of
+from adaptive.tiers.state import Packed, Padded, State
 from adaptive.types import TokenBatch
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Texts on their way through a tier."""
-
-    hidden: torch.Tensor  # [b, w, h]
-    mask: torch.Tensor  # [b, w] bool, True at real tokens
-    last: torch.Tensor | None = None  # [b] int64 position that decoders pool
-
-    def select(self, rows: torch.Tensor) -> State:
-        """The given rows, cut to their longest; `rows` [b'] int64."""
-        mask = self.mask.index_select(0, rows)
-        width = int(mask.sum(1).max()) if len(rows) else 0
-        return State(
-            self.hidden.index_select(0, rows)[:, :width],
-            mask[:, :width],
-            None if self.last is None else self.last.index_select(0, rows),
-        )
 
 
 class Backbone(nn.Module):
     """The adapter around one `AutoModelForSequenceClassification`, own head kept.
 
-    Batches must be padded on the right. Nothing here changes the model or its config, so one
-    instance may serve many threads.
+    The model's config is set to attention that takes packed rows as well as what the model's
+    own forward gives it, where the family knows any but its own. Running changes neither model
+    nor config, so one instance may serve many threads.
 
     Attributes:
         model: the transformers model.
@@ -48,6 +31,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.family: Family = family_of(model.config)
         self.model = model
+        if self.family.packed:
+            model.config._attn_implementation = attention.NAME
         self.fresh_head = fresh_head
 
     @property
@@ -93,31 +78,33 @@ class Backbone(nn.Module):
 
     def embed(self, batch: TokenBatch) -> State:
         """Hidden states before the first layer."""
-        last = self._last(batch) if self.family.causal else None
-        return State(self.family.embed(self.body, batch), batch.mask, last)
+        layout = (Packed if self.family.packed else Padded)(batch.lengths, batch.ids.device)
+        hidden = self.family.embed(self.body, batch, layout)
+        if not self.family.causal:
+            return State(hidden, layout)
+        assert isinstance(layout, Packed)
+        return State(hidden, layout, self._last(batch, layout))
 
     def run(self, state: State, start: int, stop: int) -> State:
         """Layers `start` to `stop`, the latter excluded."""
         if start == stop:
             return state
-        step = self.family.prepare(self.body, state.hidden, state.mask)
         hidden = state.hidden
+        step = state.step or self.family.prepare(self.body, hidden, state.layout)
         blocks = self.blocks
         for i in range(start, stop):
             hidden = step(i, blocks[i], hidden)
-        return replace(state, hidden=hidden)
+        return State(hidden, state.layout, state.last, step)
 
     def pool(self, state: State) -> torch.Tensor:
         """One vector a text, [b, h]: the mean over tokens, or a decoder's last token."""
         if state.last is not None:
-            rows = torch.arange(len(state.hidden), device=state.hidden.device)
-            return state.hidden[rows, state.last]
-        total = state.hidden.masked_fill(~state.mask.unsqueeze(-1), 0).sum(1)
-        return total / state.mask.sum(1, keepdim=True).clamp(min=1)
+            return state.layout.at(state.hidden, state.last)
+        return state.layout.mean(state.hidden)
 
     def classify(self, state: State) -> torch.Tensor:
         """Logits [b, c] of the model's own head, for states behind its last layer."""
-        return self.family.classify(self.model, self.body, state.hidden, state.mask, state.last)
+        return self.family.classify(self.model, self.body, state)
 
     def layer_work(self, layer: int) -> int:
         """Multiply-adds per token in the matrices of a layer."""
@@ -132,12 +119,12 @@ class Backbone(nn.Module):
         """Multiply-adds per text in the model's own head."""
         return sum(linear_work(self.model.get_submodule(path)) for path in self.family.head)
 
-    def _last(self, batch: TokenBatch) -> torch.Tensor:
+    def _last(self, batch: TokenBatch, layout: Packed) -> torch.Tensor:
         """The last token that is not padding, by id, as transformers' classifiers find it."""
         pad = self.config.pad_token_id
-        real = batch.mask if pad is None else batch.mask & (batch.ids != pad)
-        positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-        return (positions * real).argmax(-1)
+        places = layout.positions if pad is None else layout.positions * (batch.ids != pad)
+        last = torch.zeros_like(layout.starts)
+        return last.scatter_reduce_(0, layout.owner, places, "amax")
 
 
 def linear_work(module: nn.Module) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from adaptive.errors import FamilyError
-from adaptive.tiers.backbone import State
 from adaptive.tiers.projection import project
+from adaptive.tiers.state import Packed, State
 from adaptive.types import TokenBatch
 
 
@@ -49,17 +50,15 @@ class Bag(nn.Module):
         return self.table.weight
 
     def embed(self, batch: TokenBatch) -> State:
-        """The pooled text as a state of width 1: hidden [b, 1, h]."""
-        weight = self.score[batch.ids].exp() * batch.mask
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
-        # embedding_bag sums without ever holding [b, w, h]
-        pooled = functional.embedding_bag(
-            batch.ids, self.table.weight, per_sample_weights=weight, mode="sum"
-        )
-        if self.pairs is not None and batch.ids.shape[1] > 1:
+        """The pooled texts as rows of one token: hidden [1, b, h]."""
+        layout = Packed(batch.lengths, batch.ids.device)
+        weight = self.score[batch.ids].float().exp()
+        if batch.seen is not None:
+            weight = weight * batch.seen
+        pooled = _mean(self.table.weight, batch.ids, weight, layout)
+        if self.pairs is not None:
             pooled = pooled + self._pair_mean(batch, self.pairs)
-        mask = torch.ones(len(pooled), 1, dtype=torch.bool, device=pooled.device)
-        return State(pooled.unsqueeze(1), mask)
+        return State(pooled.unsqueeze(0), Packed(np.ones_like(batch.lengths), layout.device))
 
     def run(self, state: State, start: int, stop: int) -> State:
         """There are no layers: the state as it is."""
@@ -67,7 +66,7 @@ class Bag(nn.Module):
 
     def pool(self, state: State) -> torch.Tensor:
         """The text's vector [b, h]."""
-        return state.hidden[:, 0]
+        return state.hidden[0]
 
     def classify(self, state: State) -> torch.Tensor:
         """Raises FamilyError: a bag has no head of its own."""
@@ -86,9 +85,28 @@ class Bag(nn.Module):
         return 0
 
     def _pair_mean(self, batch: TokenBatch, table: torch.Tensor) -> torch.Tensor:
+        device = batch.ids.device
+        ends = np.cumsum(batch.lengths)
+        last = np.zeros(len(batch.ids), dtype=bool)
+        last[ends[batch.lengths > 0] - 1] = True
+        first = torch.from_numpy(np.flatnonzero(~last)).to(device)
+        second = first + 1
         # multiplicative hashing; the products stay below 2^63 for any vocabulary
-        mixed = batch.ids[:, :-1] * 2654435761 + batch.ids[:, 1:] * 2246822519
+        mixed = batch.ids[first] * 2654435761 + batch.ids[second] * 2246822519
         bucket = (mixed ^ (mixed >> 15)) % self.buckets
-        both = batch.mask[:, 1:].to(table.dtype)  # right padding: the second token decides
-        weight = both / both.sum(1, keepdim=True).clamp(min=1)
-        return functional.embedding_bag(bucket, table, per_sample_weights=weight, mode="sum")
+        both = torch.ones(len(first), device=device)
+        if batch.seen is not None:
+            both = both * batch.seen[second]  # the second token decides
+        return _mean(table, bucket, both, Packed(np.maximum(batch.lengths - 1, 0), device))
+
+
+def _mean(
+    table: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, layout: Packed
+) -> torch.Tensor:
+    """Weighted means of table rows, [b, h]; zeros where a row has no ids or no weight."""
+    total = weight.new_zeros(len(layout.lengths)).index_add(0, layout.owner, weight)
+    share = weight / total.clamp(min=1e-6).index_select(0, layout.owner)
+    # embedding_bag sums without ever holding [t, h]
+    return functional.embedding_bag(
+        ids, table, layout.starts, per_sample_weights=share.to(table.dtype), mode="sum"
+    )

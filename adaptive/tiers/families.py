@@ -13,6 +13,7 @@ import torch
 
 from adaptive.errors import FamilyError
 from adaptive.tiers import calls
+from adaptive.tiers.state import State, Step
 from adaptive.types import TokenBatch
 
 
@@ -41,11 +42,12 @@ class Family:
 
     name: str  # `model_type` of the config
     layers: str  # path of the layer list from the body
-    embed: Callable[[Any, TokenBatch], torch.Tensor]
-    prepare: Callable[[Any, torch.Tensor, torch.Tensor], calls.Step]
-    classify: Callable[..., torch.Tensor]
+    embed: Callable[[Any, TokenBatch, Any], torch.Tensor]
+    prepare: Callable[[Any, torch.Tensor, Any], Step]
+    classify: Callable[[Any, Any, State], torch.Tensor]
     head: tuple[str, ...]  # paths from the model of what only `classify` runs
     pruning: Pruning
+    packed: bool = True  # attention goes through transformers' interface
     causal: bool = False
     # positions start behind the padding id: that many rows of the table are never reached
     shifted: bool = False
@@ -80,6 +82,7 @@ _BERT = Family(
 _ROBERTA = replace(
     _BERT,
     name="roberta",
+    embed=calls.embed_shifted,
     classify=calls.classify_whole,
     head=("classifier",),
     shifted=True,
@@ -100,7 +103,7 @@ _TABLE = (
     _ROBERTA,
     replace(_ROBERTA, name="xlm-roberta"),
     replace(_ROBERTA, name="camembert"),
-    replace(_ROBERTA, name="electra", shifted=False),
+    replace(_ROBERTA, name="electra", embed=calls.embed_encoder, shifted=False),
     Family(
         name="distilbert",
         layers="transformer.layer",
@@ -120,7 +123,7 @@ _TABLE = (
     Family(
         name="mpnet",
         layers="encoder.layer",
-        embed=calls.embed_encoder,
+        embed=calls.embed_padded,
         prepare=calls.prepare_relative,
         classify=calls.classify_whole,
         head=("classifier",),
@@ -132,12 +135,13 @@ _TABLE = (
             attention="attention.attn",
             heads=False,  # all layers share one position bias with a column per head
         ),
+        packed=False,
         shifted=True,
     ),
     Family(
         name="modernbert",
         layers="layers",
-        embed=calls.embed_encoder,
+        embed=calls.embed_rotary,
         prepare=calls.prepare_rotary_encoder,
         classify=calls.classify_modernbert,
         head=("head", "classifier"),
@@ -169,6 +173,7 @@ _TABLE = (
             ),
             keys=("attention.self.key_proj", "attention.self.value_proj"),
         ),
+        packed=False,
         first_layer_differs=True,
     ),
     _LLAMA,

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from adaptive.exits.heads import ExitHead
-from adaptive.tiers.backbone import Backbone, State, linear_work
+from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.state import State
 from adaptive.types import TokenBatch
 
 

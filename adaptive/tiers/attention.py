@@ -1,0 +1,206 @@
+"""Attention of rows that lie one behind the other in one sequence, without padding.
+
+Registered with transformers under a name of its own, so every family whose attention goes
+through transformers' interface gets it, and no model code is copied. A layer is handed a
+`Sight` where it expects its mask. A plain mask, or none, comes from the model's own forward,
+which runs on transformers' `sdpa`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+NAME = "adaptive_packed"
+# Kernels of CPUs are up to twice as fast where the tokens of a row are a multiple of this.
+WIDTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of like length, which one kernel call takes filled up to one width."""
+
+    start: int  # first token
+    stop: int
+    rows: int
+    width: int
+    take: torch.Tensor | None  # [rows x width] token at each place; None where rows fill it
+    back: torch.Tensor | None  # [stop - start] place of each token
+    mask: torch.Tensor | None  # [rows or 1, 1, width or 1, width], added to the scores
+    causal: bool  # the kernel's own causal mask is enough
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """Which tokens each token sees: one value for all layers of a kind."""
+
+    lengths: NDArray[np.int64]  # [b] tokens of each row, on the host
+    dtype: torch.dtype  # of the hidden states
+    device: torch.device
+    causal: bool = False  # nobody sees what comes later
+    window: int | None = None  # tokens further apart do not see each other; None = all do
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """Where rows start, and where the last one ends, [b + 1] int32."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        return torch.from_numpy(ends.astype(np.int32)).to(self.device)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All rows that have tokens, in their order."""
+        widths = -(-self.lengths // WIDTH) * WIDTH
+        starts = np.cumsum(self.lengths) - self.lengths
+        changes = np.flatnonzero(np.diff(widths)) + 1
+        return tuple(
+            self._block(int(starts[rows[0]]), self.lengths[rows], int(widths[rows[0]]))
+            for rows in np.split(np.arange(len(widths)), changes)
+            if len(rows) and widths[rows[0]]
+        )
+
+    def _block(self, start: int, lengths: NDArray[np.int64], width: int) -> Block:
+        real = np.arange(width) < lengths[:, None]
+        take = back = None
+        if not real.all():
+            starts = start + np.cumsum(lengths) - lengths
+            take = self._put(np.where(real, starts[:, None] + np.arange(width), start).ravel())
+            back = self._put(np.flatnonzero(real))
+        window = None if self.window is None or self.window >= width - 1 else self.window
+        return Block(
+            start=start,
+            stop=start + int(lengths.sum()),
+            rows=len(lengths),
+            width=width,
+            take=take,
+            back=back,
+            mask=self._mask(real, window),
+            causal=self.causal and window is None,
+        )
+
+    def _mask(self, real: NDArray[np.bool_], window: int | None) -> torch.Tensor | None:
+        """What is added to the scores of rows whose tokens are `real` [rows, width]."""
+        if window is not None:
+            place = np.arange(real.shape[1])
+            ahead = place - place[:, None]
+            seen = (-ahead <= window) & (ahead <= (0 if self.causal else window))
+            if not self.causal:
+                # a filler sees itself: a softmax over nothing would give NaN, also to gradients
+                seen = (seen & real[:, None]) | (ahead == 0)
+        elif self.causal or real.all():
+            return None  # what fills a row up comes after all that it could be seen by
+        else:
+            seen = real[:, None]
+        mask = torch.zeros(seen.shape, dtype=self.dtype)
+        mask.masked_fill_(torch.from_numpy(~seen), -torch.inf)
+        return mask.reshape(-1, 1, *mask.shape[-2:]).to(self.device)
+
+    def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Sight | torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers' layers call it.
+
+    Args:
+        query: [1, heads, t, d]; key and value may have fewer heads, each shared by as many.
+
+    Returns:
+        [1, t, heads, d], and no weights.
+    """
+    if not isinstance(attention_mask, Sight):
+        plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        found: tuple[torch.Tensor, None] = plain(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
+        return found
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    # Layers hold tokens before heads in memory, so these are views.
+    parts = [x.transpose(1, 2).squeeze(0) for x in (query, key, value)]
+    fused = VARLEN is not None and query.is_cuda and query.dtype in _HALVES and not dropout
+    run = _by_kernel if fused else _by_blocks
+    return run(parts, attention_mask, dropout, scaling).unsqueeze(0), None
+
+
+def _by_blocks(
+    parts: list[torch.Tensor], sight: Sight, dropout: float, scaling: float | None
+) -> torch.Tensor:
+    """Query, key and value [t, heads, d] to [t, heads, d], one kernel call a block."""
+    done = []
+    heads, size = parts[0].shape[1:]
+    for block in sight.blocks:
+        shape = (block.rows, block.width, heads, size)
+        if block.take is None:
+            filled = [x[block.start : block.stop] for x in parts]
+        else:
+            filled = [x.flatten(1).index_select(0, block.take) for x in parts]
+        query, key, value = (x.view(shape).transpose(1, 2) for x in filled)
+        out = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=block.mask,
+            dropout_p=dropout,
+            is_causal=block.causal,
+            scale=scaling,
+        )
+        out = out.transpose(1, 2).reshape(-1, heads * size)
+        done.append(out if block.back is None else out.index_select(0, block.back))
+    whole = done[0] if len(done) == 1 else torch.cat(done)
+    return whole.view(-1, heads, size)
+
+
+def _by_kernel(
+    parts: list[torch.Tensor], sight: Sight, dropout: float, scaling: float | None
+) -> torch.Tensor:
+    """The same by a kernel that takes rows of any length."""
+    assert VARLEN is not None
+    reach = -1 if sight.window is None else sight.window
+    longest = int(sight.lengths.max(initial=0))
+    out: torch.Tensor = VARLEN(
+        *(part.contiguous() for part in parts),
+        sight.ends,
+        sight.ends,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(reach, 0 if sight.causal else reach),
+    )
+    return out
+
+
+def _find_varlen() -> Callable[..., Any] | None:
+    """torch's variable-length attention, where it knows windows."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters)
+    return varlen_attn if known else None
+
+
+_HALVES = (torch.float16, torch.bfloat16)
+VARLEN = _find_varlen()
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

