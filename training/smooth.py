@@ -48,7 +48,7 @@ def fit_pool(record: Record, reliability: Reliability, labels: NDArray[np.int32]
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()
 
 
