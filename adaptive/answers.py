@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
-from adaptive.policy import is_bare, run_costs, spent
+from adaptive.policy import abstains, is_bare, run_costs, spent
 from adaptive.types import Answers, Policy, Tokens
 
 
@@ -24,6 +24,7 @@ class Joined:
     reliability: NDArray[np.float32]  # [n] the least of the windows'
     cost: NDArray[np.float64]  # [n] summed over windows
     unit: str
+    abstained: NDArray[np.bool_]  # [n] nobody answers, as of one window at least
     windows: NDArray[np.int64]  # [n]
     truncated: NDArray[np.bool_]  # [n]
 
@@ -35,6 +36,7 @@ def join_windows(
     table = costs.at(tokens.lengths)
     run = run_costs(bundle.stages, table, bare=is_bare(policy))
     cost = spent(policy, bundle.stages, run, table.router, rows.stage, rows.entry)
+    nobody = abstains(policy, bundle.stages, rows.stage, rows.reliability)
     windows = np.bincount(tokens.owner, minlength=len(tokens.truncated))
     if len(tokens) == len(windows):
         means, stage, entry = rows.probabilities, rows.stage, rows.entry
@@ -47,7 +49,10 @@ def join_windows(
         entry = np.minimum.reduceat(rows.entry, starts)
         reliability = np.minimum.reduceat(rows.reliability, starts)
         cost = np.add.reduceat(cost, starts)
-    return Joined(means, stage, entry, reliability, cost, costs.unit, windows, tokens.truncated)
+        nobody = np.logical_or.reduceat(nobody, starts)
+    return Joined(
+        means, stage, entry, reliability, cost, costs.unit, nobody, windows, tokens.truncated
+    )
 
 
 def answer_dicts(
@@ -61,13 +66,16 @@ def answer_dicts(
 
     Returns:
         For each text its `top_k` best labels (None: all), best first; they share one routing.
+        A text that nobody answers has one entry, of label None with the best label's score.
     """
     routings = _routings(bundle, policy, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
     scores = np.take_along_axis(joined.probabilities, order, axis=1).tolist()
     return [
-        [
+        [{"label": None, "score": own[0], "routing": routing}]
+        if routing["abstained"]
+        else [
             {"label": bundle.labels[label], "score": score, "routing": routing}
             for label, score in zip(labels, own, strict=True)
         ]
@@ -87,6 +95,7 @@ def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, 
         joined.entry.tolist(),
         joined.reliability.tolist(),
         joined.cost.tolist(),
+        joined.abstained.tolist(),
         joined.windows.tolist(),
         joined.truncated.tolist(),
         strict=True,
@@ -98,9 +107,10 @@ def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, 
             "reliability": None if reliability != reliability else reliability,
             "cost": cost,
             "unit": joined.unit,
+            "abstained": abstained,
             "windows": windows,
             "truncated": truncated,
             "certified": covered and windows == 1,
         }
-        for stage, entry, reliability, cost, windows, truncated in columns
+        for stage, entry, reliability, cost, abstained, windows, truncated in columns
     ]

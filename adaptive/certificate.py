@@ -268,10 +268,15 @@ def _shortage(trials: Sequence[Trial], policy: int) -> tuple[int, int | None]:
 def _scope(targets: Sequence[Target]) -> list[str]:
     """Which means the promise is about, in words."""
     columns = sorted({target.group for target in targets if target.group is not None})
+    left = [
+        "Promises about answers are about the texts that are answered, as a share of those; the "
+        "texts left to a person are bounded by the promise about them."
+    ] * any(target.metric == "abstention" for target in targets)
     if not columns:
-        return [
+        mean = (
             "It holds for the mean over texts, not for each text and not for each label or group."
-        ]
+        )
+        return [mean, *left]
     told = ["It holds for means over texts, not for each text."]
     if any(target.group is None for target in targets):
         told.append("A promise without a group holds for the mean over all texts alone.")
@@ -282,4 +287,4 @@ def _scope(targets: Sequence[Target]) -> list[str]:
     ]
     if "label" in columns:
         told.append("A text's label is its true one, not the one it is answered with.")
-    return told
+    return told + left

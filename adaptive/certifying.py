@@ -17,8 +17,8 @@ from adaptive.errors import BundleError, TargetError
 from adaptive.policy import Lookup, several
 from adaptive.recording import outcomes
 from adaptive.search import Found, order
+from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
-from adaptive.work import work_of
 
 
 def recertify(
@@ -36,9 +36,8 @@ def recertify(
     """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
-    rows; by the mean over all of them where they know no such groups. Costs stay those of the
-    bundle's cost table: on another device the promise is as good, but another policy may be the
-    cheapest there.
+    rows; by the mean over all of them where they know no such groups. Milliseconds that were
+    measured on another device or in another dtype are measured anew.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -67,7 +66,7 @@ def recertify(
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
     targets = several(target)
-    costs = bundle.costs or work_of(bundle.tiers, bundle.router)
+    costs = costs_here(bundle, quiet)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
@@ -97,6 +96,7 @@ def recertify(
     return replace(
         bundle,
         targets=targets,
+        costs=costs if bundle.costs is not None else None,
         policy=certificate.policy,
         ladder=ladder_of(first.front, {c.target.level: c.front for c in others}),
         outcomes={**bundle.outcomes, "certify": table},

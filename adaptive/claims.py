@@ -75,7 +75,12 @@ class Trial:
         if not len(values):
             return None
         if self.claims[claim].test == "binomial":
-            needed = rows_for_binomial(_allowed(target), float((values > 0.0).mean()), delta=delta)
+            share = float((values != 0.0).mean())  # of the texts, that are answered
+            if not share:
+                return None
+            risk = float((values > 0.0).mean()) / share
+            needed = rows_for_binomial(_allowed(target), risk, delta=delta)
+            needed = None if needed is None else int(np.ceil(needed / share))
         else:  # by betting, though Hoeffding and Bentkus' test would need more
             losses, counts = np.unique(values, return_counts=True)
             high = 1.0 - target.level
@@ -92,8 +97,8 @@ def try_target(
 ) -> Trial:
     """Test policies by what they did with certification rows.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`) have the exact binomial test. A group without
-    rows has a p-value of 1.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`) have the exact binomial test, over
+    the rows that are answered. A group without rows has a p-value of 1.
 
     Args:
         results: of each policy on the table; the first is the full tier alone, which keeps
@@ -125,8 +130,9 @@ def _p_values(values: Floats, target: Target, test: Test, seed: int) -> Floats:
     greatest = target.level if target.metric == "accuracy" else 1.0 - target.level
     if greatest <= 0.0:  # nothing could break it
         return np.zeros(len(values))
-    if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed
-        return binomial(values > 0.0, _allowed(target))
+    if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed;
+        # it is nothing where nobody answers
+        return binomial(values > 0.0, _allowed(target), values != 0.0)
     if test == "betting":
         delta = 1.0 - target.confidence
         return betting(values, 0.0, low=-1.0, high=greatest, seed=seed, delta=delta)

@@ -30,6 +30,7 @@ class Point:
     name: str
     cost: float  # mean a text
     quality: float  # accuracy; agreement with the full tier where there are no labels
+    abstained: float = 0.0  # share of texts that nobody answers; quality is of the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
 
     def point(kind: str, name: str, each: Policy) -> Point:
         result = lookup.evaluate(each)
-        quality = float((result.prediction == truth).mean())
-        return Point(kind, name, float(result.cost.mean()), quality)
+        answered = result.prediction >= 0
+        quality = float((result.prediction == truth)[answered].mean()) if answered.any() else 0.0
+        return Point(kind, name, float(result.cost.mean()), quality, float(1.0 - answered.mean()))
 
     stages, tiers = bundle.stages, range(len(bundle.tiers))
     points = [point("tier", bundle.tiers[t].name, tier_alone(stages, t)) for t in tiers]
@@ -96,7 +98,9 @@ def plot(found: Curve, path: str | Path | None = None) -> Figure:
     for tier in tiers:
         axes.annotate(tier.name, (tier.cost, tier.quality), (5, -11), textcoords="offset points")
     chosen = found.of("chosen")
-    axes.scatter(*_axes(chosen), marker="*", s=180, color="tab:red", label="chosen", zorder=5)
+    left = f", {chosen[0].abstained:.1%} left to nobody" if chosen[0].abstained else ""
+    told = f"chosen{left}"
+    axes.scatter(*_axes(chosen), marker="*", s=180, color="tab:red", label=told, zorder=5)
     axes.set_xscale("log")
     axes.set_xlabel(f"mean cost a text, {found.unit}")
     axes.set_ylabel(found.quality)

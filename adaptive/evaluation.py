@@ -16,7 +16,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
-from adaptive.types import Groups, OutcomeTable, Policy, Tokens
+from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Tokens
 from adaptive.work import work_of
 
 TIMED = 1024  # texts timed at most
@@ -59,8 +59,9 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
     """What the outcome table says of the policy and of each tier alone.
 
     Returns:
-        `texts`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier and
-        `work` in layers x tokens a text; `stage_shares` of the policy; `groups` of the table
+        `texts`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier (of the
+        texts answered), `work` in layers x tokens a text and, where the policy may abstain, the
+        share `abstained`; `stage_shares` of the policy; `groups` of the table
         with the policy's accuracy and agreement in each; `accuracy_ratio` and `work_ratio` of
         the full tier and the policy.
     """
@@ -70,14 +71,16 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
     rows: list[dict[str, Any]] = []
     for name, way in ways(bundle, policy).items():
         result = evaluate(way, table, work)
-        rows.append(
-            {
-                "name": name,
-                "accuracy": float((result.prediction == table.labels).mean()) if known else None,
-                "agreement": float((result.prediction == full).mean()),
-                "work": float(result.cost.mean()),
-            }
-        )
+        answered = result.prediction >= 0
+        row: dict[str, Any] = {
+            "name": name,
+            "accuracy": _share(result.prediction == table.labels, answered) if known else None,
+            "agreement": _share(result.prediction == full, answered),
+            "work": float(result.cost.mean()),
+        }
+        if way.abstain != ALWAYS:
+            row["abstained"] = float(1.0 - answered.mean())
+        rows.append(row)
     chosen = evaluate(policy, table, work)
     first, last = rows[0], rows[-1]
     return {
@@ -98,14 +101,14 @@ def group_rows(table: OutcomeTable, prediction: NDArray[np.int32]) -> list[dict[
         for number, name in enumerate(groups.names):
             own = groups.index == number
             if own.any():
-                right, full_right = (a[own] == table.labels[own] for a in (prediction, full))
+                answered = own & (prediction >= 0)
                 rows.append(
                     {
                         "group": f"{column} = {name}",
                         "texts": int(own.sum()),
-                        "accuracy": float(right.mean()) if known else None,
-                        "full_accuracy": float(full_right.mean()) if known else None,
-                        "agreement": float((prediction[own] == full[own]).mean()),
+                        "accuracy": _share(prediction == table.labels, answered) if known else None,
+                        "full_accuracy": _share(full == table.labels, own) if known else None,
+                        "agreement": _share(prediction == full, answered),
                     }
                 )
     return rows
@@ -159,6 +162,11 @@ def _seconds(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) ->
     if bundle.device.type == "cuda":
         torch.cuda.synchronize(bundle.device)
     return time.perf_counter() - start
+
+
+def _share(kept: NDArray[np.bool_], rows: NDArray[np.bool_]) -> float | None:
+    """Of the rows, those that are kept; None where there are none."""
+    return float(kept[rows].mean()) if rows.any() else None
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

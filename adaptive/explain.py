@@ -70,7 +70,7 @@ class Explanation:
     price: Mapping[str, float] | None  # by tier of the path, the least is entered; None unrouted
     statistics: Mapping[str, float]  # what a router sees of the tokens
     stages: tuple[StageView, ...]
-    label: str
+    label: str | None  # None where nobody answers
     score: float
     cost: float
     unit: str
@@ -80,9 +80,8 @@ class Explanation:
         cut = " (cut)" if self.truncated else ""
         lines = [f"{self.tokens} tokens{cut}, entered at {self.entered}{self._why_entered()}"]
         lines += [f"  {stage}" for stage in self.stages if stage.ran]
-        lines.append(
-            f"answer {self.label!r} with {self.score:.0%} at a cost of {self.cost:.3g} {self.unit}"
-        )
+        answer = "no answer" if self.label is None else f"answer {self.label!r}"
+        lines.append(f"{answer} with {self.score:.0%} at a cost of {self.cost:.3g} {self.unit}")
         if self.attributions:
             told = " ".join(f"{token} {score:+.2f}" for token, score in self.attributions)
             lines.append(f"what each token did for it, in nats: {told}")
@@ -111,7 +110,7 @@ def explain(
     table = tabulate(kept, bundle.reliability, labels, bundle.router, bundle.log_frequency)
     result = Lookup.of(table, costs.at(tokens.lengths)).evaluate(policy)
     answered, entry = int(result.stage[0]), int(result.entry[0])
-    label = int(result.prediction[0])
+    label = int(table.predictions[0, answered])
     stages = _views(bundle, policy, kept, table, entry, answered)
     names = [tier.name for tier in bundle.tiers]
     statistics = token_statistics(tokens, bundle.log_frequency)[0].tolist()
@@ -124,7 +123,7 @@ def explain(
         price=_prices(policy, table, names),
         statistics=dict(zip(STATISTICS, statistics, strict=True)),
         stages=stages,
-        label=bundle.labels[label],
+        label=bundle.labels[label] if result.prediction[0] >= 0 else None,
         score=stages[answered].probability,
         cost=float(result.cost[0]),
         unit=costs.unit,

@@ -130,8 +130,9 @@ class AdaptivePipeline:
             A list for a text or a sequence, the one answer for a mapping, an iterator for a
             generator. Dicts have "label", "score" and "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
-            the cost and its unit, whether the text was truncated, of how many windows, and whether
-            the bundle's certificate covers the answer.
+            the cost and its unit, whether the policy `abstained` (then "label" is None), whether
+            the text was truncated, of how many windows, and whether the bundle's certificate
+            covers the answer.
 
         Raises:
             InputError: items were refused. `faults` names them by index, `answers` holds what

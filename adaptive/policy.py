@@ -30,7 +30,7 @@ class Evaluation:
 
     stage: Ints  # [n] the stage that answered
     entry: Ints  # [n] the tier entered
-    prediction: Ints  # [n]
+    prediction: Ints  # [n] -1 where nobody answers
     cost: Floats  # [n]
 
 
@@ -66,7 +66,19 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
 
 def is_bare(policy: Policy) -> bool:
     """Whether one stage answers everything, so that nothing needs be estimated."""
-    return policy.risk_weight is None and sum(t != NEVER for t in policy.thresholds) == 1
+    alone = sum(t != NEVER for t in policy.thresholds) == 1
+    return alone and policy.risk_weight is None and policy.abstain == ALWAYS
+
+
+def abstains(
+    policy: Policy, stages: tuple[Stage, ...], stage: Ints, reliability: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Which texts nobody answers, [n], by the stage they came to and its reliability, both [n]."""
+    if policy.abstain == ALWAYS:
+        return np.zeros(len(stage), dtype=np.bool_)
+    final = last_exits(policy, stages)[policy.path[-1]]
+    unsure: NDArray[np.bool_] = (stage == final) & (reliability < np.float32(policy.abstain))
+    return unsure
 
 
 def choose_entry(policy: Policy, risk: NDArray[np.floating]) -> Ints:
@@ -145,7 +157,10 @@ class Lookup:
         stage = ready.argmax(1).astype(np.int32)
         run = self.bare if is_bare(policy) else self.run
         cost = spent(policy, table.stages, run, self.router, stage, entry)
-        return Evaluation(stage, entry, table.predictions[np.arange(len(table)), stage], cost)
+        rows = np.arange(len(table))
+        unsure = abstains(policy, table.stages, stage, table.reliability[rows, stage])
+        prediction = np.where(unsure, np.int32(-1), table.predictions[rows, stage])
+        return Evaluation(stage, entry, prediction, cost)
 
 
 def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
@@ -159,18 +174,24 @@ def excess(
     """Each text's share in breaking the target, [n]: the target holds where the mean is <= 0.
 
     Every metric becomes a mean of bounded values this way, so that one test serves them all.
+    A text that nobody answers weighs nothing: E[answered x (loss - level)] <= 0 just where
+    E[loss | answered] <= level, so the target is then about the texts that are answered.
 
     Args:
+        prediction: [n], -1 where nobody answers.
         drop: [n] what the predictions are expected to lose against the full tier's, in place of
             what the labels say they lost; `agreement` has no use for it.
 
     Raises:
         ValueError: the metric needs labels and the table has none.
     """
-    full = table.predictions[:, -1]
+    full, answered = table.predictions[:, -1], prediction >= 0
+    if target.metric == "abstention":
+        nobody: Floats = (~answered).astype(np.float64)
+        return nobody - target.level
     if target.metric == "agreement":
         differs: Floats = (prediction != full).astype(np.float64)
-        return differs - target.level
+        return (differs - target.level) * answered
     if (table.labels < 0).any():
         raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
     full_right: Floats = (full == table.labels).astype(np.float64)
@@ -178,8 +199,8 @@ def excess(
     if drop is not None:
         right = full_right - drop
     if target.metric == "accuracy":
-        return target.level - right
-    return (1.0 - target.level) * full_right - right
+        return (target.level - right) * answered
+    return ((1.0 - target.level) * full_right - right) * answered
 
 
 def several(target: Targets) -> tuple[Target, ...]:

@@ -60,7 +60,8 @@ def search(
         At least the full tier alone, which keeps every target but an `accuracy` out of reach.
     """
     judge = _Judge(lookup, target, margin)
-    found = [judge(single_stage(lookup.table.stages, k)) for k in range(len(judge.grid))]
+    alone = [single_stage(lookup.table.stages, k) for k in range(len(judge.grid))]
+    found = [judge(each) for policy in alone for each in judge.leaving(policy)]
     full = judge(tier_alone(lookup.table.stages, lookup.table.stages[-1].tier))
     for path in _paths(lookup):
         start = judge.shared(path)
@@ -184,6 +185,7 @@ class _Judge:
         scores: dict[Policy, Score] | None = None,
     ) -> None:
         self.lookup, self.targets, self.margin = lookup, several(target), margin
+        self.abstains = any(target.metric == "abstention" for target in self.targets)
         self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages
         quantiles = np.linspace(0.0, 1.0, LEVELS + 1)[:-1]
@@ -207,8 +209,17 @@ class _Judge:
     def shared(self, path: tuple[int, ...]) -> Found | None:
         """The cheapest shared threshold on every exit of the path that keeps the target."""
         values = np.unique(np.quantile(self.lookup.table.reliability, np.linspace(0, 1, 60)))
-        tried = [self(shared_thresholds(self.stages, path, v)) for v in values.tolist()]
+        every = [shared_thresholds(self.stages, path, v) for v in values.tolist()]
+        every = every[:: 3 if self.abstains else 1]
+        tried = [self(each) for policy in every for each in self.leaving(policy)]
         return min((f for f in tried if f.excess <= 0.0), key=lambda f: f.cost, default=None)
+
+    def leaving(self, policy: Policy) -> list[Policy]:
+        """The policy, and those that leave to nobody what it is least sure of, if targets allow."""
+        if not self.abstains:
+            return [policy]
+        last = last_exits(policy, self.stages)[policy.path[-1]]
+        return [policy, *(replace(policy, abstain=v) for v in self.grid[last][1:])]
 
     def descend(self, start: Found, sweeps: int) -> Found:
         """Coordinate descent over thresholds, then the risk weight; never leaves the target."""
@@ -233,9 +244,12 @@ class _Judge:
         return on == set(policy.path)
 
     def _trades(self, policy: Policy) -> list[Policy]:
-        """Pairs of switched-on stages, one threshold a step up and the other a step down."""
+        """One switched-on stage's threshold a step down, and another's or `abstain` a step up."""
         on = [k for k in range(len(self.stages)) if policy.on(k)]
-        return [
+        looser = [policy.with_threshold(a, self._step(a, policy.thresholds[a], -1)) for a in on]
+        left = last_exits(policy, self.stages)[policy.path[-1]] if self.abstains else 0
+        more = self._step(left, policy.abstain, 1)
+        return [replace(each, abstain=more) for each in looser if self.abstains] + [
             policy.with_threshold(a, self._step(a, policy.thresholds[a], -1)).with_threshold(
                 b, self._step(b, policy.thresholds[b], 1)
             )
@@ -259,7 +273,7 @@ class _Judge:
             if len(base.policy.path) < 2:
                 continue
             tried = [
-                self(Policy(base.policy.path, base.policy.thresholds, float(w), entry_cost))
+                self(replace(base.policy, risk_weight=float(w), entry_cost=entry_cost))
                 for w in scale * np.logspace(-0.5, 1.5, WEIGHTS)
             ]
             kept = [f for f in tried if f.excess <= 0.0]

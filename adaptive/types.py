@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-Metric = Literal["agreement", "accuracy_drop", "accuracy"]
+Metric = Literal["agreement", "accuracy_drop", "accuracy", "abstention"]
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
 
@@ -68,6 +68,9 @@ class Target:
     accuracy_drop: accuracy lost against the full tier, as a share of the full tier's
         accuracy, at most `level`; right answers where the full tier errs are credited.
     accuracy: share of right answers, at least `level`.
+    abstention: share of texts that are answered by nobody, at most `level`; beside another
+        target it lets policies leave texts to a person, and the other targets are then about
+        the texts that are answered.
 
     With a `group`, it holds in each of that column's groups by itself, of its own texts and of
     the full tier's accuracy there; hence for any mix of them, the mean over all texts included.
@@ -90,13 +93,15 @@ class Policy:
     the first of the path where `risk_weight` is None. It is answered by the first stage whose
     reliability reaches its threshold. A tier's segments behind its last switched-on exit
     never run: the text goes on to the next tier of the path. The path's last switched-on
-    stage answers whatever is left.
+    stage answers whatever is left, but for texts of which it is less sure than `abstain`:
+    these are answered by nobody.
     """
 
     path: tuple[int, ...]  # tiers that may run, ascending
     thresholds: tuple[float, ...]  # [k] NEVER = switched off; tiers off the path are NEVER
     risk_weight: float | None = None
     entry_cost: tuple[float, ...] = ()  # [m], in the unit the policy was searched in
+    abstain: float = ALWAYS  # ALWAYS = every text is answered
 
     def on(self, stage: int) -> bool:
         """Whether the exit is switched on."""

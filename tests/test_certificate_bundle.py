@@ -25,9 +25,11 @@ from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
 from adaptive.certifying import recertify
+from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
+from adaptive.timing import costs_here, measure_costs
 from adaptive.types import NEVER, Policy, Target, Tokens
 
 ROWS, TEXTS = 300, tiny_texts(30, 5)
@@ -296,6 +298,33 @@ def test_a_bundle_certified_in_another_dtype_is_served_in_it(folder: Path) -> No
     assert marks(AdaptivePipeline.from_config(folder, dtype="bfloat16")) == {True}
     with pytest.raises(BundleError, match="certified for dtype bfloat16, not float32"):
         load_bundle(folder)
+
+
+def test_costs_are_measured_anew_where_the_bundle_lies_now(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    given = {"batch_size": 4, "lengths": [4, 8], "repeats": 1}
+    table = measure_costs(bundle.tiers, bundle.reliability, bundle.device, **given)  # type: ignore[arg-type]
+    here = replace(bundle, costs=table)
+    assert costs_here(here) is table
+    assert costs_here(replace(bundle, costs=None)).unit == WORK
+    assert bundle.costs is not None and costs_here(bundle) is bundle.costs  # counted, not measured
+    half = load_bundle(folder, dtype=torch.bfloat16, uncertified=True)
+    for other in (
+        replace(half, costs=table),
+        replace(half, costs=replace(table, measured={**table.measured, "device": "H100"})),
+    ):
+        again = recertify(other, rows_of(half, 3), UNKNOWN, half.targets)
+        assert again.costs is not None and again.costs.unit == MILLISECONDS
+        assert again.costs.measured["dtype"] == "bfloat16"
+        assert again.costs.measured["device"] == "cpu"
+        assert again.costs.measured["batch_size"] == 4
+        assert again.costs.lengths.tolist() == [4, 8] and (again.costs.embed > 0).all()
+        assert (again.costs.router > 0).all() == (half.router is not None)
+    recertify_bundle(again, folder, card="card\n")
+    served = load_bundle(folder, dtype=torch.bfloat16)
+    assert served.costs is not None and served.certificate is not None
+    assert served.costs.embed.tolist() == again.costs.embed.tolist()
+    assert "dtype bfloat16" in served.certificate.conditions.measured
 
 
 def test_recertifying_that_fails_leaves_the_bundle_as_it_was(

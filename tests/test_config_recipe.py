@@ -204,6 +204,13 @@ def test_targets_that_are_wrong_are_told_by_their_path(tmp_path: Path) -> None:
     assert [fault.partition(":")[0] for fault in faults] == ["target.0.metric", "target.0.group"]
 
 
+def test_abstention_is_a_target_beside_others() -> None:
+    recipe = load_recipe(BASE, ["target=[{level: 0.02}, {metric: abstention, level: 0.1}]"])
+    assert recipe.abstains and not load_recipe(BASE).abstains
+    (fault,) = faults_of(BASE, "target={metric: abstention, level: 0.1}")
+    assert fault.startswith("target: abstention comes behind")
+
+
 def test_further_levels_are_different_and_not_the_targets_own() -> None:
     recipe = load_recipe(BASE, ["certificate.levels=[0.005, 2e-2]"])
     assert recipe.levels == (0.005, 0.02)

@@ -162,6 +162,20 @@ def test_further_levels_have_fronts_and_promises_of_their_own(copy: Path, built:
     assert "At accuracy_drop=0.001: NOT CERTIFIED" in (copy / "bundle" / "README.md").read_text()
 
 
+def test_policies_may_abstain_where_a_target_bounds_how_often(copy: Path, built: Path) -> None:
+    again(copy, built)
+    targets = [
+        {"metric": "accuracy", "level": 0.5},
+        {"metric": "abstention", "level": 0.4},
+    ]
+    ran = again(copy, built, {"target": targets})
+    assert ran == {"outcomes", "costs", "policy", "certify", "pack"}
+    bundle = load_bundle(copy / "bundle")
+    assert bundle.certificate is not None
+    assert [claim.test for claim in bundle.certificate.claims] == ["binomial"] * 2
+    assert bundle.certificate.targets[1].metric == "abstention"
+
+
 def test_a_forced_step_takes_those_that_read_it_along(copy: Path, built: Path) -> None:
     again(copy, built)
     assert again(copy, built, force="costs") == {"costs", "policy", "certify", "pack"}
@@ -456,6 +470,16 @@ def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None
     assert sorted(set(scores[0].round(2).tolist())) == pytest.approx([0.6, 1.0], abs=0.05)
     assert (scores[1] > 0.99).all()  # the full tier is as good as itself
     assert features_of(new, found)[0].shape[1] == len(FEATURES)
+
+
+def test_where_policies_may_abstain_the_last_reliability_is_that_of_being_right() -> None:
+    seen, labels = overconfident(600, seed=0)
+    found, _ = calibrate(seen, labels, right=True)
+    row = features_of(seen, found)[1]
+    right = (seen.logits[1].argmax(1).numpy() == labels).mean()
+    assert found(1, row).numpy().mean() == pytest.approx(right, abs=0.02)
+    unlabelled, _ = calibrate(seen, np.full(600, -1, np.int32), right=True)
+    assert (unlabelled(1, features_of(seen, unlabelled)[1]).numpy() > 0.99).all()
 
 
 def test_without_labels_calibration_follows_the_full_tier() -> None:

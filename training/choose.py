@@ -23,6 +23,7 @@ from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
 from adaptive.search import Found, front, refine, search
+from adaptive.timing import with_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
 from adaptive.training.record_outcomes import as_good, load_drop, load_features, load_table
@@ -93,17 +94,11 @@ def _cheapest(found: Sequence[Found], targets: Sequence[Target]) -> Found:
 
 
 def costs_of(context: Context, router: Router | None) -> CostTable:
-    """The cost table that the recipe minimises, with a router's cost if there is one.
-
-    A router's milliseconds are its work at the pace of the full tier's layers.
-    """
-    work = work_of(load_tiers(context), router)
+    """The cost table that the recipe minimises, with a router's cost if there is one."""
+    tiers = load_tiers(context)
     if context.recipe.search.minimise == "work":
-        return work
-    measured = load_costs(context)
-    layers = work.segment[:, 1].sum() * measured.lengths
-    pace = measured.segment.sum(0) / layers
-    return replace(measured, router=work.router[0] * pace)
+        return work_of(tiers, router)
+    return with_router(load_costs(context), tiers, router)
 
 
 def fit_candidate(context: Context, kind: str) -> Router:

@@ -18,10 +18,11 @@ from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
 from adaptive.search import Found
+from adaptive.timing import machine
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.groups import load_groups
-from adaptive.training.measure_costs import load_costs, machine
+from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
 from adaptive.training.record_outcomes import (
     HELD_OUT,

@@ -41,7 +41,7 @@ def _work(context: Context, folder: Path) -> Figures:
             continue
         recorded = record(tiers, tokens, BATCH, context.quiet)
         if reliability is None:  # the fit split comes first
-            reliability, figures = calibrate(recorded, labels)
+            reliability, figures = calibrate(recorded, labels, right=context.recipe.abstains)
             save_file(reliability.to_tensors(), folder / "reliability.safetensors")
             reliability.to(context.device)
             weights = fit_pool(recorded, reliability, labels) if (labels >= 0).all() else None
@@ -56,11 +56,17 @@ def _work(context: Context, folder: Path) -> Figures:
     return figures
 
 
-def calibrate(recorded: Record, labels: NDArray[np.int32]) -> tuple[Reliability, Figures]:
+def calibrate(
+    recorded: Record, labels: NDArray[np.int32], *, right: bool = False
+) -> tuple[Reliability, Figures]:
     """Temperature and reliability of every stage, on rows no weight was trained on.
 
     An answer is good where it is not worse than the full tier's: right, or both wrong; without
     labels, where the two agree.
+
+    Args:
+        right: whether the full tier's last answer is good only where it is right, if labels are
+            known. As good as itself it always is, which says nothing to a policy that may abstain.
     """
     reliability = Reliability(len(recorded.stages))
     full = recorded.logits[-1].cpu()
@@ -73,6 +79,8 @@ def calibrate(recorded: Record, labels: NDArray[np.int32]) -> tuple[Reliability,
     for k, features in enumerate(features_of(recorded, reliability)):
         answers = recorded.logits[k].argmax(1).cpu().numpy()
         ok = as_good(answers, full.argmax(1).numpy(), labels)
+        if right and known and k == len(recorded.stages) - 1:
+            ok = answers == labels
         mean, scale, weight, bias = fit_reliability(features.cpu().numpy(), ok)
         reliability.set_fit(k, (mean.tolist(), scale.tolist(), weight.tolist(), bias))
         score = reliability(k, features).cpu().numpy()
@@ -134,4 +142,5 @@ def step(tiers: tuple[str, ...]) -> Step:
 
 def _reads(context: Context) -> Any:
     # the chances distinguish what this step writes from what it wrote before there were any
-    return {"dtype": context.recipe.cost.dtype, "writes": "chances"}
+    reads = {"dtype": context.recipe.cost.dtype, "writes": "chances"}
+    return reads | ({"abstains": True} if context.recipe.abstains else {})

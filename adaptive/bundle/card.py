@@ -12,13 +12,14 @@ import yaml
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.page import promises
-from adaptive.types import Policy
+from adaptive.types import ALWAYS, Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 _COLUMNS = {
     "name": "run",
     "accuracy": "accuracy",
     "agreement": "agreement with the full tier",
+    "abstained": "answered by nobody",
     "work": "layers x tokens",
     "milliseconds": "milliseconds a text",
 }
@@ -211,7 +212,8 @@ def _policy(bundle: Bundle, policy: Policy) -> str:
         if policy.on(index)
     ]
     entry = "the first tier" if policy.risk_weight is None else "the tier the router names"
-    return f"texts enter at {entry}; exits in use: {', '.join(on)}"
+    left = "" if policy.abstain == ALWAYS else "; texts that it is least sure of get no label"
+    return f"texts enter at {entry}; exits in use: {', '.join(on)}{left}"
 
 
 def _section(title: str, text: str) -> str:
@@ -232,7 +234,7 @@ def _cell(value: Any, column: str) -> str:
         return "-"
     if isinstance(value, str):
         return value
-    return f"{value:.2%}" if column in ("accuracy", "agreement") else f"{value:.4g}"
+    return f"{value:.2%}" if column in ("accuracy", "agreement", "abstained") else f"{value:.4g}"
 
 
 def _inline(value: Any) -> str:

@@ -83,6 +83,7 @@ def promise(target: Target) -> str:
         "agreement": f"at most {target.level:.2%} of the texts answered unlike the full tier",
         "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
         "accuracy": f"accuracy of at least {target.level:.2%}",
+        "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
     }[target.metric]
     return told if target.group is None else f"{told}, in each {target.group}"
 
@@ -94,6 +95,8 @@ def policy_line(policy: Policy, places: Sequence[str]) -> str:
         for place, threshold in zip(places, policy.thresholds, strict=True)
         if threshold != float("inf")
     )
+    if policy.abstain != float("-inf"):
+        on += f"; nobody answers below {policy.abstain:.4g} at the last"
     if policy.risk_weight is None:
         return on
     return f"{on}; entry by the router, risk weight {policy.risk_weight:.4g}"

@@ -23,6 +23,7 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
         "thresholds": [_NUMBERS.get(value, value) for value in policy.thresholds],
         "risk_weight": policy.risk_weight,
         "entry_cost": list(policy.entry_cost),
+        "abstain": _NUMBERS.get(policy.abstain, policy.abstain),
     }
 
 
@@ -33,13 +34,14 @@ def policy_from_json(found: Any, stages: Sequence[Stage], file: str) -> Policy:
         BundleError: a field is missing, of the wrong kind, or does not fit the stages; the
             message begins with `file`.
     """
-    fields = _object(found, {"path", "thresholds", "risk_weight", "entry_cost"}, file)
+    fields = _object(found, {"path", "thresholds", "risk_weight", "entry_cost", "abstain"}, file)
     tiers = 1 + max(stage.tier for stage in stages)
     policy = Policy(
         path=_path(fields["path"], tiers, file),
         thresholds=tuple(_threshold(value, file) for value in _list(fields, "thresholds", file)),
         risk_weight=_risk_weight(fields["risk_weight"], file),
         entry_cost=tuple(_number(value, file) for value in _list(fields, "entry_cost", file)),
+        abstain=_threshold(fields["abstain"], file),
     )
     if len(policy.thresholds) != len(stages):
         raise BundleError(f"{file}: {len(policy.thresholds)} thresholds for {len(stages)} stages")

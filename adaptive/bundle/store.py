@@ -60,8 +60,8 @@ def save_bundle(bundle: Bundle, folder: Path | str, *, card: str, recipe: str) -
 def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
     """Put a bundle's certificate and what it certifies into a folder, whole or not at all.
 
-    Target, policies, certification rows, card and certificate are written. The tiers and all
-    else that answers stay as they are on disk, byte for byte, whatever the dtype they were
+    Targets, policies, costs, certification rows, card and certificate are written. The tiers and
+    all else that answers stay as they are on disk, byte for byte, whatever the dtype they were
     loaded in.
 
     Args:
@@ -81,6 +81,8 @@ def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
         shutil.copytree(goal, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*IGNORED))
         write_header(bundle, part)
         parts.write_policies(bundle.policy, bundle.ladder, part)
+        if bundle.costs is not None:
+            write_json(part / LAYOUT.costs, bundle.costs.to_json())
         rows = part / LAYOUT.outcomes("certify")
         rows.parent.mkdir(exist_ok=True)
         save_outcomes(bundle.outcomes["certify"], rows)

@@ -216,8 +216,8 @@ def certify(
         list[str] | None,
         typer.Option(
             metavar="METRIC=LEVEL[@COLUMN]",
-            help="agreement, accuracy_drop or accuracy, and its level; with a column, in each of "
-            "its groups (@label: in each class); repeatable: all must hold.",
+            help="agreement, accuracy_drop, accuracy or abstention, and its level; with a "
+            "column, in each of its groups (@label: in each class); repeatable: all must hold.",
             show_default="the bundle's",
         ),
     ] = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
     from adaptive.training.data import Dataset
 
-SHARES = ("accuracy", "full_accuracy", "agreement", "share")
+SHARES = ("accuracy", "full_accuracy", "agreement", "abstained", "share")
 
 
 def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class Recipe(Section):
         return tuple(config.target() for _, config in _targets(self))
 
     @property
+    def abstains(self) -> bool:
+        """Whether policies may leave texts to nobody."""
+        return any(target.metric == "abstention" for target in self.targets)
+
+    @property
     def levels(self) -> tuple[float, ...]:
         """Further levels of the first target, each a promise of its own."""
         return () if self.certificate is None else self.certificate.levels
@@ -144,7 +149,7 @@ def _label_faults(recipe: Recipe) -> list[str]:
         return []
     faults = []
     for path, target in _targets(recipe):
-        if target.metric != "agreement":
+        if target.metric not in ("agreement", "abstention"):
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
         if target.group == "label":
             faults.append(f"{path}.group: classes need labels, and data.label is null")
@@ -159,6 +164,8 @@ def _target_faults(recipe: Recipe) -> list[str]:
     if len(found) > 1:
         told = " and ".join(f"{each:g}" for each in found)
         faults += [f"target: targets that must hold together share one confidence, found {told}"]
+    if recipe.targets[0].metric == "abstention":
+        faults += ["target: abstention comes behind a target about the texts that are answered"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
     return faults

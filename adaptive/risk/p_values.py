@@ -16,7 +16,7 @@ from scipy.special import bdtr, rel_entr
 Floats = NDArray[np.float64]
 
 
-def binomial(losses: ArrayLike, level: float) -> Floats:
+def binomial(losses: ArrayLike, level: float, counted: ArrayLike | None = None) -> Floats:
     """The exact p-value for losses of 0 and 1.
 
     p = P(Bin(n, level) <= sum of losses), the greatest chance under H0 of so few losses.
@@ -24,6 +24,9 @@ def binomial(losses: ArrayLike, level: float) -> Floats:
     Args:
         losses: [..., n], each 0 or 1.
         level: in [0, 1).
+        counted: [..., n] rows that the mean is over, as the answered ones where some are not;
+            None: all. Given which rows count, their losses are independent and alike, so the
+            p-value is valid for each such outcome, and hence on the whole.
 
     Returns:
         [...] in [0, 1]; 1 where there are no rows.
@@ -34,7 +37,10 @@ def binomial(losses: ArrayLike, level: float) -> Floats:
     rows = checked(losses, level, 0.0, 1.0)
     if ((rows != 0.0) & (rows != 1.0)).any():
         raise ValueError("the binomial test needs losses of 0 and 1; others are bounded: `betting`")
-    p: Floats = np.asarray(bdtr(rows.sum(-1), rows.shape[-1], level))
+    if counted is None:
+        return np.asarray(bdtr(rows.sum(-1), rows.shape[-1], level), dtype=np.float64)
+    some = np.asarray(counted, dtype=np.bool_)
+    p: Floats = np.asarray(bdtr((rows * some).sum(-1), some.sum(-1), level))
     return p
 
 
