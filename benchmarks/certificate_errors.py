@@ -56,14 +56,15 @@ def everything(bundle: Bundle, pool: Pool, config: SearchConfig) -> list[dict[st
     """All counts; the pool is of rows that no weight, threshold or router has seen."""
     assert bundle.costs is not None
     routed = bundle.router is not None
+    real = splits(pool, bundle.costs, bundle.targets, config, routed=routed)
+    return [*known_risks(DRAWS), real]
+
+
+def known_risks(draws: int) -> list[dict[str, Any]]:
+    """The counts on made-up texts."""
     # how many rows would be needed is not asked here, and takes most of the time
     with patch.object(Trial, "rows_needed", lambda *given: None):
-        return [
-            *p_values(DRAWS),
-            *fronts(DRAWS),
-            *procedures(DRAWS),
-            splits(pool, bundle.costs, bundle.targets, config, routed=routed),
-        ]
+        return [*p_values(draws), *fronts(draws), *procedures(draws)]
 
 
 def line(what: str, draws: int, wrong: int, **more: Any) -> dict[str, Any]:
