@@ -215,6 +215,7 @@ def change_policy(folder: Path) -> None:
         "thresholds": [0.123, *["never"] * (stages - 1)],
         "risk_weight": None,
         "entry_cost": [],
+        "abstain": "always",
     }
     file.write_text(json.dumps(content))
 

@@ -242,7 +242,8 @@ def test_curve_draws_a_picture(bundle: Path, tmp_path: Path, suffix: str) -> Non
     assert found["unit"] == "layers x tokens"
     assert {"tier", "chosen"} <= {point["kind"] for point in found["points"]}
     assert (found["file"], found["quality"]) == (str(picture), "accuracy")
-    assert all({"kind", "name", "cost", "quality"} == point.keys() for point in found["points"])
+    fields = {"kind", "name", "cost", "quality", "abstained"}
+    assert all(fields == point.keys() for point in found["points"])
     start = picture.read_bytes()[:200]
     assert start.startswith(b"\x89PNG") or b"<?xml" in start
 
