@@ -82,7 +82,7 @@ class Pool:
 def pool_of(bundle: Bundle, work: Path, judged: Labelled) -> Pool:
     """The rows that a build searched and certified on, and those it is judged on."""
     fit, *own = (load_rows(work / "data" / f"{name}.safetensors") for name in PARTS[1:4])
-    recorded = record(bundle.tiers, fit[0], bundle.pad_id, BATCH)
+    recorded = record(bundle.tiers, fit[0], BATCH)
     weights = fit_pool(recorded, bundle.reliability, fit[1])
     first, *rest = (_answered(bundle, part, weights) for part in (fit, *own, judged))
     chance = np.concatenate([chance for _, chance in rest])
@@ -96,7 +96,7 @@ def _answered(bundle: Bundle, part: Labelled, weights: torch.Tensor) -> tuple[Ou
     found: list[Floats] = []
     for start in range(0, len(tokens), ROWS):
         rows = np.arange(start, min(start + ROWS, len(tokens)))
-        piece = record(bundle.tiers, token_rows.select(tokens, rows), bundle.pad_id, BATCH)
+        piece = record(bundle.tiers, token_rows.select(tokens, rows), BATCH)
         scores, frequency = bundle.reliability, bundle.log_frequency
         tables.append(tabulate(piece, scores, labels[rows], bundle.router, frequency))
         found.append(chances(piece, scores, weights))
