@@ -189,7 +189,7 @@ def splits(
             config.margin,
             config.sweeps,
             routed=routed,
-            drop=pool.drop(seen),
+            drop=pool.drop(seen) if config.losses == "expected" else None,
         )
         found = tested(ordered, table.take(unseen), targets, draw, costs)
         results = {policy: world.evaluate(policy) for policy in found.policies}
