@@ -11,7 +11,6 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +124,9 @@ def eager(shop: Shop, dtype: torch.dtype = torch.float32) -> Serve:
     return in_batches(shop.bundle, by_torch(shop.plain.to(dtype)))
 
 
-def compiled(shop: Shop, dtype: torch.dtype = torch.float32) -> Serve:
+def compiled(shop: Shop) -> Serve:
     torch._dynamo.reset()
-    return in_batches(shop.bundle, by_torch(torch.compile(shop.plain.to(dtype), dynamic=True)))
+    return in_batches(shop.bundle, by_torch(torch.compile(shop.plain, dynamic=True)))
 
 
 def torch_int8(shop: Shop) -> Serve:
@@ -179,9 +178,9 @@ def onnxruntime(shop: Shop, *, int8: bool = False) -> Serve:
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def logits(ids: Ids, mask: Ids) -> NDArray[np.floating]:
-        found: NDArray[np.floating] = session.run(
-            None, {"input_ids": ids, "attention_mask": mask}
-        )[0]
+        found: NDArray[np.floating] = session.run(None, {"input_ids": ids, "attention_mask": mask})[
+            0
+        ]
         return found
 
     return in_batches(shop.bundle, logits)
@@ -216,9 +215,7 @@ def _static_int8(shop: Shop, model: Any) -> Any:
 
     in_batches(shop.bundle, watch)(shop.sample[:CALIBRATION], 1)
     rows = nncf.Dataset(seen, lambda pair: list(pair))
-    return nncf.quantize(
-        model, rows, subset_size=len(seen), model_type=nncf.ModelType.TRANSFORMER
-    )
+    return nncf.quantize(model, rows, subset_size=len(seen), model_type=nncf.ModelType.TRANSFORMER)
 
 
 def ctranslate2(shop: Shop, kind: str = "float32") -> Serve:
@@ -251,24 +248,26 @@ def ctranslate2(shop: Shop, kind: str = "float32") -> Serve:
     return in_batches(shop.bundle, logits)
 
 
-# name: the package whose version counts, and what makes it
-PEERS: Mapping[str, tuple[str, Callable[[Shop], Serve]]] = {
-    "transformers pipeline": ("transformers", pipeline),
-    "torch eager": ("torch", eager),
-    "torch eager bfloat16": ("torch", partial(eager, dtype=torch.bfloat16)),
-    "torch compiled": ("torch", compiled),
-    "torch dynamic int8": ("torch", torch_int8),
-    "onnxruntime": ("onnxruntime", onnxruntime),
-    "onnxruntime int8": ("onnxruntime", partial(onnxruntime, int8=True)),
-    "openvino": ("openvino", openvino),
-    "openvino bfloat16": ("openvino", partial(openvino, precision="bf16")),
-    "openvino int8": ("openvino", partial(openvino, int8=True)),
-    "ctranslate2": ("ctranslate2", ctranslate2),
-    "ctranslate2 int8": ("ctranslate2", partial(ctranslate2, kind="int8")),
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of them."""
+
+    package: str  # whose version counts
+    dtype: str
+    make: Callable[[Shop], Serve]
+
+
+PEERS: Mapping[str, Peer] = {
+    "transformers pipeline": Peer("transformers", "float32", pipeline),
+    "torch eager": Peer("torch", "float32", eager),
+    "torch eager bfloat16": Peer("torch", "bfloat16", partial(eager, dtype=torch.bfloat16)),
+    "torch compiled": Peer("torch", "float32", compiled),
+    "torch dynamic int8": Peer("torch", "int8", torch_int8),
+    "onnxruntime": Peer("onnxruntime", "float32", onnxruntime),
+    "onnxruntime int8": Peer("onnxruntime", "int8", partial(onnxruntime, int8=True)),
+    "openvino": Peer("openvino", "float32", openvino),
+    "openvino bfloat16": Peer("openvino", "bfloat16", partial(openvino, precision="bf16")),
+    "openvino int8": Peer("openvino", "int8", partial(openvino, int8=True)),
+    "ctranslate2": Peer("ctranslate2", "float32", ctranslate2),
+    "ctranslate2 int8": Peer("ctranslate2", "int8", partial(ctranslate2, kind="int8")),
 }
-
-
-def ready(name: str, shop: Shop) -> tuple[str, Serve]:
-    """A peer's version, and what serves. Raises whatever its package raises where it cannot."""
-    package, make = PEERS[name]
-    return version(package), make(shop)
