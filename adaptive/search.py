@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from adaptive.policy import (
     Lookup,
+    is_bare,
     last_exits,
     mean_excess,
     several,
@@ -30,7 +31,7 @@ LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
 WEIGHTS = 7  # risk weights tried for the router's entry rule
 FRONT = 50  # policies of a front at most
 GAIN = 0.02  # share of the cost that a policy of the front saves over the one before it
-MARGINS = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0)  # standard errors to spare; the front is built from each
+LINE = (0.98, -1.0)  # a front's ends, see `moved`
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +90,38 @@ def refine(
 
 
 def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: int) -> list[Found]:
-    """The policies worth certifying, safe to cheap, from all that a search comes across.
+    """The policies worth certifying, safe to cheap: one policy, tightened and loosened as a whole.
 
-    Moves the cheapest of `found` towards the target with more and with less to spare, so that
-    there are policies for whatever number of rows the test will have.
+    The cheapest of `found` is moved along a single line, all its thresholds together, from where
+    hardly a text leaves early to where far more do. Neighbours on the line answer almost all texts
+    alike, so their p-values rise together, and a sequence of tests seldom ends at one that is
+    unlucky by itself; policies that differ in their exits fail independently of each other.
 
     Args:
         lookup: outcome and cost tables of the search split, those of `found`.
         found: what `search` returned.
+        sweeps: for a search without margin, where none of `found` leaves early.
     """
-    seen = _Judge(lookup, target, 0.0)
-    for margin in MARGINS:
-        _refined(_Judge(lookup, target, margin, seen.scores), found[0].policy, sweeps)
-    return order(lookup, target, [*(f.policy for f in found), *seen.scores], seen.scores)
+    base = found[0].policy
+    if is_bare(base):
+        base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
+    line = [moved(lookup, base, share) for share in np.linspace(*LINE, FRONT)]
+    return order(lookup, target, [*(f.policy for f in found if is_bare(f.policy)), *line])
+
+
+def moved(lookup: Lookup, policy: Policy, share: float) -> Policy:
+    """The policy with all its thresholds moved by a share of the texts each of them holds back.
+
+    At 1 a threshold lets nobody pass that the rows show; at 0 it stays where it is; below, the
+    share of texts under it shrinks: where q are held back, 1 - (1 - q)(1 - share) are.
+    """
+    thresholds = list(policy.thresholds)
+    for stage, threshold in enumerate(thresholds):
+        if np.isfinite(threshold):
+            scores = lookup.table.reliability[:, stage]
+            held = 1.0 - float((scores >= threshold).mean()) * (1.0 - share)
+            thresholds[stage] = float(np.quantile(scores, held)) if held > 0.0 else ALWAYS
+    return replace(policy, thresholds=tuple(thresholds))
 
 
 def order(

@@ -331,8 +331,10 @@ def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) ->
     here = np.ones(len(scores), dtype=bool)
     for stage, share in zip((layers // 3, 2 * layers // 3), shares, strict=True):
         leaving = round(share * len(scores))
-        order = np.sort(scores[here, stage])[::-1]
-        thresholds[stage] = 2.0 if not leaving else float(order[min(leaving, len(order)) - 1])
+        # halfway between two texts, lest rounding decides
+        order = np.array([2.0, *np.sort(scores[here, stage])[::-1], -1.0])
+        leaving = min(leaving, len(order) - 2)
+        thresholds[stage] = float(order[leaving : leaving + 2].mean()) if leaving else 2.0
         here &= scores[:, stage] < thresholds[stage]
         if not here.any():
             thresholds[2 * layers // 3] = 2.0

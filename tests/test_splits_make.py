@@ -115,6 +115,15 @@ def test_train_rows_serve_where_there_are_no_validation_rows() -> None:
     assert sizes_of(splits) == [771, 30, 30, 30, 129]
 
 
+def test_a_text_that_train_repeats_is_not_both_trained_on_and_held_out() -> None:
+    train = make(200, 2, "a")
+    repeated = pd.concat([train, train], ignore_index=True)
+    data = from_frame({"train": repeated, "validation": make(60, 2, "b"), "test": make(40, 2, "c")})
+    splits = cut(data, from_train=100)
+    texts = [{data.texts[i] for i in rows} for rows in parts(splits).values()]
+    assert not any(a & b for n, a in enumerate(texts) for b in texts[:n])
+
+
 def test_nothing_is_taken_from_train_where_no_rows_wait_for_it() -> None:
     assert "there are none" in refusal(from_frame(make(100)), from_train=10)
 

@@ -223,6 +223,6 @@ def step(tiers: tuple[str, ...]) -> Step:
 
 
 def _reads(context: Context) -> Mapping[str, Any]:
-    # the fronts distinguish what this step writes from what it wrote before there were several
+    # the lines distinguish the fronts that this step writes from those it wrote before
     levels = list(context.recipe.levels)
-    return {**section("router", "target", "search")(context), "levels": levels, "writes": "fronts"}
+    return {**section("router", "target", "search")(context), "levels": levels, "writes": "lines"}

@@ -61,7 +61,7 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     """
     given = _pools(data)
     _require_classes(data, given["train"])
-    pools = _without_duplicates(data, given)
+    pools = _without_duplicates(data, given, cut=sizes.from_train is not None)
     random = np.random.default_rng(seed)
     pools = _join(data, pools, sizes.from_train, random)
     parts: dict[str, Rows] = {}
@@ -121,7 +121,8 @@ def _join(
     }
 
 
-def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows]:
+def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> dict[str, Rows]:
+    """The pools; `cut` tells that train rows will serve elsewhere too."""
     numbers: dict[str, int] = {}
     pairs = data.pairs or [""] * len(data)
     text = np.fromiter(
@@ -137,7 +138,7 @@ def _without_duplicates(data: Dataset, pools: dict[str, Rows]) -> dict[str, Rows
     for pool in ("test", "validation", "train"):
         if pool in pools:
             rows = pools[pool][~seen[text[pools[pool]]]]
-            if len(_parts_of(pool, pools)) > 1:
+            if len(_parts_of(pool, pools)) > 1 or (cut and pool == "train"):
                 rows = np.sort(rows[np.unique(text[rows], return_index=True)[1]])
             seen[text[rows]] = True
             kept[pool] = rows
