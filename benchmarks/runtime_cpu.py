@@ -7,6 +7,10 @@ Two shapes, a BERT-base of random weights and MiniLM's six layers of 384, with a
 every layer; half the texts short (25 words in the mean), half long (128). Times are CPU seconds
 of this process on one thread, medians of runs that take turns, so that neighbours on the machine
 disturb ratios little. `--only` runs some of the sections and leaves the record's others alone.
+
+    python benchmarks/runtime_cpu.py --only peers --bundles FOLDER --data FOLDER --threads 2
+
+takes finished bundles and real text instead, see `runtime_peers`.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 import records
+import runtime_peers
 import torch
 from transformers import BertConfig
 
@@ -65,7 +70,7 @@ class Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--only", nargs="+", choices=[*SECTIONS, "peers"], default=list(SECTIONS))
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--texts", type=int, default=256)
@@ -74,16 +79,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "runtime_cpu.json"
     parser.add_argument("--record", type=Path, default=default)
+    runtime_peers.add_options(parser)
     given = parser.parse_args()
+    if "peers" in given.only and not (given.bundles and given.data):
+        parser.error("the section peers needs --bundles and --data")
     torch.set_num_threads(1)
-    cases = [make_case(shape, given) for shape in given.shapes]
+    ours = [name for name in given.only if name in SECTIONS]
+    cases = [make_case(shape, given) for shape in given.shapes if ours]
     for name in given.only:
-        found = [line for case in cases for line in SECTIONS[name](case, given)]
-        told = {"dtype": given.dtype, "texts": given.texts, "repeats": given.repeats}
         kept = records.read(given.record)
-        kept["measured"] = kept.get("measured", {}) | {name: told | {"seed": given.seed}}
-        records.write(given.record, kept | {name: found})
-        print(json.dumps({name: found}, indent=1), flush=True)
+        told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
+        if name in SECTIONS:
+            found = {name: [line for case in cases for line in SECTIONS[name](case, given)]}
+            told["dtype"] = given.dtype
+        else:
+            found = runtime_peers.peers(given, kept)
+            told |= {"threads": given.threads, "load": found.pop("load")}
+        kept["measured"] = kept.get("measured", {}) | {name: told}
+        records.write(given.record, kept | found)
+        print(json.dumps(found, indent=1), flush=True)
 
 
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
