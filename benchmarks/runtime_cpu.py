@@ -88,14 +88,12 @@ def main() -> None:
     cases = [make_case(shape, given) for shape in given.shapes if ours]
     for name in given.only:
         kept = records.read(given.record)
-        told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
-        if name in SECTIONS:
-            found = {name: [line for case in cases for line in SECTIONS[name](case, given)]}
-            told["dtype"] = given.dtype
-        else:
+        if name == "peers":
             found = runtime_peers.peers(given, kept)
-            told |= {"threads": given.threads, "load": found.pop("load")}
-        kept["measured"] = kept.get("measured", {}) | {name: told}
+        else:
+            found = {name: [line for case in cases for line in SECTIONS[name](case, given)]}
+            told = {"dtype": given.dtype, "texts": given.texts, "repeats": given.repeats}
+            kept["measured"] = kept.get("measured", {}) | {name: told | {"seed": given.seed}}
         records.write(given.record, kept | found)
         print(json.dumps(found, indent=1), flush=True)
 
