@@ -4,6 +4,10 @@ Two runs of a bundle, under its own policy and with its full tier alone, and eve
 `peer_models` that can be made here. Speeds are of all texts given at once, so that who sorts may
 sort; latencies are of calls with one batch of texts each. Times are wall-clock time, from texts
 to labels, and all take turns; a ratio is the median over rounds of two times of one round.
+
+    pip install onnxruntime onnx onnxscript openvino nncf ctranslate2
+
+makes the peers that are not torch's; those that fail are told in `left_out`.
 """
 
 from __future__ import annotations
@@ -150,7 +154,11 @@ def ours(bundle: Bundle) -> dict[str, Serve]:
 def measure_batch(
     ways: Mapping[str, Serve], texts: list[str], batch: int, repeats: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A line for each peer, and what is known of ours."""
+    """A line for each peer, and what is known of ours.
+
+    Ratios are ours over theirs: of speed, where more is better for us, and of latency, where less
+    is. `full_only_ratio` is of speed, all others are of the policy.
+    """
     texts = texts[:ALONE] if batch == 1 else texts
     times, answers = timed(ways, texts, batch, repeats)
 
