@@ -29,6 +29,7 @@ from unittest import mock
 import numpy as np
 import records
 import runtime_peers
+import runtime_scaling
 import torch
 from transformers import BertConfig
 
@@ -70,7 +71,9 @@ class Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=[*SECTIONS, "peers"], default=list(SECTIONS))
+    parser.add_argument(
+        "--only", nargs="+", choices=[*SECTIONS, "scaling", "peers"], default=list(SECTIONS)
+    )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--texts", type=int, default=256)
@@ -79,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "runtime_cpu.json"
     parser.add_argument("--record", type=Path, default=default)
+    parser.add_argument("--most", type=int, default=100_000, help="texts of `scaling`")
     runtime_peers.add_options(parser)
     given = parser.parse_args()
     if "peers" in given.only and not (given.bundles and given.data):
@@ -88,16 +92,24 @@ def main() -> None:
     cases = [make_case(shape, given) for shape in given.shapes if ours]
     for name in given.only:
         kept = records.read(given.record)
-        told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
-        if name in SECTIONS:
-            found = {name: [line for case in cases for line in SECTIONS[name](case, given)]}
-            told["dtype"] = given.dtype
-        else:
-            found = runtime_peers.peers(given, kept)
-            told |= {"threads": given.threads, "load": found.pop("load")}
-        kept["measured"] = kept.get("measured", {}) | {name: told}
+        found = measure(name, cases, given, kept)
         records.write(given.record, kept | found)
         print(json.dumps(found, indent=1), flush=True)
+
+
+def measure(
+    name: str, cases: list[Case], given: argparse.Namespace, kept: dict[str, Any]
+) -> dict[str, Any]:
+    """A section's parts of the record, beside what was kept."""
+    if name == "peers":
+        return runtime_peers.peers(given, kept)
+    if name == "scaling":
+        found = scaling(given)
+    else:
+        found = [line for case in cases for line in SECTIONS[name](case, given)]
+    told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
+    told |= {"dtype": given.dtype} if name in SECTIONS else {"most": given.most}
+    return {name: found, "measured": kept.get("measured", {}) | {name: told}}
 
 
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -178,6 +190,13 @@ def breakdown(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]
             **{name: round(share, 4) for name, share in shares.items()},
             "outside_segments": round(1 - shares["segments"] - shares["tokenise"], 4),
         }
+
+
+def scaling(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """See `runtime_scaling`; its texts are of the short half's length."""
+    tokenizer = load_backbone(SOURCE, classes=2, labels=LABELS)[1]
+    texts = sorted(make_texts(tokenizer, 2 * given.texts, given.seed), key=len)
+    return runtime_scaling.scaling(tokenizer, texts[: given.texts], given)
 
 
 SECTIONS = {

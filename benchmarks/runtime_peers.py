@@ -4,6 +4,10 @@ Two runs of a bundle, under its own policy and with its full tier alone, and eve
 `peer_models` that can be made here. Speeds are of all texts given at once, so that who sorts may
 sort; latencies are of calls with one batch of texts each. Times are wall-clock time, from texts
 to labels, and all take turns; a ratio is the median over rounds of two times of one round.
+
+    pip install onnxruntime onnx onnxscript openvino nncf ctranslate2
+
+makes the peers that are not torch's; those that fail are told in `left_out`.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -55,62 +60,66 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def peers(given: argparse.Namespace, kept: Mapping[str, Any]) -> dict[str, Any]:
     """The record's parts about peers; of sets not measured now, what was there is kept."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(given.threads)
     lines = [line for line in kept.get("peers", []) if line["data"] not in given.sets]
     summary = dict(kept.get("certified_over_fastest_peer", {}))
-    left_out: dict[str, str] = {}
-    begun = os.getloadavg()[0]
     for name in given.sets:
-        found, told = measure_set(name, given, left_out)
+        found, summary[name] = measure_set(name, given)
         lines += found
-        summary[name] = told
-    torch.set_num_threads(threads)
-    return {
-        "peers": lines,
-        "certified_over_fastest_peer": summary,
-        "peers_left_out": left_out,
-        "load": {"before": round(begun, 2), "after": round(os.getloadavg()[0], 2)},
-    }
+    return {"peers": lines, "certified_over_fastest_peer": summary}
 
 
-def measure_set(
-    name: str, given: argparse.Namespace, left_out: dict[str, str]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, Any]], Any]:
     """Every peer on one data set, and ours over the fastest at each batch size."""
     bundle = AdaptivePipeline.from_config(given.bundles / name / "bundle").bundle
     texts = some_texts(given.data / name / "test.csv", given.texts + SAMPLE, given.seed)
     sample, texts = texts[:SAMPLE], texts[SAMPLE:]
-    lines, fastest = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        shop = Shop(bundle, Path(folder), sample, given.threads)
-        versions, ways = gather(given.peers, shop, left_out)
+    lines, fastest, before = [], [], os.getloadavg()[0]
+    with one_pool(given.threads), tempfile.TemporaryDirectory() as folder:
+        versions, ways, left_out = gather(
+            given.peers, Shop(bundle, Path(folder), sample, given.threads)
+        )
         ways |= ours(bundle)
         for batch in given.batches:
-            found = list(measure_batch(ways, texts, batch, given.repeats))
+            found, own = measure_batch(ways, texts, batch, given.repeats)
             lines += [
                 {"peer": line["peer"], "version": versions[line["peer"]], "data": name} | line
                 for line in found
             ]
             same = [line for line in found if line["dtype"] == bundle.dtype]
             fastest.append(
-                {"batch": batch, **over_fastest(found), "same_dtype": over_fastest(same)}
+                {"batch": batch, **over_fastest(found), "same_dtype": over_fastest(same), **own}
             )
     certified = bundle.certificate is not None and bundle.certificate.verdict == "CERTIFIED"
-    answers = {way: ways[way](texts, max(given.batches)) for way in (POLICY, FULL)}
     return lines, {
         "policy": "certified" if certified else "uncertified, a held-out choice",
-        "policy_agreement": round(float((answers[POLICY] == answers[FULL]).mean()), 4),
+        "dtype": bundle.dtype,
         "value": min((e["value"] for e in fastest if e["peer"] is not None), default=None),
         "by_batch": fastest,
+        "left_out": left_out,
+        "measured": {
+            "texts": len(texts),
+            "repeats": given.repeats,
+            "seed": given.seed,
+            "threads": given.threads,
+            "load": [round(before, 2), round(os.getloadavg()[0], 2)],  # before and after
+        },
     }
 
 
-def gather(
-    names: list[str], shop: Shop, left_out: dict[str, str]
-) -> tuple[dict[str, str], dict[str, Serve]]:
+@contextmanager
+def one_pool(threads: int) -> Iterator[None]:
+    """So many threads for torch, while it lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def gather(names: list[str], shop: Shop) -> tuple[dict[str, str], dict[str, Serve], dict[str, str]]:
     """Versions and ways of the peers that can be made; of the others, why not."""
-    versions, ways = {}, {}
+    versions, ways, left_out = {}, {}, {}
     for name in names:
         try:
             versions[name] = version(PEERS[name].package)
@@ -120,7 +129,7 @@ def gather(
         except Exception as error:  # whatever another runtime raises, the others are measured
             first = str(error).strip().partition("\n")[0]
             left_out[name] = f"{type(error).__name__}: {first[:100]}"
-    return versions, ways
+    return versions, ways, left_out
 
 
 def ours(bundle: Bundle) -> dict[str, Serve]:
@@ -144,14 +153,20 @@ def ours(bundle: Bundle) -> dict[str, Serve]:
 
 def measure_batch(
     ways: Mapping[str, Serve], texts: list[str], batch: int, repeats: int
-) -> Iterator[dict[str, Any]]:
-    """A line for each peer."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A line for each peer, and what is known of ours.
+
+    Ratios are ours over theirs: of speed, where more is better for us, and of latency, where less
+    is. `full_only_ratio` is of speed, all others are of the policy.
+    """
     texts = texts[:ALONE] if batch == 1 else texts
     times, answers = timed(ways, texts, batch, repeats)
-    for name in ways:
-        if name in (POLICY, FULL):
-            continue
-        yield {
+
+    def each_text(name: str) -> float:
+        return round(1e3 * float(np.median(times[name].whole)) / len(texts), 3)
+
+    lines = [
+        {
             "peer": name,
             "dtype": PEERS[name].dtype,
             "batch": batch,
@@ -160,13 +175,20 @@ def measure_batch(
             "p50_ratio": latency(times[POLICY], times[name], 50),
             "p99_ratio": latency(times[POLICY], times[name], 99),
             "peak_memory_ratio": None,
-            "agreement": round(float((answers[name] == answers[FULL]).mean()), 4),
-            "peer_milliseconds_a_text": round(
-                1e3 * float(np.median(times[name].whole)) / len(texts), 3
-            ),
+            "agreement": share_alike(answers[name], answers[FULL]),
+            "peer_milliseconds": each_text(name),
             "texts": len(texts),
             "calls": len(times[name].calls),
         }
+        for name in ways
+        if name not in (POLICY, FULL)
+    ]
+    own = {
+        "policy_milliseconds": each_text(POLICY),
+        "full_only_milliseconds": each_text(FULL),
+        "policy_agreement": share_alike(answers[POLICY], answers[FULL]),
+    }
+    return lines, own
 
 
 def timed(
@@ -178,13 +200,11 @@ def timed(
     starts = range(0, min(len(texts), CALLS * batch), batch)
     for repeat in range(repeats + 1):
         for name, serve in ways.items():
-            found, spent = clocked(serve, texts, batch)
-            calls = [clocked(serve, texts[i : i + batch], batch)[1] for i in starts]
+            answers[name], spent = clocked(serve, texts, batch)
             if repeat:
+                calls = (clocked(serve, texts[i : i + batch], batch) for i in starts)
                 times[name].whole.append(spent)
-                times[name].calls.extend(calls)
-            else:
-                answers[name] = found
+                times[name].calls.extend(took for _, took in calls)
     return times, answers
 
 
@@ -193,6 +213,11 @@ def clocked(serve: Serve, texts: list[str], batch: int) -> tuple[Ids, float]:
     begun = time.perf_counter()
     found = serve(texts, batch)
     return found, time.perf_counter() - begun
+
+
+def share_alike(one: Ids, other: Ids) -> float:
+    """Share of the texts that both answer alike."""
+    return round(float((one == other).mean()), 4)
 
 
 def speed(one: Times, other: Times) -> float:

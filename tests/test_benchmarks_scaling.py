@@ -1,0 +1,53 @@
+"""The benchmark of scaling, on tiny shapes: every axis is told, against its first place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_cascade import tiny_texts, tiny_tokenizer
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import runtime_cpu
+import runtime_scaling as benchmark
+
+from adaptive.cascade import answer
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    axes = {"tiers": (1, 2), "exits": (1, 3), "classes": (2, 20), "length": (8, 16)}
+    monkeypatch.setattr(benchmark, "AXES", axes)
+    monkeypatch.setattr(benchmark, "SHAPE", benchmark.SMALL)
+    monkeypatch.setattr(benchmark, "TOKENS", 128)
+    monkeypatch.setattr(runtime_cpu, "load_backbone", lambda *a, **o: (None, tiny_tokenizer()))
+    monkeypatch.setattr(runtime_cpu, "make_texts", lambda tokenizer, count, seed: tiny_texts(count))
+    file = tmp_path / "record.json"
+    few = ["--texts", "20", "--most", "1000", "--repeats", "1", "--record", str(file)]
+    monkeypatch.setattr(sys, "argv", ["runtime_cpu", "--only", "scaling", *few])
+    runtime_cpu.main()
+    found: list[dict[str, Any]] = json.loads(file.read_text())["scaling"]
+    return found
+
+
+def test_every_place_of_every_axis_has_a_line(lines: list[dict[str, Any]]) -> None:
+    places = {axis: tuple(x["at"] for x in lines if x["axis"] == axis) for axis in benchmark.AXES}
+    assert places == benchmark.AXES
+    texts = [line for line in lines if line["axis"] == "texts"]
+    assert [line["at"] for line in texts] == [100, 1000]
+    assert all(line["peak_megabytes"] > 0 for line in texts)
+    for axis in (*benchmark.AXES, "texts"):
+        first = next(line for line in lines if line["axis"] == axis)
+        assert first["over_linear"] == 1.0 and first["milliseconds_a_text"] > 0
+
+
+def test_nobody_leaves_before_the_last_stage() -> None:
+    bundle = benchmark.make_bundle(
+        tiny_tokenizer(), benchmark.SMALL, layers=3, tiers=2, exits=3, classes=5
+    )
+    rows = benchmark.random_rows(16, 0)
+    stage = answer(bundle, rows, bundle.policy, 8).stage
+    assert len(bundle.stages) == 6 and set(stage.tolist()) == {5}
