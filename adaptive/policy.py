@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,13 +117,10 @@ def spent(
         run: [n, k] of `run_costs`, bare where the policy is.
         router: [n].
     """
-    rows, last = np.arange(len(run)), last_exits(policy, stages)
-    tiers = np.array([s.tier for s in stages])
-    passed = np.zeros((len(run), tiers.max() + 2))  # of all the path's tiers before each
-    for tier in range(tiers.max() + 1):
-        through = run[:, last[tier]] if tier in last else 0.0
-        passed[:, tier + 1] = passed[:, tier] + through
-    cost: Floats = passed[rows, tiers[stage]] - passed[rows, entry] + run[rows, stage]
+    cost: Floats = _at(run, stage)
+    answered = np.array([s.tier for s in stages])[stage]
+    for tier, through in last_exits(policy, stages).items():
+        cost += np.where((entry <= tier) & (tier < answered), run[:, through], 0.0)
     if not is_bare(policy):  # the first stage speaks even where the text entered elsewhere
         cost += np.where(entry == 0, 0.0, run[:, 0])
     return cost + router if policy.risk_weight is not None else cost
@@ -136,31 +134,39 @@ class Lookup:
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
+    sure: NDArray[np.float32]  # [k, n] reliability, a stage's in one piece
     drop: Floats | None = None  # [n, k] expected losses, in place of what the labels say
 
     @classmethod
     def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        return cls(table, run, bare, costs.router, drop)
+        sure = np.ascontiguousarray(table.reliability.T)
+        return cls(table, run, bare, costs.router, sure, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
         table = self.table
-        last = last_exits(policy, table.stages)
-        tiers = np.array([s.tier for s in table.stages])
         entry = choose_entry(policy, table.risk)
-        ready = table.reliability >= np.asarray(policy.thresholds, dtype=np.float32)
-        ready &= np.array([policy.on(k) for k in range(len(tiers))])
-        ready[:, last[policy.path[-1]]] = True
-        ready &= tiers >= entry[:, None]
-        stage = ready.argmax(1).astype(np.int32)
+        final = max(last_exits(policy, table.stages).values())
+        early = [k for k in range(final) if policy.on(k)]
+        ready = self.sure[early] >= np.array(policy.thresholds, dtype=np.float32)[early, None]
+        if policy.risk_weight is not None:
+            ready &= entry <= np.array([table.stages[k].tier for k in early])[:, None]
+        first = np.where(ready, np.array(early, dtype=np.int16)[:, None], np.int16(final))
+        stage = first.min(0, initial=final).astype(np.int32)
         run = self.bare if is_bare(policy) else self.run
         cost = spent(policy, table.stages, run, self.router, stage, entry)
-        rows = np.arange(len(table))
-        unsure = abstains(policy, table.stages, stage, table.reliability[rows, stage])
-        prediction = np.where(unsure, np.int32(-1), table.predictions[rows, stage])
+        prediction = _at(table.predictions, stage)
+        if policy.abstain != ALWAYS:
+            reliability = _at(table.reliability, stage)
+            prediction[abstains(policy, table.stages, stage, reliability)] = -1
         return Evaluation(stage, entry, prediction, cost)
+
+
+def _at(values: NDArray[Any], stage: Ints) -> NDArray[Any]:
+    """Each row's value at its stage, [n] of [n, k]; the flat index is the faster one."""
+    return values.ravel().take(np.arange(len(values)) * values.shape[1] + stage)
 
 
 def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
