@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
-from adaptive.policy import Lookup, excess, tier_alone
-from adaptive.search import FRONT, GAIN, Found, front, order, search
+from adaptive.policy import Lookup, excess, is_bare, tier_alone
+from adaptive.search import FRONT, GAIN, Found, front, moved, order, search
 from adaptive.types import Target
 
 TARGETS = [Target("agreement", 0.3), Target("accuracy_drop", 0.2), Target("accuracy", 0.5)]
@@ -64,6 +64,29 @@ def test_a_front_has_policies_with_little_and_with_much_to_spare() -> None:
     spare = [-f.excess for f in ordered[1:]]
     assert spare[-1] < 0.05 and spare[0] > 0.1
     assert np.diff(sorted(spare)).max() < 0.1
+
+
+def test_the_policies_of_a_front_differ_by_texts_that_leave_earlier_and_in_nothing_else() -> None:
+    lookup = cascade(3, 400)
+    whole = [f.policy for f in found_front(lookup, TARGETS[1])[1:] if not is_bare(f.policy)]
+    assert len(whole) > 3
+    assert len({(p.path, tuple(map(p.on, range(len(STAGES))))) for p in whole}) == 1
+    stages = [lookup.evaluate(policy).stage for policy in whole]
+    assert all((later <= earlier).all() for earlier, later in pairwise(stages))
+
+
+def test_a_policy_is_moved_by_the_share_of_texts_that_pass_each_threshold() -> None:
+    lookup = cascade(4)
+    policy = random_policy(5, routed=True)
+    sure = lookup.table.reliability
+    for share, times in ((0.0, 1.0), (0.5, 0.5), (-0.5, 1.5), (1.0, 0.0)):
+        loose = moved(lookup, policy, share)
+        for k, (old, new) in enumerate(zip(policy.thresholds, loose.thresholds, strict=True)):
+            if not np.isfinite(old):
+                assert new == old
+                continue
+            before, after = (float((sure[:, k] >= np.float32(t)).mean()) for t in (old, new))
+            assert after == pytest.approx(min(1.0, times * before), abs=0.011)
 
 
 def test_no_policy_of_a_front_is_better_than_another_in_both() -> None:
