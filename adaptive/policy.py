@@ -166,7 +166,8 @@ class Lookup:
 
 def _at(values: NDArray[Any], stage: Ints) -> NDArray[Any]:
     """Each row's value at its stage, [n] of [n, k]; the flat index is the faster one."""
-    return values.ravel().take(np.arange(len(values)) * values.shape[1] + stage)
+    found: NDArray[Any] = values.ravel().take(np.arange(len(values)) * values.shape[1] + stage)
+    return found
 
 
 def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
