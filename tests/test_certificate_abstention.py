@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_population
 from test_certificate_errors import most
 from tiny_outcomes import STAGES as THREE
 from tiny_outcomes import random_costs, random_policy, random_table
@@ -16,7 +17,7 @@ from adaptive.bundle.page import render_certificate
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.policy import Lookup, abstains, evaluate, excess, is_bare, last_exits
 from adaptive.risk import binomial
-from adaptive.search import front, search
+from adaptive.search import search
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target
 
 RISK = 0.4  # of the least reliable text; none of the most reliable one's
@@ -141,17 +142,9 @@ def wrong_at_the_level(targets: list[Target], draws: int) -> int:
 
 
 def wrong_with_search(targets: list[Target], draws: int) -> tuple[int, int]:
-    wrong = tempting = 0
-    for number in range(draws):
-        rng = np.random.default_rng([22, number])
-        seen, unseen = draw(150, rng), draw(300, rng)
-        lookup = Lookup.of(seen, COSTS.at(seen.tokens))
-        found = search(lookup, targets, margin=0.0, sweeps=1, routed=False)
-        ordered = [f.policy for f in front(lookup, targets, found, sweeps=1)]
-        tempting += any(truth(policy, targets) > 0 for policy in ordered)
-        served = certified(ordered, unseen, targets, number)
-        wrong += any(truth(policy, targets) > 0 for policy in served.policies)
-    return wrong, tempting
+    return tiny_population.wrong_with_search(
+        draw, lambda policy: truth(policy, targets), targets, draws, 22
+    )
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_population
 from tiny_population import CONDITIONS, COSTS, FULL, Population, answering, certified
 
 from adaptive.certificate import certify
 from adaptive.policy import Lookup, excess
-from adaptive.search import front, order, search
+from adaptive.search import order
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
 
 METRICS = ("agreement", "accuracy_drop", "accuracy")
@@ -55,19 +56,10 @@ def test_hoeffding_and_bentkus_keep_the_error_too() -> None:
 
 
 def wrong_with_search(metric: str, draws: int) -> tuple[int, int]:
-    """Wrong certificates of the whole procedure, and how often the front held a wrong policy."""
     target = PEOPLE.target(metric, 0.5, 0.9)
-    wrong = tempting = 0
-    for draw in range(draws):
-        rng = np.random.default_rng([2, draw])
-        seen, unseen = PEOPLE.draw(150, rng), PEOPLE.draw(300, rng)
-        lookup = Lookup.of(seen, COSTS.at(seen.tokens))
-        found = search(lookup, target, margin=0.0, sweeps=1, routed=False)
-        ordered = [f.policy for f in front(lookup, target, found, sweeps=1)]
-        tempting += any(PEOPLE.excess(p, target) > 0 for p in ordered)
-        certificate = certified(ordered, unseen, target, draw)
-        wrong += any(PEOPLE.excess(p, target) > 0 for p in certificate.policies)
-    return wrong, tempting
+    return tiny_population.wrong_with_search(
+        PEOPLE.draw, lambda policy: PEOPLE.excess(policy, target), target, draws, 2
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_population
 from test_certificate_errors import most
 from tiny_outcomes import STAGES as THREE
 from tiny_outcomes import random_costs, random_policy, random_table
@@ -15,7 +16,7 @@ from adaptive.bundle.certificates import certificate_from_json, certificate_to_j
 from adaptive.bundle.page import render_certificate
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, excess, mean_excess
-from adaptive.search import front, order, search
+from adaptive.search import order, search
 from adaptive.types import Groups, OutcomeTable, Policy, Target
 
 # The second kind's texts are lost twice as often; the third kind is rare.
@@ -214,17 +215,9 @@ def wrong_at_the_level(targets: list[Target], draws: int, rows: int) -> int:
 
 
 def wrong_with_search(targets: list[Target], draws: int) -> tuple[int, int]:
-    wrong = tempting = 0
-    for draw in range(draws):
-        rng = np.random.default_rng([12, draw])
-        seen, unseen = PEOPLE.draw(150, rng), PEOPLE.draw(300, rng)
-        lookup = Lookup.of(seen, COSTS.at(seen.tokens))
-        found = search(lookup, targets, margin=0.0, sweeps=1, routed=False)
-        ordered = [f.policy for f in front(lookup, targets, found, sweeps=1)]
-        tempting += any(PEOPLE.excess(p, targets) > 0 for p in ordered)
-        served = certified(ordered, unseen, targets, draw)
-        wrong += any(PEOPLE.excess(p, targets) > 0 for p in served.policies)
-    return wrong, tempting
+    return tiny_population.wrong_with_search(
+        PEOPLE.draw, lambda policy: PEOPLE.excess(policy, targets), targets, draws, 12
+    )
 
 
 @pytest.fixture

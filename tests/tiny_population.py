@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from adaptive.bundle.contents import stages_of
 from adaptive.certificate import Certificate, Conditions, certify
 from adaptive.costs import CostTable
+from adaptive.policy import Lookup
+from adaptive.search import front, search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 
 STAGES = stages_of(((0,), (0,)))
@@ -84,10 +86,37 @@ def answering(share: float) -> Policy:
 
 
 def certified(
-    front: list[Policy], table: OutcomeTable, target: Targets, seed: int = 0, **given: object
+    ordered: list[Policy], table: OutcomeTable, target: Targets, seed: int = 0, **given: object
 ) -> Certificate:
     """`certify` at the prices of the population."""
-    return certify(front, table, COSTS, target, seed, CONDITIONS, **given)  # type: ignore[arg-type]
+    return certify(ordered, table, COSTS, target, seed, CONDITIONS, **given)  # type: ignore[arg-type]
+
+
+def wrong_with_search(
+    draw: Callable[[int, np.random.Generator], OutcomeTable],
+    truth: Callable[[Policy], float],
+    target: Targets,
+    draws: int,
+    stream: int,
+) -> tuple[int, int]:
+    """Wrong certificates of the whole procedure, and how often the front held a wrong policy.
+
+    Args:
+        draw: so many texts.
+        truth: a policy's true mean excess.
+        stream: of the random numbers, a test's own.
+    """
+    wrong = tempting = 0
+    for number in range(draws):
+        rng = np.random.default_rng([stream, number])
+        seen, unseen = draw(150, rng), draw(300, rng)
+        lookup = Lookup.of(seen, COSTS.at(seen.tokens))
+        found = search(lookup, target, margin=0.0, sweeps=1, routed=False)
+        ordered = [f.policy for f in front(lookup, target, found, sweeps=1)]
+        tempting += any(truth(policy) > 0 for policy in ordered)
+        served = certified(ordered, unseen, target, number)
+        wrong += any(truth(policy) > 0 for policy in served.policies)
+    return wrong, tempting
 
 
 @dataclass(frozen=True, slots=True)
