@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from adaptive.tokens import batches
 
 Rows = NDArray[np.int64]
+Result = TypeVar("Result")
 # Tokens of a batch, which bound the peak memory whatever the rows. On one CPU core more than
 # 4,096 made BERT-base and MiniLM slower by up to a tenth, fewer than 2,048 too.
 _ON_CPU, _ELSEWHERE = 4096, 65536
@@ -22,53 +24,64 @@ def budget_of(device: torch.device) -> int:
     return _ON_CPU if device.type == "cpu" else _ELSEWHERE
 
 
-def run_batches(
-    run: Callable[[Rows], None],
-    rows: Rows,
-    lengths: NDArray[np.int64],
-    batch_size: int,
-    budget: int,
-) -> int:
-    """Run all rows in batches, longest first; where memory runs out, go on in smaller ones.
+class Queue:
+    """Rows that wait for a tier, handed out longest first in batches that fit into memory."""
 
-    Args:
-        run: takes some of the rows. It may be given rows again that it failed on.
-        rows: [b] row numbers.
-        lengths: [b] their tokens.
-        batch_size: rows of a batch at most.
-        budget: tokens of a batch at most.
+    def __init__(
+        self, rows: Rows, lengths: NDArray[np.int64], batch_size: int, budget: int
+    ) -> None:
+        """All rows of a call are known by their numbers; some of them wait.
 
-    Returns:
-        The budget that was left, for the next call.
+        Args:
+            rows: [b] those that wait.
+            lengths: [r] tokens of every row of the call.
+            batch_size: rows of a batch at most.
+            budget: tokens of a batch at most, unless one row alone has more.
+        """
+        self.lengths, self.batch_size, self.budget = lengths, batch_size, budget
+        self._todo = self._cut(rows)
 
-    Raises:
-        RuntimeError: memory does not even hold one row.
-    """
-    todo = batches(lengths, batch_size, budget)
-    while todo:
-        batch, failure = todo[0], None
+    def __bool__(self) -> bool:
+        return bool(self._todo)
+
+    def take(self) -> Rows:
+        """The next batch."""
+        return self._todo.pop(0)
+
+    def attempt(self, run: Callable[[], Result], rows: Rows) -> Result | None:
+        """What `run` makes of a batch; None where memory ran out.
+
+        Then its rows wait again, and from now on the budget is half the tokens it had.
+
+        Raises:
+            RuntimeError: memory does not even hold one row, or another error.
+        """
         try:
-            run(rows[batch])
+            return run()
         except RuntimeError as error:
-            if len(batch) == 1 or not _out_of_memory(error):
+            if len(rows) == 1 or not _out_of_memory(error):
                 raise
             failure = type(error).__name__
-        if failure is None:
-            todo = todo[1:]
-            continue
         # here and not above: until the handler ends, its traceback holds the batch's tensors
-        budget = max(1, int(lengths[batch].sum()) // 2)
+        tokens = int(self.lengths[rows].sum())
+        self.budget = max(1, tokens // 2)
         warnings.warn(
-            f"out of memory ({failure}) with {int(lengths[batch].sum())} tokens at once; going "
-            f"on with {budget}. A smaller batch_size avoids this",
+            f"out of memory ({failure}) with {tokens} tokens at once; going on with "
+            f"{self.budget}. A smaller batch_size avoids this",
             RuntimeWarning,
             stacklevel=2,
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        left = np.concatenate(todo)
-        todo = [left[part] for part in batches(lengths[left], batch_size, budget)]
-    return budget
+        self.put_back(rows)
+        return None
+
+    def put_back(self, rows: Rows) -> None:
+        """Rows that were taken wait again."""
+        self._todo = self._cut(np.concatenate([rows, *self._todo]))
+
+    def _cut(self, rows: Rows) -> list[Rows]:
+        return [rows[part] for part in batches(self.lengths[rows], self.batch_size, self.budget)]
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
-from adaptive.batching import budget_of, run_batches
+from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import History, measure, remember
 from adaptive.policy import choose_entry, is_bare, last_exits
@@ -29,9 +29,11 @@ def answer(
 ) -> Answers:
     """Answer every token row under the policy.
 
-    Each tier of the path runs over all rows that wait for it, sorted by length, in batches;
-    those still unsure after its last switched-on exit wait for the next tier, so batches are
-    full again at every tier. Rows of a batch do not influence each other.
+    Each tier of the path runs over all rows that wait for it, sorted by length, in batches, one
+    segment after the other. Those that an exit does not answer are parked before the next
+    segment until they make a full batch with others, or nobody else comes; those still unsure
+    after the tier's last switched-on exit wait for the next tier. Rows of a batch do not
+    influence each other.
 
     Args:
         tokens: r rows.
@@ -45,33 +47,98 @@ def answer(
     wave = _Wave.start(bundle, tokens, policy)
     budget = budget or budget_of(bundle.device)
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
-        waiting = wave.waiting(tier)
         size = batch_size if bundle.tiers[tier].backbone.layers else SHALLOW_ROWS
-        budget = run_batches(
-            partial(_run_tier, wave, tier), waiting, tokens.lengths[waiting], size, budget
-        )
+        queue = Queue(wave.waiting(tier), tokens.lengths, size, budget)
+        _run_tier(wave, tier, queue)
+        budget = queue.budget
     return wave.answers()
 
 
-def _run_tier(wave: _Wave, index: int, rows: Rows) -> None:
-    """One tier over one batch: segment, head, reliability; the sure and the routed-on leave."""
-    tier = wave.bundle.tiers[index]
-    live = wave.enter(tier.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
-    for exit in range(wave.exits(index)):
-        stage = wave.first[index] + exit
-        live.state = tier.advance(live.state, exit)
-        if wave.bare and not wave.policy.on(stage):
-            continue
-        logits, pooled = tier.answer(live.state, exit)
-        logits = wave.bundle.reliability.temper(stage, logits)
-        if stage == 0 and not wave.bare:
-            wave.look_first(live, logits, pooled)
-        leaving = wave.judge(stage, live, logits, pooled)
-        if leaving is not None and leaving.any():
-            stay = np.flatnonzero(~leaving)
-            if not len(stay):
-                return
-            live = live.select(stay)
+def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
+    """One tier over all rows that wait for it, deepest first, in batches that stay full."""
+    pools = _Pools.before(wave.exits(tier), queue)
+    while (exit := pools.ready()) is not None:
+        # the first segment's rows come from the queue, the others' from where they were parked
+        parts = pools.take(exit) if exit else []
+        rows = np.concatenate([part.rows for part in parts]) if exit else queue.take()
+        stay = queue.attempt(partial(_run_segment, wave, tier, exit, rows, parts), rows)
+        if stay is None:
+            queue.put_back(pools.give_up())
+        elif len(stay.rows):
+            pools.park(exit + 1, stay)
+
+
+def _run_segment(wave: _Wave, tier: int, exit: int, rows: Rows, parts: list[_Live]) -> _Live:
+    """Segment, head, reliability over one batch; those that go on behind it."""
+    stage, model = wave.first[tier] + exit, wave.bundle.tiers[tier]
+    if exit:
+        live = _Live.join(parts)
+    else:
+        live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
+    live.state = model.advance(live.state, exit)
+    if wave.bare and not wave.policy.on(stage):
+        return live
+    logits, pooled = model.answer(live.state, exit)
+    if not wave.policy.on(stage) and stage:
+        live.history = remember(logits, pooled, live.history)
+        return live
+    logits = wave.bundle.reliability.temper(stage, logits)
+    if stage == 0 and not wave.bare:
+        wave.look_first(live, logits, pooled)
+    leaving = wave.judge(stage, live, logits, pooled)
+    return live if leaving is None or not leaving.any() else live.select(np.flatnonzero(~leaving))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """Rows of a tier that stand before a segment, until there are enough for a full batch.
+
+    On a batch that has shrunk to a few rows, fixed costs outweigh the layers'. At most two
+    batches stand before a segment, so memory stays bounded.
+    """
+
+    parked: list[list[_Live]]  # by segment; before the first they stand in the queue
+    queue: Queue
+
+    @classmethod
+    def before(cls, segments: int, queue: Queue) -> _Pools:
+        return cls([[] for _ in range(segments + 1)], queue)
+
+    def park(self, segment: int, live: _Live) -> None:
+        """Rows wait before a segment; behind the last one they are done with the tier."""
+        if segment < len(self.parked) - 1:
+            self.parked[segment].append(live)
+
+    def ready(self) -> int | None:
+        """The deepest segment with a full batch, else the first one with any rows; or None."""
+        held = [segment for segment, parts in enumerate(self.parked) if parts]
+        full = [segment for segment in held if self._full(self.parked[segment])]
+        if full:
+            return full[-1]
+        return 0 if self.queue else min(held, default=None)
+
+    def take(self, segment: int) -> list[_Live]:
+        """The first of those parked there, as many as make a batch."""
+        parts = self.parked[segment]
+        count = 1
+        while count < len(parts) and self._fits(parts[: count + 1]):
+            count += 1
+        self.parked[segment] = parts[count:]
+        return parts[:count]
+
+    def give_up(self) -> Rows:
+        """Nobody is parked any more; the rows that were."""
+        parts = [live.rows for parts in self.parked for live in parts]
+        self.parked[:] = [[] for _ in self.parked]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _full(self, parts: list[_Live]) -> bool:
+        rows, tokens = _size(parts)
+        return rows >= self.queue.batch_size or tokens >= self.queue.budget
+
+    def _fits(self, parts: list[_Live]) -> bool:
+        rows, tokens = _size(parts)
+        return rows <= self.queue.batch_size and tokens <= self.queue.budget
 
 
 @dataclass(slots=True)
@@ -94,6 +161,25 @@ class _Live:
             self.anchor.index_select(0, index),
             self.log_length.index_select(0, index),
         )
+
+    @staticmethod
+    def join(parts: list[_Live]) -> _Live:
+        """The rows of several batches that stand before the same segment."""
+        if len(parts) == 1:
+            return parts[0]
+        return _Live(
+            np.concatenate([part.rows for part in parts]),
+            State.join([part.state for part in parts]),
+            History.join([part.history for part in parts]),
+            torch.cat([part.anchor for part in parts]),
+            torch.cat([part.log_length for part in parts]),
+        )
+
+
+def _size(parts: list[_Live]) -> tuple[int, int]:
+    """Rows and tokens of batches together."""
+    lengths = [part.state.layout.lengths for part in parts]
+    return sum(map(len, lengths)), sum(int(each.sum()) for each in lengths)
 
 
 @dataclass(frozen=True, slots=True)

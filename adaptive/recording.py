@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
-from adaptive.batching import budget_of, run_batches
+from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
@@ -66,7 +67,10 @@ def _run_tier(
         bar.update(len(rows))
 
     with tqdm(total=len(tokens), desc=f"record {tier.name}", disable=quiet, leave=False) as bar:
-        run_batches(run, np.arange(len(tokens)), tokens.lengths, batch_size, budget_of(device))
+        queue = Queue(np.arange(len(tokens)), tokens.lengths, batch_size, budget_of(device))
+        while queue:
+            rows = queue.take()
+            queue.attempt(partial(run, rows), rows)
     order = torch.from_numpy(np.argsort(np.concatenate(done))).to(device)
     for exit in range(len(tier.depths)):
         answers, pooled = zip(*(part[exit] for part in parts), strict=True)

@@ -25,6 +25,7 @@ log_length: natural logarithm of the text's tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,16 @@ class History:
         pooled = None if self.pooled is None else self.pooled.index_select(0, rows)
         return History(
             self.prediction.index_select(0, rows), self.streak.index_select(0, rows), pooled
+        )
+
+    @staticmethod
+    def join(parts: Sequence[History]) -> History:
+        """The history of several batches' texts at the same exit."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return History(
+            torch.cat([part.prediction for part in parts]),
+            torch.cat([part.streak for part in parts]),
+            torch.cat(pooled) if pooled else None,
         )
 
 

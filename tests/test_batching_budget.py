@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from tiny_cascade import tiny_texts
 
 from adaptive import tokens as token_rows
-from adaptive.batching import run_batches
+from adaptive.batching import Queue
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.recording import record
@@ -20,6 +21,15 @@ from adaptive.tiers.state import State
 
 LENGTHS = np.array([3, 9, 1, 9, 4, 2])
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate"
+
+
+def run_all(memory: Memory, batch_size: int, budget: int) -> int:
+    """Runs all rows, and returns the budget that is left."""
+    queue = Queue(np.arange(6), LENGTHS, batch_size, budget)
+    while queue:
+        rows = queue.take()
+        queue.attempt(partial(memory, rows), rows)
+    return queue.budget
 
 
 class Memory:
@@ -41,7 +51,7 @@ class Memory:
 def test_out_of_memory_halves_the_budget_and_goes_on(error: RuntimeError) -> None:
     memory = Memory(10, error)
     with pytest.warns(RuntimeWarning) as warned:
-        left = run_batches(memory, np.arange(6), LENGTHS, 32, 100)
+        left = run_all(memory, 32, 100)
     assert [str(each.message).partition(" with ")[2].partition(". ")[0] for each in warned] == [
         "28 tokens at once; going on with 14",
         "13 tokens at once; going on with 6",
@@ -55,9 +65,9 @@ def test_a_row_that_does_not_fit_alone_and_other_errors_are_raised() -> None:
         pytest.warns(RuntimeWarning, match="out of memory"),
         pytest.raises(torch.OutOfMemoryError),
     ):
-        run_batches(Memory(8, torch.OutOfMemoryError("no")), np.arange(6), LENGTHS, 2, 100)
+        run_all(Memory(8, torch.OutOfMemoryError("no")), 2, 100)
     with pytest.raises(RuntimeError, match="another"):
-        run_batches(Memory(8, RuntimeError("another")), np.arange(6), LENGTHS, 32, 100)
+        run_all(Memory(8, RuntimeError("another")), 32, 100)
 
 
 @pytest.mark.parametrize("most", [100, 33])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from adaptive.tokens import ranges
 
@@ -68,6 +70,14 @@ class Packed:
         tokens = self._put(ranges(self._starts[rows], kept.lengths))
         return hidden.index_select(1, tokens), kept
 
+    @staticmethod
+    def join(
+        parts: Sequence[torch.Tensor], layouts: Sequence[Packed]
+    ) -> tuple[torch.Tensor, Packed]:
+        """Hidden states of several batches as those of one."""
+        lengths = np.concatenate([layout.lengths for layout in layouts])
+        return torch.cat(list(parts), 1), Packed(lengths, layouts[0].device)
+
     def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)
 
@@ -111,6 +121,16 @@ class Padded:
         index = torch.from_numpy(rows).to(self.device)
         return hidden.index_select(0, index)[:, : kept.lengths.max(initial=0)], kept
 
+    @staticmethod
+    def join(
+        parts: Sequence[torch.Tensor], layouts: Sequence[Padded]
+    ) -> tuple[torch.Tensor, Padded]:
+        """Hidden states of several batches as those of one, filled up to the widest."""
+        lengths = np.concatenate([layout.lengths for layout in layouts])
+        width = max(part.shape[1] for part in parts)
+        filled = [functional.pad(part, (0, 0, 0, width - part.shape[1])) for part in parts]
+        return torch.cat(filled), Padded(lengths, layouts[0].device)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -126,3 +146,11 @@ class State:
         hidden, layout = self.layout.select(self.hidden, rows)
         index = torch.from_numpy(rows).to(hidden.device)
         return State(hidden, layout, None if self.last is None else self.last[index])
+
+    @staticmethod
+    def join(states: Sequence[State]) -> State:
+        """The rows of several batches, between the same two layers of one model."""
+        layouts: list[Any] = [state.layout for state in states]  # all of one kind
+        hidden, layout = layouts[0].join([state.hidden for state in states], layouts)
+        last = [state.last for state in states if state.last is not None]
+        return State(hidden, layout, torch.cat(last) if last else None)
