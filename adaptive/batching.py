@@ -48,6 +48,17 @@ class Queue:
         """The next batch."""
         return self._todo.pop(0)
 
+    def full(self, rows: Rows) -> bool:
+        """Whether rows are enough for a batch."""
+        tokens = int(self.lengths[rows].sum())
+        return len(rows) >= self.batch_size or tokens >= self.budget
+
+    def fitting(self, rows: Rows) -> int:
+        """How many of the rows, from the first on, make a batch."""
+        ends = np.cumsum(self.lengths[rows])
+        fits = int(np.searchsorted(ends, self.budget, side="right"))
+        return max(1, min(self.batch_size, fits, len(rows)))
+
     def attempt(self, run: Callable[[], Result], rows: Rows) -> Result | None:
         """What `run` makes of a batch; None where memory ran out.
 
@@ -78,7 +89,7 @@ class Queue:
 
     def put_back(self, rows: Rows) -> None:
         """Rows that were taken wait again."""
-        self._todo = self._cut(np.concatenate([rows, *self._todo]))
+        self._todo = self._cut(np.unique(np.concatenate([rows, *self._todo])))
 
     def _cut(self, rows: Rows) -> list[Rows]:
         return [rows[part] for part in batches(self.lengths[rows], self.batch_size, self.budget)]

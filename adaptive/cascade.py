@@ -56,30 +56,32 @@ def answer(
 
 def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
     """One tier over all rows that wait for it, deepest first, in batches that stay full."""
-    pools = _Pools.before(wave.exits(tier), queue)
+    pools = _Pools([[] for _ in range(wave.exits(tier))], queue)
     while (exit := pools.ready()) is not None:
         # the first segment's rows come from the queue, the others' from where they were parked
-        parts = pools.take(exit) if exit else []
-        rows = np.concatenate([part.rows for part in parts]) if exit else queue.take()
-        stay = queue.attempt(partial(_run_segment, wave, tier, exit, rows, parts), rows)
+        parts = pools.take(exit)
+        rows = _rows(parts) if exit else queue.take()
+        stay = queue.attempt(partial(_run_segment, wave, pools, tier, exit, rows, parts), rows)
         if stay is None:
             queue.put_back(pools.give_up())
-        elif len(stay.rows):
+        else:
             pools.park(exit + 1, stay)
 
 
-def _run_segment(wave: _Wave, tier: int, exit: int, rows: Rows, parts: list[_Live]) -> _Live:
+def _run_segment(
+    wave: _Wave, pools: _Pools, tier: int, exit: int, rows: Rows, parts: list[_Live]
+) -> _Live:
     """Segment, head, reliability over one batch; those that go on behind it."""
     stage, model = wave.first[tier] + exit, wave.bundle.tiers[tier]
     if exit:
-        live = _Live.join(parts)
+        live = pools.full_batch(exit, parts)
     else:
         live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
     live.state = model.advance(live.state, exit)
     if wave.bare and not wave.policy.on(stage):
         return live
     logits, pooled = model.answer(live.state, exit)
-    if not wave.policy.on(stage) and stage:
+    if stage and not wave.policy.on(stage):
         live.history = remember(logits, pooled, live.history)
         return live
     logits = wave.bundle.reliability.temper(stage, logits)
@@ -93,52 +95,49 @@ def _run_segment(wave: _Wave, tier: int, exit: int, rows: Rows, parts: list[_Liv
 class _Pools:
     """Rows of a tier that stand before a segment, until there are enough for a full batch.
 
-    On a batch that has shrunk to a few rows, fixed costs outweigh the layers'. At most two
+    In a batch that has shrunk to a few rows, fixed costs outweigh the layers'. Fewer than two
     batches stand before a segment, so memory stays bounded.
     """
 
     parked: list[list[_Live]]  # by segment; before the first they stand in the queue
     queue: Queue
 
-    @classmethod
-    def before(cls, segments: int, queue: Queue) -> _Pools:
-        return cls([[] for _ in range(segments + 1)], queue)
-
     def park(self, segment: int, live: _Live) -> None:
         """Rows wait before a segment; behind the last one they are done with the tier."""
-        if segment < len(self.parked) - 1:
+        if segment < len(self.parked) and len(live.rows):
             self.parked[segment].append(live)
 
     def ready(self) -> int | None:
         """The deepest segment with a full batch, else the first one with any rows; or None."""
         held = [segment for segment, parts in enumerate(self.parked) if parts]
-        full = [segment for segment in held if self._full(self.parked[segment])]
+        full = [segment for segment in held if self.queue.full(_rows(self.parked[segment]))]
         if full:
             return full[-1]
         return 0 if self.queue else min(held, default=None)
 
     def take(self, segment: int) -> list[_Live]:
-        """The first of those parked there, as many as make a batch."""
-        parts = self.parked[segment]
-        count = 1
-        while count < len(parts) and self._fits(parts[: count + 1]):
-            count += 1
-        self.parked[segment] = parts[count:]
-        return parts[:count]
+        """All that are parked there."""
+        parts, self.parked[segment] = self.parked[segment], []
+        return parts
+
+    def full_batch(self, segment: int, parts: list[_Live]) -> _Live:
+        """Parts as one batch; rows too many for it are parked again."""
+        live = _Live.join(parts)
+        count = self.queue.fitting(live.rows)
+        if count == len(live.rows):
+            return live
+        self.park(segment, live.select(np.arange(count, len(live.rows))))
+        return live.select(np.arange(count))
 
     def give_up(self) -> Rows:
         """Nobody is parked any more; the rows that were."""
-        parts = [live.rows for parts in self.parked for live in parts]
+        rows = _rows([live for parts in self.parked for live in parts])
         self.parked[:] = [[] for _ in self.parked]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return rows
 
-    def _full(self, parts: list[_Live]) -> bool:
-        rows, tokens = _size(parts)
-        return rows >= self.queue.batch_size or tokens >= self.queue.budget
 
-    def _fits(self, parts: list[_Live]) -> bool:
-        rows, tokens = _size(parts)
-        return rows <= self.queue.batch_size and tokens <= self.queue.budget
+def _rows(parts: list[_Live]) -> Rows:
+    return np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
 
 
 @dataclass(slots=True)
@@ -174,12 +173,6 @@ class _Live:
             torch.cat([part.anchor for part in parts]),
             torch.cat([part.log_length for part in parts]),
         )
-
-
-def _size(parts: list[_Live]) -> tuple[int, int]:
-    """Rows and tokens of batches together."""
-    lengths = [part.state.layout.lengths for part in parts]
-    return sum(map(len, lengths)), sum(int(each.sum()) for each in lengths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from tiny_transformers import (
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.families import FAMILIES, family_of
+from adaptive.tiers.state import State
 
 EVERY_FAMILY = pytest.mark.parametrize("name", CONFIGS)
 
@@ -64,6 +65,19 @@ def test_selecting_rows_midway_keeps_their_answers(name: str) -> None:
     assert state.hidden.shape[:2] == ((1, 6) if backbone.family.packed else (2, 5))
     found = backbone.classify(backbone.run(state, 3, 4))
     torch.testing.assert_close(found, expected[[2, 1]], atol=1e-5, rtol=1e-5)
+
+
+@EVERY_FAMILY
+@torch.no_grad()
+def test_batches_joined_midway_keep_their_answers(name: str) -> None:
+    backbone = tiny_backbone(name)
+    rows = tiny_rows((12, 5, 1, 9, 17))
+    expected = own_logits(backbone, packed(rows))
+    parts = [
+        backbone.run(backbone.embed(packed(part)), 0, 1) for part in (rows[:1], rows[1:3], rows[3:])
+    ]
+    found = backbone.classify(backbone.run(State.join(parts), 1, 4))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @EVERY_FAMILY

@@ -1,0 +1,111 @@
+"""Deep segments run on full batches: rows behind an exit wait for others, within bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_cascade import WORDS
+
+from adaptive import cascade
+from adaptive import tokens as token_rows
+from adaptive.bundle.contents import Bundle
+from adaptive.cascade import answer
+from adaptive.recording import outcomes
+from adaptive.tiers.state import State
+from adaptive.types import NEVER, Policy, Tokens
+
+TEXTS, BATCH = 64, 8
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_cascade: Bundle) -> Tokens:
+    """Rows of one length, so that batches are cut by rows alone."""
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(TEXTS)]
+    return token_rows.tokenize(tiny_cascade.tokenizer, texts, max_length=32)
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_cascade: Bundle, tokens: Tokens) -> Policy:
+    """The full tier, left by half of the texts at its first exit and half of those at the next."""
+    table = outcomes(tiny_cascade, tokens, np.full(TEXTS, -1, np.int32), BATCH)
+    first, second = table.reliability[:, 4], table.reliability[:, 5]
+    early = float(np.median(first))
+    late = float(np.median(second[first < early]))
+    return Policy((2,), (NEVER,) * 4 + (early, late, 0.0))
+
+
+@pytest.fixture()
+def ran(tiny_cascade: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Depth and rows of each segment of the full tier that runs."""
+    full, calls = tiny_cascade.tiers[2].backbone, []
+    run = full.run
+
+    def watched(state: State, start: int, stop: int) -> State:
+        if stop > start:
+            calls.append((start, len(state.layout.lengths)))
+        return run(state, start, stop)
+
+    monkeypatch.setattr(full, "run", watched)
+    return calls
+
+
+def test_segments_behind_exits_run_on_full_batches(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, ran: list[tuple[int, int]]
+) -> None:
+    found = answer(tiny_cascade, tokens, policy, BATCH)
+    shares = np.bincount(found.stage, minlength=7)[4:]
+    assert shares.tolist() == [32, 16, 16]
+    depths = [tiny_cascade.stages[k].depth for k in (4, 5)]
+    for depth, rows in zip(depths, (32, 16), strict=True):
+        batches = [count for start, count in ran if start == depth]
+        assert batches == [BATCH] * (rows // BATCH)
+
+
+def test_the_deepest_full_batch_runs_first(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, ran: list[tuple[int, int]]
+) -> None:
+    """Else all texts would stand before the deep segments, and their states in memory."""
+    answer(tiny_cascade, tokens, policy, BATCH)
+    depths = [depth for depth, _ in ran]
+    last = max(depths)
+    assert depths.index(last) < len(depths) - 1 - depths[::-1].index(0)
+
+
+def test_a_call_of_one_batch_runs_each_segment_once(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, ran: list[tuple[int, int]]
+) -> None:
+    one = token_rows.select(tokens, np.arange(BATCH))
+    found = answer(tiny_cascade, one, policy, BATCH)
+    assert (found.stage >= 4).all()
+    depths = [depth for depth, _ in ran]
+    assert depths == sorted(set(depths)) and len(depths) > 1
+
+
+def test_fewer_than_two_batches_are_parked_before_a_segment(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    ready = cascade._Pools.ready
+
+    def watched(self: cascade._Pools) -> int | None:
+        seen.extend(sum(len(live.rows) for live in parts) for parts in self.parked)
+        return ready(self)
+
+    monkeypatch.setattr(cascade._Pools, "ready", watched)
+    answer(tiny_cascade, tokens, policy, BATCH)
+    assert BATCH <= max(seen) < 2 * BATCH
+
+
+def test_joined_states_are_those_of_one_batch(tiny_cascade: Bundle, tokens: Tokens) -> None:
+    backbone = tiny_cascade.tiers[2].backbone
+    with torch.inference_mode():
+        parts = [
+            backbone.run(backbone.embed(token_rows.pack(tokens, rows)), 0, 1)
+            for rows in (np.arange(3), np.arange(3, 8))
+        ]
+        whole = backbone.run(backbone.embed(token_rows.pack(tokens, np.arange(8))), 0, 2)
+        joined = backbone.run(State.join(parts), 1, 2)
+    torch.testing.assert_close(joined.hidden, whole.hidden, atol=1e-5, rtol=1e-5)
+    assert (joined.layout.lengths == whole.layout.lengths).all()
