@@ -5,7 +5,7 @@
 The promise: accuracy falls by at most 1 % of the full model's, error 5 %. `power` is for cheaper
 models that keep it: one worse on 0.5 % of the rows and better on 0.2 %, and one of the same drop
 that disagrees more. `type1` is for one whose drop is exactly 1 %: every certificate is wrong.
-Takes less than a minute on one core.
+Takes some minutes on one core.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from adaptive.risk import rows_for_betting
-from adaptive.risk.tables import drop_losses, drop_table
+from adaptive.risk import rows_for_paired
+from adaptive.risk.tables import drop_table
 
 SIZES = (1_000, 2_000, 5_000, 10_000)
 LEVEL, DELTA, ACCURACY = 0.01, 0.05, 0.95
@@ -86,11 +86,8 @@ def table(
 
 
 def needed(worse: float, better: float, power: float) -> int | None:
-    """Rows that the betting test needs, by formula."""
-    losses, shares = drop_losses(worse, better, LEVEL, ACCURACY)
-    return rows_for_betting(
-        losses, 0.0, low=-1.0, high=1.0 - LEVEL, weights=shares, delta=DELTA, power=power
-    )
+    """Rows that the exact test needs, by formula."""
+    return rows_for_paired(worse, better, ACCURACY - worse, LEVEL, delta=DELTA, power=power)
 
 
 def errors(seed: int, draws: int = ERROR_DRAWS) -> list[dict[str, Any]]:

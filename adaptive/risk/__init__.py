@@ -15,7 +15,7 @@ of exchangeable, independent rows; no limit theorem is used.
 from adaptive.risk.betting import betting, row_order
 from adaptive.risk.families import bonferroni, by_group, fixed_sequence, worst
 from adaptive.risk.p_values import binomial, clipped, hoeffding_bentkus
-from adaptive.risk.paired import paired, rows_for_paired
+from adaptive.risk.paired import drop_counts, paired, rows_for_paired
 from adaptive.risk.power import (
     betting_power,
     binomial_power,
@@ -32,6 +32,7 @@ __all__ = [
     "bonferroni",
     "by_group",
     "clipped",
+    "drop_counts",
     "fixed_sequence",
     "hoeffding_bentkus",
     "paired",

@@ -87,6 +87,14 @@ def paired(
     return np.array(flat, dtype=np.float64).reshape(counts.shape[:-1])
 
 
+def drop_counts(losses: ArrayLike) -> tuple[Ints, Ints, Ints]:
+    """Worse, better and both [...] of signed drops (1 - L) first right - second right, [..., n]."""
+    rows = np.asarray(losses, dtype=np.float64)
+    kinds = (rows > 0.0, rows == -1.0, (rows > -1.0) & (rows < 0.0))
+    worse, better, both = (kind.sum(-1, dtype=np.int64) for kind in kinds)
+    return worse, better, both
+
+
 def rows_for_paired(
     worse: float, better: float, both: float, level: float, *, delta: float, power: float = 0.8
 ) -> int | None:

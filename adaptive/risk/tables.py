@@ -10,6 +10,7 @@ from scipy.special import bdtr
 
 from adaptive.risk.betting import betting
 from adaptive.risk.p_values import Floats, clipped, hoeffding_bentkus
+from adaptive.risk.paired import drop_counts, paired
 from adaptive.risk.power import betting_power, simulated_power
 
 
@@ -51,7 +52,11 @@ def drop_tests(level: float, delta: float) -> dict[str, Callable[[Floats], Float
         p: Floats = bdtr((losses == high).sum(-1), known.sum(-1), level)
         return p
 
+    def exact(losses: Floats) -> Floats:
+        return paired(*drop_counts(losses), losses.shape[-1], level, delta=delta)
+
     return {
+        "paired": exact,
         "betting": partial(betting, level=0.0, low=-1.0, high=high, seed=0, delta=delta),
         "hoeffding_bentkus": partial(hoeffding_bentkus, level=0.0, low=-1.0, high=high),
         "clipped_hoeffding_bentkus": clipped_hoeffding_bentkus,
