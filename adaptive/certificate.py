@@ -1,6 +1,6 @@
 """The certificate: which policies of a front keep their targets, proved on rows never used before.
 
-Every target claims that a mean of bounded values does not exceed zero (`adaptive.policy.excess`),
+Every target claims that a mean of bounded values does not exceed zero (`adaptive.targets.excess`),
 over all texts or in each group of a column. So each policy of the front has one p-value for "it
 breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
 order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
@@ -30,8 +30,9 @@ import numpy as np
 from adaptive.claims import Claim, DropTest, Trial, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Lookup, is_bare, several, tier_alone
+from adaptive.policy import Lookup, is_bare, tier_alone
 from adaptive.risk import fixed_sequence, worst
+from adaptive.targets import several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 
 Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]

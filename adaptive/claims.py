@@ -1,6 +1,6 @@
 """One target on certification rows: what it claims, the p-values, the rows it would need.
 
-A target claims that the mean of `adaptive.policy.excess` is at most zero: over all texts, or,
+A target claims that the mean of `adaptive.targets.excess` is at most zero: over all texts, or,
 where it names a column, over the texts of each of its groups. Each claim is tested on its own
 rows by itself. A policy keeps all claims with the greatest of their p-values (`risk.worst`), so
 that several targets and many groups cost no confidence; they cost rows.
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import Evaluation, divide, excess
+from adaptive.policy import Evaluation
 from adaptive.risk import (
     betting,
     binomial,
@@ -24,6 +24,7 @@ from adaptive.risk import (
     rows_for_betting,
     rows_for_binomial,
 )
+from adaptive.targets import divide, excess
 from adaptive.types import OutcomeTable, Target
 
 Floats = NDArray[np.float64]
@@ -110,7 +111,7 @@ def try_target(
         ValueError: the table lacks labels or a column that the target needs.
     """
     test: Test = drop_test if target.metric == "accuracy_drop" else "binomial"
-    values = np.stack([excess(target, result.prediction, table) for result in results])
+    values = np.stack([excess(target, result, table) for result in results])
     groups = divide(target, table)
     p_values = by_group(
         lambda own: _p_values(own, target, test, seed), values, groups.index, len(groups.names)

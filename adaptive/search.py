@@ -20,11 +20,10 @@ from adaptive.policy import (
     Lookup,
     is_bare,
     last_exits,
-    mean_excess,
-    several,
     single_stage,
     tier_alone,
 )
+from adaptive.targets import mean_excess, several
 from adaptive.types import ALWAYS, NEVER, Policy, Stage, Targets
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
@@ -221,7 +220,7 @@ class _Judge:
             drop = self.lookup.drop
             if drop is not None:
                 drop = drop[np.arange(len(drop)), result.stage]
-            means = mean_excess(self.targets, result.prediction, self.lookup.table, drop)
+            means = mean_excess(self.targets, result, self.lookup.table, drop)
             score = Score(float(result.cost.mean()), *means)
             self.scores[policy] = score
         return Found(policy, score.cost, float((score.excess + self.margin * score.error).max()))

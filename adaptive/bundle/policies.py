@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
-from adaptive.policy import several
+from adaptive.targets import several
 from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target
 
 # JSON has no infinities, and a reader should see what they mean
