@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -126,11 +127,31 @@ def spent(
     return cost + router if policy.risk_weight is not None else cost
 
 
+def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
+    """The most that a text can cost under each policy, [p], whatever it is answered.
+
+    That is a text which enters the first tier of the path and is answered by the last stage.
+
+    Args:
+        costs: of every length [n] that a text can have.
+    """
+    runs = [run_costs(stages, costs, bare=bare) for bare in (False, True)]
+    found = []
+    for policy in policies:
+        everywhere = np.ones(len(costs.router), dtype=np.int32)
+        stage = everywhere * max(last_exits(policy, stages).values())
+        entry = everywhere * policy.path[0]
+        found.append(spent(policy, stages, runs[is_bare(policy)], costs.router, stage, entry).max())
+    # another way through may add the same pieces in another order, hence round otherwise
+    return np.array(found) * (1.0 + 1e-9)
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """An outcome table and its costs, made ready for thousands of policies."""
 
     table: OutcomeTable
+    unit: str  # of costs
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
@@ -142,7 +163,7 @@ class Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
         sure = np.ascontiguousarray(table.reliability.T)
-        return cls(table, run, bare, costs.router, sure, drop)
+        return cls(table, costs.unit, run, bare, costs.router, sure, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""

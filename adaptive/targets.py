@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adaptive.costs import UNITS
+from adaptive.errors import TargetError
 from adaptive.policy import Evaluation, Floats
-from adaptive.types import Groups, OutcomeTable, Target, Targets
+from adaptive.types import BUDGETS, Groups, OutcomeTable, Target, Targets
 
 
 def excess(
@@ -17,7 +19,8 @@ def excess(
 
     Every metric becomes a mean of bounded values this way, so that one test serves them all.
     A text that nobody answers weighs nothing: E[answered x (loss - level)] <= 0 just where
-    E[loss | answered] <= level, so the target is then about the texts that are answered.
+    E[loss | answered] <= level, so the target is then about the texts that are answered. What it
+    cost is counted all the same.
 
     Args:
         result: what a policy did with the table's texts.
@@ -29,6 +32,12 @@ def excess(
     """
     prediction, full = result.prediction, table.predictions[:, -1]
     answered = prediction >= 0
+    if target.metric in BUDGETS:  # as a share of the budget, as other excesses are shares
+        dear: Floats = result.cost / target.level - 1.0
+        return dear
+    if target.bound is not None:
+        slow: Floats = (result.cost > target.bound).astype(np.float64)
+        return slow - target.level
     if target.metric == "abstention":
         nobody: Floats = (~answered).astype(np.float64)
         return nobody - target.level
@@ -50,14 +59,56 @@ def several(target: Targets) -> tuple[Target, ...]:
     """One target or more, all of which must hold, as a tuple.
 
     Raises:
-        ValueError: there is none, or they are promised at different confidences.
+        ValueError: there is none, one has a level or bound that it cannot have, or they are
+            promised at different confidences.
     """
     targets = (target,) if isinstance(target, Target) else tuple(target)
+    for each in targets:
+        if each.fault:
+            raise ValueError(f"target {each.metric!r}: {each.fault}")
     found = sorted({each.confidence for each in targets})
     if len(found) != 1:
         told = " and ".join(f"{each:g}" for each in found) or "no target at all"
         raise ValueError(f"targets that must hold together share one confidence, found {told}")
     return targets
+
+
+def seeks_quality(targets: Sequence[Target]) -> bool:
+    """Whether costs are all that is promised, so that answers are to be as good as they allow."""
+    about = {target.metric for target in targets} - {"abstention"}
+    return bool(about) and about <= UNITS.keys()
+
+
+def check_unit(targets: Sequence[Target], unit: str) -> None:
+    """Check that the targets about costs are in the unit of the costs.
+
+    Raises:
+        TargetError: naming the first that is not.
+    """
+    for target in targets:
+        if UNITS.get(target.metric, unit) != unit:
+            raise TargetError(
+                f"the target {target.metric!r} is in {UNITS[target.metric]}, and the costs are in "
+                f"{unit}; name a target in that unit, or bring costs in the target's "
+                "(a recipe's `search.minimise`)"
+            )
+
+
+def quality(table: OutcomeTable, confidence: float = 0.95) -> Target:
+    """What answers are compared by beside a promise about costs, at a level of nothing lost.
+
+    `accuracy_drop` where every label is known, else `agreement`.
+    """
+    known = bool((table.labels >= 0).all())
+    return Target("accuracy_drop" if known else "agreement", 0.0, confidence)
+
+
+def loss(result: Evaluation, table: OutcomeTable, drop: Floats | None = None) -> float:
+    """The least level at which the rows would keep `quality`; below 0 where answers are better."""
+    target, weight = quality(table), result.prediction >= 0
+    if target.metric == "accuracy_drop":
+        weight = weight & (table.predictions[:, -1] == table.labels)
+    return float(excess(target, result, table, drop).sum() / max(weight.sum(), 1))
 
 
 def divide(target: Target, table: OutcomeTable) -> Groups:
