@@ -1,11 +1,13 @@
 """The certificate: which policies of a front keep their targets, proved on rows never used before.
 
-Every target claims that a mean of bounded values does not exceed zero (`adaptive.policy.excess`),
+Every target claims that a mean of bounded values does not exceed zero (`adaptive.targets.excess`),
 over all texts or in each group of a column. So each policy of the front has one p-value for "it
 breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
 order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
 testing). With probability 1 - delta over the certification rows, *all* policies before that one
-keep *all* targets in *all* groups; any of them may be served, and the cheapest is.
+keep *all* targets in *all* groups; any of them may be served, and the cheapest is. Where costs are
+all that is promised, the last is: on the search rows it loses least against the full tier. What
+it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is served.
 
 The front, its order and the tests must be fixed before the rows are looked at, and the rows must
 have served for nothing else. Then neither a bad router nor a bad exit can break the promise:
@@ -27,24 +29,16 @@ from typing import Literal
 
 import numpy as np
 
-from adaptive.claims import Claim, DropTest, Trial, try_target
-from adaptive.costs import CostTable
+from adaptive.assumptions import ALWAYS_ASSUMED, assumed
+from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
+from adaptive.costs import UNITS, CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Lookup, is_bare, several, tier_alone
+from adaptive.policy import Lookup, dearest, is_bare, tier_alone
 from adaptive.risk import fixed_sequence, worst
+from adaptive.targets import check_unit, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 
 Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
-
-ASSUMPTIONS = (
-    "The texts to come are exchangeable with the certification rows: of the same source, time "
-    "and kind. Of others nothing is promised.",
-    "The certification rows served for nothing else: no weight, threshold, router or policy was "
-    "fitted or chosen on them, and they decided once.",
-    "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
-    "length; not for texts read in windows.",
-    "Nobody chooses texts in order to be answered wrongly.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +95,7 @@ class Certificate:
     conditions: Conditions
     hashes: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
 
     @property
@@ -156,37 +151,43 @@ def certify(
     seed: int,
     conditions: Conditions,
     *,
-    test: DropTest = "betting",
+    test: MeanTest = "betting",
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`) have the exact binomial test. The signed drop has
-    the betting test, or Hoeffding and Bentkus', which needs no order of rows and more of them.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test. The signed
+    drop and budgets have the betting test, or Hoeffding and Bentkus', which needs no order of rows
+    and more of them.
 
     The verdict is DO NOT ROUTE where the policy to serve is one stage for all texts and nothing
-    cheaper was there to be tested, or where a stage cheaper than the full tier is certified by
-    itself; NOT CERTIFIED where a front of cheaper policies failed at its beginning.
+    better was there to be tested, or where a stage other than the front's first is certified by
+    itself; NOT CERTIFIED where the front failed at its beginning.
 
     Args:
-        front: safe to cheap, the full tier alone first, as `adaptive.search.front` orders it on
-            other rows.
+        front: safe to cheap, or to good where costs are all that is promised, as
+            `adaptive.search.front` orders it on other rows. The full tier alone comes first
+            unless a target is about costs, since it keeps all others that are relative to it.
         table: outcomes of the certification rows, with the columns that targets name.
         target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
-        test: of the signed drop.
+        test: of the signed drop and of budgets.
 
     Raises:
-        TargetError: a target needs labels or groups and the rows have none.
+        TargetError: a target needs labels or groups and the rows have none, or is about costs in
+            another unit than the table's.
         ValueError: the front is empty, or does not begin with the full tier alone; or the
             targets are promised at different confidences.
     """
     full, targets = tier_alone(table.stages, table.stages[-1].tier), several(target)
-    if not front or front[0] != full:
+    priced = any(each.metric in UNITS for each in targets)
+    if not front or (front[0] != full and not priced):
         raise ValueError("a front begins with the full tier alone")
+    check_unit(targets, costs.unit)
     lookup = Lookup.of(table, costs.at(table.tokens))
     results = [lookup.evaluate(policy) for policy in front]
+    ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
     try:
-        trials = [try_target(each, results, table, seed, test) for each in targets]
+        trials = [try_target(each, front, results, ceilings, table, seed, test) for each in targets]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
@@ -194,10 +195,15 @@ def certify(
     means = np.concatenate([trial.means for trial in trials])
     last = fixed_sequence(worst(p_values), 1.0 - targets[0].confidence)
     certified = 0 if last is None else last + 1
-    served = int(np.argmin(prices[:certified])) if certified else 0
+    good = seeks_quality(targets)
+    served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
     verdict, obstacle, needed = _verdict(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
+    kept = None
+    if good and len(table):
+        confidence = targets[0].confidence
+        kept = bound_loss(front[served], results[served], table, confidence, len(front), seed, test)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,
@@ -212,7 +218,8 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ASSUMPTIONS, *_scope(targets)),
+        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept)),
+        quality=kept,
     )
 
 
@@ -263,28 +270,3 @@ def _shortage(trials: Sequence[Trial], policy: int) -> tuple[int, int | None]:
                     worst_yet, found = short, (start + index, needed)
         start += len(trial.claims)
     return found
-
-
-def _scope(targets: Sequence[Target]) -> list[str]:
-    """Which means the promise is about, in words."""
-    columns = sorted({target.group for target in targets if target.group is not None})
-    left = [
-        "Promises about answers are about the texts that are answered, as a share of those; the "
-        "texts left to a person are bounded by the promise about them."
-    ] * any(target.metric == "abstention" for target in targets)
-    if not columns:
-        mean = (
-            "It holds for the mean over texts, not for each text and not for each label or group."
-        )
-        return [mean, *left]
-    told = ["It holds for means over texts, not for each text."]
-    if any(target.group is None for target in targets):
-        told.append("A promise without a group holds for the mean over all texts alone.")
-    told += [
-        f"A promise for each {column} holds in every group listed, by itself and so in any mix "
-        "of them; not in groups that are not listed, nor in parts of them."
-        for column in columns
-    ]
-    if "label" in columns:
-        told.append("A text's label is its true one, not the one it is answered with.")
-    return told + left

@@ -1,6 +1,6 @@
 """One target on certification rows: what it claims, the p-values, the rows it would need.
 
-A target claims that the mean of `adaptive.policy.excess` is at most zero: over all texts, or,
+A target claims that the mean of `adaptive.targets.excess` is at most zero: over all texts, or,
 where it names a column, over the texts of each of its groups. Each claim is tested on its own
 rows by itself. A policy keeps all claims with the greatest of their p-values (`risk.worst`), so
 that several targets and many groups cost no confidence; they cost rows.
@@ -9,13 +9,13 @@ that several targets and many groups cost no confidence; they cost rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import Evaluation, divide, excess
+from adaptive.policy import Evaluation, is_bare
 from adaptive.risk import (
     betting,
     binomial,
@@ -24,11 +24,14 @@ from adaptive.risk import (
     rows_for_betting,
     rows_for_binomial,
 )
-from adaptive.types import OutcomeTable, Target
+from adaptive.targets import divide, excess, quality
+from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
 Test = Literal["binomial", "betting", "hoeffding_bentkus"]
-DropTest = Literal["betting", "hoeffding_bentkus"]
+MeanTest = Literal["betting", "hoeffding_bentkus"]
+STEP = 0.98  # each level at which a bound on the loss is sought is this share of the one before
+STEPS = 500  # of them, down to some 0.00004
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Trial:
     claims: tuple[Claim, ...]  # [c]
     owner: NDArray[np.int32]  # [n] the claim that each row is about
     excess: Floats  # [p, n]
+    greatest: Floats  # [p] that the excess of any text can be
     p_values: Floats  # [c, p] for "the policy breaks the claim"
 
     @property
@@ -83,60 +87,129 @@ class Trial:
             needed = None if needed is None else int(np.ceil(needed / share))
         else:  # by betting, though Hoeffding and Bentkus' test would need more
             losses, counts = np.unique(values, return_counts=True)
-            high = 1.0 - target.level
+            high = float(self.greatest[policy])
             needed = rows_for_betting(losses, 0.0, low=-1.0, high=high, weights=counts, delta=delta)
         return None if needed is None else max(needed, len(own) + 1)
 
 
 def try_target(
     target: Target,
+    policies: Sequence[Policy],
     results: Sequence[Evaluation],
+    ceilings: Floats,
     table: OutcomeTable,
     seed: int,
-    drop_test: DropTest,
+    mean_test: MeanTest,
 ) -> Trial:
     """Test policies by what they did with certification rows.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`) have the exact binomial test, over
-    the rows that are answered. A group without rows has a p-value of 1.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `latency`) have the exact binomial
+    test, over the rows that are answered; of abstention and latency, over all. A group without
+    rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
+    tier alone what is relative to itself, a policy that always answers any abstention, one whose
+    dearest text is within a budget that budget.
 
     Args:
-        results: of each policy on the table; the first is the full tier alone, which keeps
-            what is relative to itself by definition.
+        results: of each policy on the table, [p].
+        ceilings: what a text can cost at most under each policy, [p], known before the rows are.
         seed: of the rows' order in the betting test; all groups share it.
-        drop_test: of the signed drop in accuracy.
+        mean_test: of the signed drop in accuracy and of budgets.
 
     Raises:
         ValueError: the table lacks labels or a column that the target needs.
     """
-    test: Test = drop_test if target.metric == "accuracy_drop" else "binomial"
-    values = np.stack([excess(target, result.prediction, table) for result in results])
+    test: Test = mean_test if target.metric in ("accuracy_drop", *BUDGETS) else "binomial"
+    values = np.stack([excess(target, result, table) for result in results])
+    pairs = zip(policies, ceilings.tolist(), strict=True)
+    last = len(table.stages) - 1
+    greatest = np.array([_greatest(target, policy, last, most) for policy, most in pairs])
     groups = divide(target, table)
     p_values = by_group(
-        lambda own: _p_values(own, target, test, seed), values, groups.index, len(groups.names)
+        lambda own: _p_values(own, greatest, target, test, seed),
+        values,
+        groups.index,
+        len(groups.names),
     )
-    if target.metric != "accuracy":
-        p_values[:, 0] = 0.0  # relative to itself the full tier loses nothing, on any rows
     counts = np.bincount(groups.index, minlength=len(groups.names)).tolist()
     claims = tuple(
         Claim(target, None if target.group is None else name, count, test)
         for name, count in zip(groups.names, counts, strict=True)
     )
-    return Trial(claims, groups.index, values, p_values)
+    return Trial(claims, groups.index, values, greatest, p_values)
 
 
-def _p_values(values: Floats, target: Target, test: Test, seed: int) -> Floats:
+def bound_loss(
+    policy: Policy,
+    result: Evaluation,
+    table: OutcomeTable,
+    confidence: float,
+    family: int,
+    seed: int,
+    mean_test: MeanTest,
+) -> Target:
+    """The least loss against the full tier that certification rows prove of a policy they chose.
+
+    The levels 1, `STEP`, `STEP`^2, ... are tested downwards, each at delta / family, up to the
+    first that fails; the last that passed is the bound. Were it below the true loss, the greatest
+    of these levels that is below the true loss would have passed a test, and which that is does
+    not depend on the rows. So of one policy the chance is at most delta / family, and by the
+    union bound at most delta that the bound of *any* of a family is wrong, whichever of them the
+    rows chose. Nothing is assumed of p-values as a function of the level.
+
+    Args:
+        result: of the policy on the table.
+        family: how many policies the rows might have chosen.
+        mean_test: of the signed drop in accuracy.
+    """
+    sought, last = quality(table, confidence), len(table.stages) - 1
+    if _answers_all(policy, last):
+        return sought  # the full tier alone
+    test: Test = mean_test if sought.metric == "accuracy_drop" else "binomial"
+    delta, proved = (1.0 - confidence) / family, replace(sought, level=1.0)
+    for level in (STEP ** np.arange(1, STEPS + 1)).tolist():
+        tried = replace(sought, level=level)
+        values, most = excess(tried, result, table)[None], np.array([1.0 - level])
+        strict = replace(tried, confidence=1.0 - delta)
+        if _p_values(values, most, strict, test, seed)[0] > delta:
+            break
+        proved = tried
+    return proved
+
+
+def _answers_all(policy: Policy, stage: int) -> bool:
+    return is_bare(policy) and policy.on(stage)
+
+
+def _greatest(target: Target, policy: Policy, last: int, ceiling: float) -> float:
+    """The greatest excess of any text; where it is not above 0, nothing can break the target."""
+    if target.metric in BUDGETS:
+        return ceiling / target.level - 1.0
+    if target.metric == "accuracy":
+        return target.level
+    never = {
+        "latency": target.bound is not None and ceiling <= target.bound,
+        "abstention": policy.abstain == ALWAYS,
+    }.get(target.metric, _answers_all(policy, last))
+    return 0.0 if never else 1.0 - target.level
+
+
+def _p_values(values: Floats, greatest: Floats, target: Target, test: Test, seed: int) -> Floats:
     """P-values [p] of excesses [p, n] for H0: mean excess > 0."""
-    greatest = target.level if target.metric == "accuracy" else 1.0 - target.level
-    if greatest <= 0.0:  # nothing could break it
-        return np.zeros(len(values))
+    found = np.zeros(len(values))
+    for high in np.unique(greatest[greatest > 0.0]).tolist():
+        like = greatest == high
+        found[like] = _tested(values[like], high, target, test, seed)
+    return found
+
+
+def _tested(values: Floats, high: float, target: Target, test: Test, seed: int) -> Floats:
     if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed;
         # it is nothing where nobody answers
         return binomial(values > 0.0, _allowed(target), values != 0.0)
     if test == "betting":
         delta = 1.0 - target.confidence
-        return betting(values, 0.0, low=-1.0, high=greatest, seed=seed, delta=delta)
-    return hoeffding_bentkus(values, 0.0, low=-1.0, high=greatest)
+        return betting(values, 0.0, low=-1.0, high=high, seed=seed, delta=delta)
+    return hoeffding_bentkus(values, 0.0, low=-1.0, high=high)
 
 
 def _allowed(target: Target) -> float:

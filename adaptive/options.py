@@ -122,7 +122,7 @@ def choose_promise(bundle: Bundle, choice: TargetChoice | None) -> Bundle:
             "can be chosen"
         )
     confidence = choice.confidence or certificate.target.confidence
-    wanted = Target(choice.metric, choice.level, confidence, choice.group)
+    wanted = Target(choice.metric, choice.level, confidence, choice.group, choice.bound)
     found = certificate.at(wanted)
     if found is not None and found.verdict != "NOT CERTIFIED":
         return replace(

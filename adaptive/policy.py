@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from adaptive.types import (
     ALWAYS,
     NEVER,
-    Groups,
     OutcomeTable,
     Policy,
     Stage,
     StageCosts,
-    Target,
-    Targets,
 )
 
 Floats = NDArray[np.float64]
@@ -33,6 +30,10 @@ class Evaluation:
     entry: Ints  # [n] the tier entered
     prediction: Ints  # [n] -1 where nobody answers
     cost: Floats  # [n]
+
+    def take(self, rows: NDArray[np.integer]) -> Evaluation:
+        """What it did with the given texts."""
+        return Evaluation(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 def single_stage(stages: tuple[Stage, ...], stage: int) -> Policy:
@@ -126,11 +127,31 @@ def spent(
     return cost + router if policy.risk_weight is not None else cost
 
 
+def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
+    """The most that a text can cost under each policy, [p], whatever it is answered.
+
+    That is a text which enters the first tier of the path and is answered by the last stage.
+
+    Args:
+        costs: of every length [n] that a text can have.
+    """
+    runs = [run_costs(stages, costs, bare=bare) for bare in (False, True)]
+    found = []
+    for policy in policies:
+        everywhere = np.ones(len(costs.router), dtype=np.int32)
+        stage = everywhere * max(last_exits(policy, stages).values())
+        entry = everywhere * policy.path[0]
+        found.append(spent(policy, stages, runs[is_bare(policy)], costs.router, stage, entry).max())
+    # another way through may add the same pieces in another order, hence round otherwise
+    return np.array(found) * (1.0 + 1e-9)
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """An outcome table and its costs, made ready for thousands of policies."""
 
     table: OutcomeTable
+    unit: str  # of costs
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
@@ -142,7 +163,7 @@ class Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
         sure = np.ascontiguousarray(table.reliability.T)
-        return cls(table, run, bare, costs.router, sure, drop)
+        return cls(table, costs.unit, run, bare, costs.router, sure, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -173,111 +194,3 @@ def _at(values: NDArray[Any], stage: Ints) -> NDArray[Any]:
 def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
     """What the policy would have done with the table's texts."""
     return Lookup.of(table, costs).evaluate(policy)
-
-
-def excess(
-    target: Target, prediction: Ints, table: OutcomeTable, drop: Floats | None = None
-) -> Floats:
-    """Each text's share in breaking the target, [n]: the target holds where the mean is <= 0.
-
-    Every metric becomes a mean of bounded values this way, so that one test serves them all.
-    A text that nobody answers weighs nothing: E[answered x (loss - level)] <= 0 just where
-    E[loss | answered] <= level, so the target is then about the texts that are answered.
-
-    Args:
-        prediction: [n], -1 where nobody answers.
-        drop: [n] what the predictions are expected to lose against the full tier's, in place of
-            what the labels say they lost; `agreement` has no use for it.
-
-    Raises:
-        ValueError: the metric needs labels and the table has none.
-    """
-    full, answered = table.predictions[:, -1], prediction >= 0
-    if target.metric == "abstention":
-        nobody: Floats = (~answered).astype(np.float64)
-        return nobody - target.level
-    if target.metric == "agreement":
-        differs: Floats = (prediction != full).astype(np.float64)
-        return (differs - target.level) * answered
-    if (table.labels < 0).any():
-        raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
-    full_right: Floats = (full == table.labels).astype(np.float64)
-    right: Floats = (prediction == table.labels).astype(np.float64)
-    if drop is not None:
-        right = full_right - drop
-    if target.metric == "accuracy":
-        return (target.level - right) * answered
-    return ((1.0 - target.level) * full_right - right) * answered
-
-
-def several(target: Targets) -> tuple[Target, ...]:
-    """One target or more, all of which must hold, as a tuple.
-
-    Raises:
-        ValueError: there is none, or they are promised at different confidences.
-    """
-    targets = (target,) if isinstance(target, Target) else tuple(target)
-    found = sorted({each.confidence for each in targets})
-    if len(found) != 1:
-        told = " and ".join(f"{each:g}" for each in found) or "no target at all"
-        raise ValueError(f"targets that must hold together share one confidence, found {told}")
-    return targets
-
-
-def divide(target: Target, table: OutcomeTable) -> Groups:
-    """The groups in each of which the target must hold: its column's, or one of all texts.
-
-    Raises:
-        ValueError: the table has no such column.
-    """
-    if target.group is None:
-        return Groups(("",), np.zeros(len(table), dtype=np.int32))
-    if target.group not in table.groups:
-        told = ", ".join(sorted(table.groups)) or "none"
-        raise ValueError(f"the target's group {target.group!r} is no column here; known: {told}")
-    groups = table.groups[target.group]
-    if (groups.index < 0).any():
-        raise ValueError(f"the target needs the group {target.group!r} of every row")
-    return groups
-
-
-def mean_excess(
-    targets: Sequence[Target],
-    prediction: Ints,
-    table: OutcomeTable,
-    drop: Floats | None = None,
-) -> tuple[Floats, Floats]:
-    """Mean excess of each target in each of its groups, and its standard error, both [c].
-
-    All targets hold where no mean is above 0. A group without texts has a mean of -inf: nothing
-    here speaks against it.
-
-    Raises:
-        ValueError: the table lacks labels or a column that a target needs.
-    """
-    means: list[Floats] = []
-    errors: list[Floats] = []
-    for target in targets:
-        values = excess(target, prediction, table, drop)
-        if target.group is None:
-            means.append(values.mean(keepdims=True))
-            errors.append(values.std(keepdims=True) / np.sqrt(len(values)))
-            continue
-        groups = divide(target, table)
-        count = np.bincount(groups.index, minlength=len(groups.names))
-        some = np.maximum(count, 1)
-        mean = np.bincount(groups.index, values, len(count)) / some
-        square = np.bincount(groups.index, (values - mean[groups.index]) ** 2, len(count)) / some
-        means.append(np.where(count, mean, -np.inf))
-        errors.append(np.sqrt(square / some))
-    return np.concatenate(means), np.concatenate(errors)
-
-
-def keeps(target: Target, prediction: Ints, table: OutcomeTable, margin: float) -> bool:
-    """Whether held-out rows keep the target by `margin` standard errors of the mean."""
-    return bound(excess(target, prediction, table), margin) <= 0.0
-
-
-def bound(values: Floats, margin: float) -> float:
-    """Mean plus `margin` standard errors."""
-    return float(values.mean() + margin * values.std() / np.sqrt(len(values)))

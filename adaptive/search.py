@@ -1,4 +1,7 @@
-"""The cheapest policy that keeps a target on the search split, and the front around it.
+"""The best policy that keeps a target on the search split, and the front around it.
+
+The best is the cheapest; where costs are all that is promised, the one that loses least against
+the full tier (`adaptive.targets.loss`).
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
 errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see
@@ -11,20 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive.costs import UNITS
 from adaptive.policy import (
+    Evaluation,
     Lookup,
     is_bare,
     last_exits,
-    mean_excess,
-    several,
     single_stage,
     tier_alone,
 )
+from adaptive.targets import check_unit, loss, mean_excess, seeks_quality, several
 from adaptive.types import ALWAYS, NEVER, Policy, Stage, Targets
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
@@ -41,15 +46,21 @@ class Found:
     policy: Policy
     cost: float  # mean
     excess: float  # the worst target's and group's mean, plus the margin; kept where <= 0
+    loss: float = 0.0  # against the full tier, where costs are all that is promised
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The less, the better."""
+        return self.loss, self.cost
 
 
 def search(
     lookup: Lookup, target: Targets, *, margin: float, sweeps: int, routed: bool
 ) -> list[Found]:
-    """The best policy of each kind that keeps the target, cheapest first.
+    """The best policy of each kind that keeps the target, best first.
 
     Starts from one shared threshold for each path through the tiers, then moves one threshold
-    at a time to the cheapest value that keeps the target (coordinate descent), switching exits
+    at a time to the best value that keeps the target (coordinate descent), switching exits
     off where that pays, for at most `sweeps` rounds.
 
     Args:
@@ -58,24 +69,28 @@ def search(
         routed: whether entry rules by the table's router risk are members of the family.
 
     Returns:
-        At least the full tier alone, which keeps every target but an `accuracy` out of reach.
+        At least the full tier alone, which keeps every target but an `accuracy` out of reach or
+        a promise about costs; where those are all, at least the cheapest stage alone.
+
+    Raises:
+        TargetError: a target is about costs in another unit.
     """
     judge = _Judge(lookup, target, margin)
     alone = [single_stage(lookup.table.stages, k) for k in range(len(judge.grid))]
     found = [judge(each) for policy in alone for each in judge.leaving(policy)]
-    full = judge(tier_alone(lookup.table.stages, lookup.table.stages[-1].tier))
     for path in _paths(lookup):
         start = judge.shared(path)
         if start is not None:
             found.append(judge.descend(start, sweeps))
     if routed:
-        best = min((f for f in found if f.excess <= 0), key=lambda f: f.cost, default=full)
-        starts = [f for f in judge.routed([*found, best]) if f.cost < 1.5 * best.cost]
+        best = min((f for f in found if f.excess <= 0), key=_rank, default=judge.lead)
+        entered = judge.routed([*found, best])
+        starts = [f for f in entered if judge.aim(f) < 1.5 * judge.aim(best)]
         found += [judge.descend(f, sweeps) for f in starts]
     kept = [f for f in found if f.excess <= 0.0]
-    if not any(f.policy == full.policy for f in kept):
-        kept.append(full)
-    return sorted(kept, key=lambda f: f.cost)
+    if not any(f.policy == judge.lead.policy for f in kept):
+        kept.append(judge.lead)
+    return sorted(kept, key=_rank)
 
 
 def refine(
@@ -84,25 +99,29 @@ def refine(
     """The best policy reached from `start` by moving thresholds alone; its entry rule stays.
 
     Returns:
-        None where not even the start with every early exit switched off keeps the target.
+        None where not even the start with every early exit switched off keeps the target, or,
+        where costs are all that is promised, with every exit wide open.
     """
     return _refined(_Judge(lookup, target, margin), start, sweeps)
 
 
 def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: int) -> list[Found]:
-    """The policies worth certifying, safe to cheap: one policy, tightened and loosened as a whole.
+    """The policies worth certifying, in `order`: one policy, tightened and loosened as a whole.
 
-    The cheapest of `found` is moved along a single line, all its thresholds together, from where
-    hardly a text leaves early to where far more do. Neighbours on the line answer almost all texts
-    alike, so their p-values rise together, and a sequence of tests seldom ends at one that is
-    unlucky by itself; policies that differ in their exits fail independently of each other.
+    The best of `found` is moved along a single line, all its
+    thresholds together, from where hardly a text leaves early to where far more do. Neighbours on
+    the line answer almost all texts alike, so their p-values rise together, and a sequence of
+    tests seldom ends at one that is unlucky by itself; policies that differ in their exits fail
+    independently of each other.
 
     Args:
         lookup: outcome and cost tables of the search split, those of `found`.
         found: what `search` returned.
-        sweeps: for a search without margin, where none of `found` leaves early.
+        sweeps: for a search without margin, where the best of `found` lets none leave early.
     """
     base = found[0].policy
+    if is_bare(base) and seeks_quality(several(target)):  # the full tier, where costs allow it
+        base = next((f.policy for f in found if not is_bare(f.policy)), base)
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
     line = [moved(lookup, base, share) for share in np.linspace(*LINE, FRONT)]
@@ -132,8 +151,11 @@ def order(
 ) -> list[Found]:
     """The Pareto front of mean excess and mean cost, safe to cheap, of at most `FRONT` policies.
 
-    The full tier alone is always first, every tier alone is always considered. What does not
-    keep the target on these rows is left out: to test it would only end a sequence.
+    Where costs are all that is promised it is one of mean cost and loss, cheap to good. Every tier
+    alone is always considered. What does not keep the target on these rows is left out: to test it
+    would only end a sequence. But one is always first: the full tier alone, or the cheapest stage
+    where costs are all that is promised, or, where the full tier is too dear for a promise
+    that stands beside others, the safest policy there is.
 
     Args:
         lookup: outcome and cost tables of rows that will not be tested on.
@@ -142,33 +164,30 @@ def order(
     judge = _Judge(lookup, target, 0.0, scores)
     tiers = sorted({s.tier for s in judge.stages})
     alone = [judge(tier_alone(judge.stages, tier)) for tier in tiers]
-    full = alone[-1]
-    kept = [full]
     others = [f for f in [*alone, *map(judge, policies)] if f.excess <= 0.0]
-    for each in sorted(others, key=lambda f: (f.excess, f.cost)):
-        if each.cost <= (1.0 - GAIN) * kept[-1].cost:
+    others.sort(key=lambda f: (f.excess, *f.rank))
+    dear = judge.lead.excess > 0.0 and any(target.metric in UNITS for target in judge.targets)
+    kept = others[:1] if dear and others else [judge.lead]
+    for each in others:
+        step = (1.0 - GAIN) * judge.aim(kept[-1])
+        if each.rank < kept[-1].rank and judge.aim(each) <= step:
             kept.append(each)
-    if others:  # the very cheapest, though it may save less than a step
-        cheapest = min(others, key=lambda f: (f.cost, f.excess))
-        if cheapest.cost < kept[-1].cost:
-            kept.append(cheapest)
+    if others:  # the very best, though it may gain less than a step
+        best = min(others, key=lambda f: (*f.rank, f.excess))
+        if best.rank < kept[-1].rank:
+            kept.append(best)
     places = np.linspace(0, len(kept) - 1, min(FRONT, len(kept))).round().astype(int)
     return [kept[place] for place in places]
+
+
+def _rank(found: Found) -> tuple[float, float]:
+    return found.rank
 
 
 def _refined(judge: _Judge, start: Policy, sweeps: int) -> Found | None:
     begun = judge(start)
     if begun.excess > 0.0:
-        last = last_exits(start, judge.stages)
-        begun = judge(
-            replace(
-                start,
-                thresholds=tuple(
-                    max(judge.grid[k][-1], start.thresholds[k]) if k in last.values() else NEVER
-                    for k in range(len(judge.stages))
-                ),
-            )
-        )
+        begun = judge(replace(start, thresholds=judge.safest(start)))
     return judge.descend(begun, sweeps) if begun.excess <= 0.0 else None
 
 
@@ -192,6 +211,7 @@ class Score:
     cost: float  # mean
     excess: NDArray[np.float64]  # [c] mean, of each target in each group
     error: NDArray[np.float64]  # [c] its standard error
+    loss: float  # as in `Found`
 
 
 class _Judge:
@@ -206,6 +226,8 @@ class _Judge:
     ) -> None:
         self.lookup, self.targets, self.margin = lookup, several(target), margin
         self.abstains = any(target.metric == "abstention" for target in self.targets)
+        self.good = seeks_quality(self.targets)
+        check_unit(self.targets, lookup.unit)
         self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages
         quantiles = np.linspace(0.0, 1.0, LEVELS + 1)[:-1]
@@ -214,6 +236,29 @@ class _Judge:
             for k in range(len(self.stages))
         ]
 
+    @cached_property
+    def lead(self) -> Found:
+        """The policy that keeps the target if any does: the full tier alone, or the cheapest."""
+        if not self.good:
+            return self(tier_alone(self.stages, self.stages[-1].tier))
+        alone = [self(single_stage(self.stages, k)) for k in range(len(self.stages))]
+        return min(alone, key=lambda f: f.cost)
+
+    def safest(self, policy: Policy) -> tuple[float, ...]:
+        """Thresholds with which the policy is likeliest to keep the target, its path as it is."""
+        if self.good:
+            lows = enumerate(grid[0] for grid in self.grid)
+            return tuple(low if policy.on(k) else NEVER for k, low in lows)
+        last = last_exits(policy, self.stages).values()
+        return tuple(
+            max(self.grid[k][-1], threshold) if k in last else NEVER
+            for k, threshold in enumerate(policy.thresholds)
+        )
+
+    def aim(self, found: Found) -> float:
+        """What is to be made small."""
+        return found.loss if self.good else found.cost
+
     def __call__(self, policy: Policy) -> Found:
         score = self.scores.get(policy)
         if score is None:
@@ -221,18 +266,27 @@ class _Judge:
             drop = self.lookup.drop
             if drop is not None:
                 drop = drop[np.arange(len(drop)), result.stage]
-            means = mean_excess(self.targets, result.prediction, self.lookup.table, drop)
-            score = Score(float(result.cost.mean()), *means)
+            means = mean_excess(self.targets, result, self.lookup.table, drop)
+            lost = self._loss(policy, result, drop) if self.good else 0.0
+            score = Score(float(result.cost.mean()), *means, lost)
             self.scores[policy] = score
-        return Found(policy, score.cost, float((score.excess + self.margin * score.error).max()))
+        excess = float((score.excess + self.margin * score.error).max())
+        return Found(policy, score.cost, excess, score.loss)
+
+    def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
+        """Half a text at least: that nothing is lost is known of the full tier alone."""
+        if is_bare(policy) and policy.on(len(self.stages) - 1):
+            return 0.0
+        table = self.lookup.table
+        return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 
     def shared(self, path: tuple[int, ...]) -> Found | None:
-        """The cheapest shared threshold on every exit of the path that keeps the target."""
+        """The best shared threshold on every exit of the path that keeps the target."""
         values = np.unique(np.quantile(self.lookup.table.reliability, np.linspace(0, 1, 60)))
         every = [shared_thresholds(self.stages, path, v) for v in values.tolist()]
         every = every[:: 3 if self.abstains else 1]
         tried = [self(each) for policy in every for each in self.leaving(policy)]
-        return min((f for f in tried if f.excess <= 0.0), key=lambda f: f.cost, default=None)
+        return min((f for f in tried if f.excess <= 0.0), key=_rank, default=None)
 
     def leaving(self, policy: Policy) -> list[Policy]:
         """The policy, and those that leave to nobody what it is least sure of, if targets allow."""
@@ -251,13 +305,13 @@ class _Judge:
                 best = self._best(best, [m for m in moves if self._whole(m)])
             # One stage loosened buys room that another can only use if both move at once.
             best = self._best(best, self._trades(best.policy))
-            if best.cost >= before.cost * 0.999:
+            if self.aim(best) >= self.aim(before) * 0.999:
                 break
         return best
 
     def _best(self, best: Found, moves: Sequence[Policy]) -> Found:
         kept = [f for f in map(self, moves) if f.excess <= 0.0]
-        return min([best, *kept], key=lambda f: f.cost)
+        return min([best, *kept], key=_rank)
 
     def _whole(self, policy: Policy) -> bool:
         on = {s.tier for k, s in enumerate(self.stages) if policy.on(k)}
@@ -298,4 +352,4 @@ class _Judge:
             ]
             kept = [f for f in tried if f.excess <= 0.0]
             if kept:
-                yield min(kept, key=lambda f: f.cost)
+                yield min(kept, key=_rank)

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-Metric = Literal["agreement", "accuracy_drop", "accuracy", "abstention"]
+Metric = Literal[
+    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "latency"
+]
+BUDGETS = ("milliseconds", "work")  # metrics whose level is a mean cost, in that unit
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
 
@@ -62,7 +65,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The promise. Levels are losses, but for `accuracy`, which is a floor.
+    """The promise. Levels are losses, but for `accuracy`, a floor, and budgets, which are costs.
 
     agreement: share of texts answered unlike the full tier, at most `level`.
     accuracy_drop: accuracy lost against the full tier, as a share of the full tier's
@@ -71,6 +74,12 @@ class Target:
     abstention: share of texts that are answered by nobody, at most `level`; beside another
         target it lets policies leave texts to a person, and the other targets are then about
         the texts that are answered.
+    milliseconds, work: what a text costs in the mean, answered or not, at most `level`, in
+        milliseconds or layers x tokens: a budget.
+    latency: share of texts that cost more than `bound` milliseconds, at most `level`.
+
+    What a text costs is read from the cost table. Where all targets but an abstention are about
+    costs, the best policy that keeps them is sought; else the cheapest.
 
     With a `group`, it holds in each of that column's groups by itself, of its own texts and of
     the full tier's accuracy there; hence for any mix of them, the mean over all texts included.
@@ -80,6 +89,28 @@ class Target:
     level: float
     confidence: float = 0.95
     group: str | None = None  # a column of the data; `label`: each class, by its true label
+    bound: float | None = None  # of latency, in milliseconds
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the level or the bound, in words; None where nothing is."""
+        return level_fault(self.metric, self.level) or bound_fault(self.metric, self.bound)
+
+
+def level_fault(metric: Metric, level: float) -> str | None:
+    """What is wrong with a metric's level, in words; None where nothing is."""
+    if metric in BUDGETS:
+        fine = 0.0 < level < math.inf
+        return None if fine else f"{level:g} is no budget; expected {metric} above 0"
+    return None if 0.0 <= level <= 1.0 else f"{level:g} is no share; expected a number from 0 to 1"
+
+
+def bound_fault(metric: Metric, bound: float | None) -> str | None:
+    """What is wrong with a metric's bound, in words; None where nothing is."""
+    if metric != "latency":
+        return None if bound is None else f"{metric} takes no bound; latency does"
+    fine = bound is not None and 0.0 < bound < math.inf
+    return None if fine else "latency needs a bound above 0, in milliseconds"
 
 
 Targets = Target | Sequence[Target]  # all must hold, each in every one of its groups

@@ -31,10 +31,11 @@ from adaptive.certifying import row_seed
 from adaptive.claims import Trial
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
-from adaptive.policy import Lookup, mean_excess
+from adaptive.policy import Lookup
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
 from adaptive.search import front, search
+from adaptive.targets import mean_excess
 from adaptive.types import OutcomeTable, Policy, Target
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -193,15 +194,14 @@ def splits(
         )
         found = tested(ordered, table.take(unseen), targets, draw, costs)
         results = {policy: world.evaluate(policy) for policy in found.policies}
-        answers = {policy: result.prediction for policy, result in results.items()}
         judge = table.take(rest)
         excesses = {
-            policy: mean_excess(targets, answer[rest], judge)[0].max()
-            for policy, answer in answers.items()
+            policy: mean_excess(targets, result.take(rest), judge)[0].max()
+            for policy, result in results.items()
         }
         served.append(excesses[found.policy])
         any_served.append(max(excesses.values()))
-        on_pool.append(mean_excess(targets, answers[found.policy], table)[0].max())
+        on_pool.append(mean_excess(targets, results[found.policy], table)[0].max())
         saved.append(results[ordered[0]].cost.mean() / results[found.policy].cost.mean())
         verdicts[found.verdict] += 1
     names = " and ".join(target.metric for target in targets)

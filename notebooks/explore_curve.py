@@ -28,6 +28,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from adaptive import AdaptivePipeline
+from adaptive.config.targets import show_target
 from adaptive.curves import curve, plot
 from adaptive.evaluation import report, stage_name
 from adaptive.policy import Lookup
@@ -51,7 +52,7 @@ split = "certify" if "certify" in bundle.outcomes else "search"
 table = bundle.outcomes[split]
 print(f"{bundle.name}: {len(table)} {split} rows, {len(bundle.labels)} labels")
 for target in bundle.targets:
-    print(f"promise: {target.metric} {target.level:g}")
+    print(f"promise: {show_target(target)}")
 print(f"stages: {', '.join(names)}")
 
 # %% [markdown]

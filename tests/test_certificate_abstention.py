@@ -9,15 +9,16 @@ import pytest
 import tiny_population
 from test_certificate_errors import most
 from tiny_outcomes import STAGES as THREE
-from tiny_outcomes import random_costs, random_policy, random_table
+from tiny_outcomes import random_costs, random_policy, random_table, saying
 from tiny_population import COSTS, FULL, STAGES, Population, certified
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
 from adaptive.bundle.policies import policy_from_json, policy_to_json
-from adaptive.policy import Lookup, abstains, evaluate, excess, is_bare, last_exits
+from adaptive.policy import Lookup, abstains, evaluate, is_bare, last_exits
 from adaptive.risk import binomial
 from adaptive.search import search
+from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target
 
 RISK = 0.4  # of the least reliable text; none of the most reliable one's
@@ -81,11 +82,11 @@ def test_an_excess_weighs_the_texts_that_are_answered() -> None:
     some = table.take(np.flatnonzero(prediction >= 0))
     for metric in ("agreement", "accuracy", "accuracy_drop"):
         target = Target(metric, 0.2)  # type: ignore[arg-type]
-        values = excess(target, prediction, table)
+        values = excess(target, saying(prediction), table)
         assert (values[::3] == 0).all()
-        inside = excess(target, some.predictions[:, 0], some)
+        inside = excess(target, saying(some.predictions[:, 0]), some)
         assert values.sum() == pytest.approx(inside.sum())
-    rate = excess(Target("abstention", 0.25), prediction, table)
+    rate = excess(Target("abstention", 0.25), saying(prediction), table)
     assert rate.mean() == pytest.approx((prediction < 0).mean() - 0.25)
 
 

@@ -10,8 +10,9 @@ import tiny_population
 from tiny_population import CONDITIONS, COSTS, FULL, Population, answering, certified
 
 from adaptive.certificate import certify
-from adaptive.policy import Lookup, excess
+from adaptive.policy import Lookup
 from adaptive.search import order
+from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
 
 METRICS = ("agreement", "accuracy_drop", "accuracy")
@@ -165,7 +166,7 @@ def test_a_bad_router_costs_time_and_never_the_promise(router: str) -> None:
         ordered = [f.policy for f in order(lookup, target, family)]
         served = certified(ordered, unseen, target).policy
         result = world.evaluate(served)
-        wrong += excess(target, result.prediction, everyone).mean() > 0.001
+        wrong += excess(target, result, everyone).mean() > 0.001
         costs.append(result.cost.mean())
     assert wrong <= most(0.1, draws)
     assert (np.mean(costs) < 7.0) == (router == "good"), np.mean(costs)

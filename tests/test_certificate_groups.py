@@ -9,14 +9,15 @@ import pytest
 import tiny_population
 from test_certificate_errors import most
 from tiny_outcomes import STAGES as THREE
-from tiny_outcomes import random_costs, random_policy, random_table
+from tiny_outcomes import random_costs, random_policy, random_table, saying
 from tiny_population import COSTS, FULL, STAGES, Mixed, Population, answering, certified
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
 from adaptive.errors import TargetError
-from adaptive.policy import Lookup, excess, mean_excess
+from adaptive.policy import Lookup
 from adaptive.search import order, search
+from adaptive.targets import excess, mean_excess
 from adaptive.types import Groups, OutcomeTable, Policy, Target
 
 # The second kind's texts are lost twice as often; the third kind is rare.
@@ -39,23 +40,23 @@ def grouped(seed: int, names: tuple[str, ...] = ("x", "y", "z"), rows: int = 60)
 @pytest.mark.parametrize("metric", ["agreement", "accuracy_drop", "accuracy"])
 def test_mean_excesses_are_those_of_each_target_in_each_of_its_groups(metric: str) -> None:
     rows = grouped(0)
-    prediction = rows.predictions[:, 2]
+    result = saying(rows.predictions[:, 2])
     targets = [Target(metric, 0.2, group="kind"), Target("agreement", 0.3)]  # type: ignore[arg-type]
-    means, errors = mean_excess(targets, prediction, rows)
+    means, errors = mean_excess(targets, result, rows)
     assert means.shape == errors.shape == (4,)
     for number in range(3):
         own = rows.take(np.flatnonzero(rows.groups["kind"].index == number))
-        values = excess(targets[0], own.predictions[:, 2], own)
+        values = excess(targets[0], saying(own.predictions[:, 2]), own)
         assert means[number] == pytest.approx(values.mean())
         assert errors[number] == pytest.approx(values.std() / np.sqrt(len(values)))
-    assert means[3] == excess(targets[1], prediction, rows).mean()
+    assert means[3] == excess(targets[1], result, rows).mean()
 
 
 def test_a_group_without_texts_speaks_against_no_policy_in_the_search() -> None:
     rows = grouped(1)
     more = Groups((*rows.groups["kind"].names, "unseen"), rows.groups["kind"].index)
     means, errors = mean_excess(
-        [replace(EACH)], rows.predictions[:, 0], replace(rows, groups={"kind": more})
+        [replace(EACH)], saying(rows.predictions[:, 0]), replace(rows, groups={"kind": more})
     )
     assert means[3] == -np.inf and errors[3] == 0.0
     assert np.isfinite(means[:3]).all()
@@ -68,7 +69,7 @@ def test_what_is_found_keeps_the_target_in_every_group_with_the_margin() -> None
     plain = search(lookup, replace(EACH, group=None), margin=0.5, sweeps=1, routed=False)
     assert found[0].cost > plain[0].cost
     for each in found:
-        means, errors = mean_excess([EACH], lookup.evaluate(each.policy).prediction, rows)
+        means, errors = mean_excess([EACH], lookup.evaluate(each.policy), rows)
         assert (means + 0.5 * errors).max() == pytest.approx(each.excess)
         assert each.excess <= 0
     again = search(lookup, [EACH, replace(EACH, group=None)], margin=0.5, sweeps=1, routed=False)
@@ -78,15 +79,12 @@ def test_what_is_found_keeps_the_target_in_every_group_with_the_margin() -> None
 def test_all_groups_together_keep_what_each_of_them_keeps() -> None:
     rows = grouped(3)
     for seed in range(20):
-        prediction = (
-            Lookup.of(rows, random_costs(3, 60))
-            .evaluate(random_policy(seed, routed=False))
-            .prediction
-        )
+        lookup = Lookup.of(rows, random_costs(3, 60))
+        result = lookup.evaluate(random_policy(seed, routed=False))
         for metric in ("agreement", "accuracy_drop", "accuracy"):
             each = Target(metric, 0.4, group="kind")  # type: ignore[arg-type]
-            by_group, _ = mean_excess([each], prediction, rows)
-            mean, _ = mean_excess([replace(each, group=None)], prediction, rows)
+            by_group, _ = mean_excess([each], result, rows)
+            mean, _ = mean_excess([replace(each, group=None)], result, rows)
             assert mean[0] <= by_group.max() + 1e-12
     assert len(THREE) == rows.predictions.shape[1]
 

@@ -214,7 +214,7 @@ def test_the_page_tells_everything_a_reviewer_needs(certificate: Certificate) ->
         "rows 3",
         "cpu",
         "float32",
-        "coins",
+        "milliseconds",
         "python 3",
         "exchangeable",
         "`" + "ab" * 32 + "`",

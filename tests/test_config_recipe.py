@@ -218,7 +218,8 @@ def test_further_levels_are_different_and_not_the_targets_own() -> None:
     assert "stands twice" in faults_of(BASE, "certificate.levels=[0.02, 0.02]")[0]
     (fault,) = faults_of(BASE, "certificate.levels=[0.005, 0.01]")
     assert fault.startswith("certificate.levels: 0.01 is the target's own")
-    assert faults_of(BASE, "certificate.levels=[2]")[0].startswith("certificate.levels.0")
+    (fault,) = faults_of(BASE, "certificate.levels=[2]")
+    assert fault == "certificate.levels: 2 is no share; expected a number from 0 to 1"
 
 
 def test_recipes_are_frozen_and_leave_the_callers_mapping_alone() -> None:

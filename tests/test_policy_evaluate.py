@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_outcomes import DEPTHS, STAGES, random_costs, random_policy, random_table
+from tiny_outcomes import DEPTHS, STAGES, random_costs, random_policy, random_table, saying
 
 from adaptive.policy import (
-    bound,
     evaluate,
-    excess,
     is_bare,
-    keeps,
     last_exits,
     single_stage,
     tier_alone,
 )
+from adaptive.targets import excess, mean_excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts, Target
 
 
@@ -155,23 +153,20 @@ FULL, LABELS, GIVEN = [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0]
 )
 def test_excess_of_each_text_by_hand(target: Target, expected: list[float]) -> None:
     table = labelled(FULL, LABELS)
-    found = excess(target, np.array(GIVEN, np.int32), table)
+    found = excess(target, saying(GIVEN), table)
     np.testing.assert_allclose(found, expected)
 
 
 def test_agreement_needs_no_labels_and_the_others_say_that_they_do() -> None:
     table = labelled(FULL, [0, 1, -1, 1])
-    assert len(excess(Target("agreement", 0.0), np.array(GIVEN, np.int32), table)) == 4
+    assert len(excess(Target("agreement", 0.0), saying(GIVEN), table)) == 4
     for metric in ("accuracy", "accuracy_drop"):
         with pytest.raises(ValueError, match="needs labels; `agreement` needs none"):
-            excess(Target(metric, 0.1), np.array(GIVEN, np.int32), table)
+            excess(Target(metric, 0.1), saying(GIVEN), table)
 
 
 def test_a_margin_asks_for_standard_errors_to_spare() -> None:
-    values = np.array([-0.5, 0.3, -0.5, 0.3])
-    assert bound(values, 0.0) == pytest.approx(-0.1)
-    assert bound(values, 1.0) == pytest.approx(-0.1 + 0.4 / 2)
-    table = labelled(FULL, LABELS)
-    target, given = Target("agreement", 0.6), np.array(GIVEN, np.int32)
-    assert keeps(target, given, table, margin=0.0)
-    assert not keeps(target, given, table, margin=1.0)
+    # two of four differ, so excesses of +-0.5 around their mean
+    means, errors = mean_excess([Target("agreement", 0.6)], saying(GIVEN), labelled(FULL, LABELS))
+    np.testing.assert_allclose(means, [-0.1])
+    np.testing.assert_allclose(errors, [0.5 / 2])

@@ -22,8 +22,9 @@ from adaptive.errors import BuildError
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import Lookup, excess, tier_alone
+from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import Record, features_of
+from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
 from adaptive.training.certify_policy import load_certificate
@@ -297,7 +298,7 @@ def test_the_front_is_ordered_and_as_cheap_as_the_search_found(context: Context)
     for each in ordered:
         if each.policy.risk_weight is None:
             result = lookup.evaluate(each.policy)
-            values = excess(recipe.targets[0], result.prediction, table)
+            values = excess(recipe.targets[0], result, table)
             assert each.excess == pytest.approx(values.mean(), abs=1e-12)
             assert each.cost == pytest.approx(result.cost.mean())
     costs = [each.cost for each in ordered]
@@ -320,7 +321,7 @@ def test_the_front_is_tested_on_the_certification_rows_alone(context: Context) -
         if tested.policy.risk_weight is None:
             result = lookup.evaluate(tested.policy)
             assert tested.cost == pytest.approx(result.cost.mean())
-            values = excess(found.target, result.prediction, table)
+            values = excess(found.target, result, table)
             assert tested.excess == pytest.approx(values.mean(), abs=1e-12)
     assert context.figures("certify")["headline"] == found.headline
 

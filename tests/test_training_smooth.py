@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tiny_outcomes import saying
 
 from adaptive.bundle.contents import stages_of
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import Lookup, excess, mean_excess, single_stage
+from adaptive.policy import Lookup, single_stage
 from adaptive.recording import Record
 from adaptive.search import refine
+from adaptive.targets import excess, mean_excess
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.types import OutcomeTable, StageCosts, Target
 
@@ -92,11 +94,11 @@ def test_the_search_counts_the_expected_losses_where_it_has_them() -> None:
 
 def test_a_drop_that_repeats_the_labels_changes_no_target() -> None:
     _, table, _ = world(1, 300)
-    prediction = table.predictions[:, 0]
+    result = saying(table.predictions[:, 0])
     right = table.predictions == table.labels[:, None]
     drop = right[:, 1].astype(float) - right[:, 0]
     for metric in ("agreement", "accuracy_drop", "accuracy"):
         target = Target(metric, 0.1)  # type: ignore[arg-type]
-        said = excess(target, prediction, table)
-        assert np.allclose(excess(target, prediction, table, drop), said)
-        assert np.allclose(mean_excess([target], prediction, table, drop)[0], said.mean())
+        said = excess(target, result, table)
+        assert np.allclose(excess(target, result, table, drop), said)
+        assert np.allclose(mean_excess([target], result, table, drop)[0], said.mean())

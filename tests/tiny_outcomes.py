@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from adaptive.bundle.contents import stages_of
+from adaptive.policy import Evaluation
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts
 
 DEPTHS = ((0,), (0, 1, 3), (0, 2, 4, 6))
@@ -51,3 +53,10 @@ def random_policy(seed: int, *, routed: bool) -> Policy:
         return Policy(path, tuple(thresholds))
     prices = tuple(float(price) for price in rng.random(len(DEPTHS)))
     return Policy(path, tuple(thresholds), float(rng.random() * 2), prices)
+
+
+def saying(prediction: ArrayLike, cost: ArrayLike = 0.0) -> Evaluation:
+    """What a policy that answers so would have done, as far as targets ask."""
+    answers = np.array(prediction, dtype=np.int32)
+    nowhere = np.zeros_like(answers)
+    return Evaluation(nowhere, nowhere, answers, np.broadcast_to(cost, answers.shape))

@@ -9,7 +9,7 @@ import numpy as np
 
 from adaptive.bundle.contents import stages_of
 from adaptive.certificate import Certificate, Conditions, certify
-from adaptive.costs import CostTable
+from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.policy import Lookup
 from adaptive.search import front, search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
@@ -17,8 +17,9 @@ from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 STAGES = stages_of(((0,), (0,)))
 FULL = Policy((1,), (float("inf"), ALWAYS))
 CONDITIONS = Conditions("cpu", "float32", 32, "0" * 64, {"python": "3"})
+CHEAP = Policy((0,), (ALWAYS, float("inf")))
 COSTS = CostTable(
-    "coins",
+    MILLISECONDS,
     np.array([1.0, 2.0]),
     embed=np.zeros((2, 2)),
     segment=np.array([[1.0, 1.0], [10.0, 10.0]]),
@@ -32,7 +33,7 @@ class Population:
     """A cheap stage whose reliability is uniform, and the full tier.
 
     The risks do not depend on the reliability, so any policy's are known: the cheap stage
-    answers a share of the texts and brings that share of its own risk.
+    answers a share of the texts and brings that share of its own risk. It costs 1, both cost 11.
     """
 
     worse: float = 0.15  # only the full tier is right
@@ -59,9 +60,20 @@ class Population:
             return float(policy.path == (0,))
         return 1.0 - float(np.clip(policy.thresholds[0], 0.0, 1.0))
 
+    def loss(self, policy: Policy, metric: str) -> float:
+        """What the policy really loses against the full tier."""
+        if metric == "agreement":
+            return self.share(policy) * (self.worse + self.better)
+        return self.share(policy) * (self.worse - self.better) / self.accuracy
+
     def excess(self, policy: Policy, target: Target) -> float:
         """What the policy's mean excess really is."""
         share = self.share(policy)
+        dear = 10.0 if policy.path == (1,) else 1.0 + 10.0 * (1.0 - share)
+        if target.metric == "milliseconds":
+            return dear / target.level - 1.0
+        if target.metric == "latency":
+            return 1.0 - share - target.level
         if target.metric == "agreement":
             return share * (self.worse + self.better) - target.level
         lost = share * (self.worse - self.better)
@@ -76,8 +88,11 @@ class Population:
             "agreement": share * (self.worse + self.better),
             "accuracy": self.accuracy - lost,
             "accuracy_drop": lost / self.accuracy,
+            "milliseconds": 1.0 + 10.0 * (1.0 - share),
+            "latency": 1.0 - share,
         }[metric]
-        return Target(metric, level, confidence)  # type: ignore[arg-type]
+        bound = 5.0 if metric == "latency" else None
+        return Target(metric, level, confidence, bound=bound)  # type: ignore[arg-type]
 
 
 def answering(share: float) -> Policy:

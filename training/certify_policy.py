@@ -10,6 +10,7 @@ from adaptive.bundle.certificates import certificate_from_json, certificate_to_j
 from adaptive.certificate import Certificate, at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, row_seed
 from adaptive.config.targets import show_target
+from adaptive.policy import evaluate, tier_alone
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
@@ -50,6 +51,8 @@ def _work(context: Context, folder: Path) -> Figures:
     content = certificate_to_json(certificate)
     (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     served = next(t for t in certificate.front if t.policy == certificate.policy)
+    full = tier_alone(table.stages, table.stages[-1].tier)
+    prices = evaluate(full, table, costs.at(table.tokens)).cost
     return {
         "verdict": certificate.verdict,
         "headline": certificate.headline,
@@ -58,8 +61,9 @@ def _work(context: Context, folder: Path) -> Figures:
         "front": len(certificate.front),
         "n": certificate.n,
         "cost": served.cost,
-        "cost_full_alone": certificate.front[0].cost,
+        "cost_full_alone": float(prices.mean()) if len(table) else 0.0,
         "unit": certificate.unit,
+        "quality": None if certificate.quality is None else show_target(certificate.quality),
         "further": {show_target(each.target): each.headline for each in certificate.further},
     }
 

@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from adaptive.bundle.page import promise
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.certificate import at_levels
-from adaptive.costs import CostTable
+from adaptive.costs import UNITS, CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
 from adaptive.search import Found, front, refine, search
+from adaptive.targets import seeks_quality, several
 from adaptive.timing import with_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
@@ -37,10 +38,11 @@ def _work(context: Context, folder: Path) -> Figures:
     table, costs = load_table(context, "search"), costs_of(context, None)
     drop = load_drop(context) if recipe.search.losses == "expected" else None
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
-    ladder = _search(context, lookup, targets, routed=False)  # cheapest first
-    plain = _cheapest(ladder, targets)
+    what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
+    ladder = _search(context, lookup, targets, routed=False)  # best first
+    plain = _best(ladder, targets)
     best, router = plain, None
-    figures: Figures = {"cost_no_router": plain.cost}
+    figures: Figures = {f"{what}_no_router": getattr(plain, what)}
     for kind in recipe.router.candidates:
         candidate = fit_candidate(context, kind)
         priced = costs_of(context, candidate)
@@ -50,16 +52,17 @@ def _work(context: Context, folder: Path) -> Figures:
         with_router = [f for f in found if f.policy.risk_weight is not None]
         if not with_router:
             continue
-        figures[f"cost_router_{kind}"] = with_router[0].cost
-        needed = plain.cost * (1 - recipe.router.min_gain)
-        if with_router[0].cost < min(best.cost, needed):
+        figures[f"{what}_router_{kind}"] = reached = getattr(with_router[0], what)
+        needed = getattr(plain, what) * (1 - recipe.router.min_gain)
+        if reached < min(getattr(best, what), needed):
             best, router, ladder, lookup = with_router[0], candidate, found, seen
-    rules = baseline_costs(
+    rules = baselines(
         lookup, targets, best.policy, margin=recipe.search.margin, sweeps=recipe.search.sweeps
     )
-    figures |= {f"cost_{name}": cost for name, cost in rules.items()}
+    figures |= {f"{what}_{name}": reached for name, reached in rules.items()}
     figures["router"] = "none" if router is None else router.kind
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
+    figures |= {"loss": best.loss} if what == "loss" else {}
     sweeps = recipe.search.sweeps
     ordered = front(lookup, targets, ladder, sweeps=sweeps)
     further = [
@@ -72,23 +75,27 @@ def _work(context: Context, folder: Path) -> Figures:
     return figures | {"front": len(ordered)}
 
 
-def _cheapest(found: Sequence[Found], targets: Sequence[Target]) -> Found:
-    """The first of the found, cheapest first, that keeps the targets.
+def _best(found: Sequence[Found], targets: Sequence[Target]) -> Found:
+    """The first of the found, best first, that keeps the targets.
 
     The full tier keeps any target that is relative to itself, so it stands in where too few
-    rows leave no room for the margin. An accuracy it may miss, and with it everything.
+    rows leave no room for the margin. An accuracy it may miss, and a promise about costs, and
+    with it everything.
 
     Raises:
-        TargetError: no policy has the accuracy.
+        TargetError: no policy has the accuracy, or the costs.
     """
     kept = [f for f in found if f.excess <= 0.0]
-    asked = [target for target in targets if target.metric == "accuracy"]
+    asked = [target for target in targets if target.metric in ("accuracy", *UNITS)]
     if not kept and asked:
-        least = min(f.excess for f in found)
-        told = " and ".join(promise(target) for target in asked)
+        told, least = " and ".join(map(promise, asked)), min(f.excess for f in found)
+        lead = "cheapest stage" if seeks_quality(targets) else "full tier"
+        remedy = "Ask for less, or train a better full tier"
+        if any(target.metric in UNITS for target in asked):
+            remedy = "Allow more, or build a cheaper first tier"
         raise TargetError(
-            f"target asks for {told}; with the margin, even the full tier alone misses a target "
-            f"by {least:.2%} on the search rows. Ask for less, or train a better full tier"
+            f"target asks for {told}; with the margin, even the {lead} alone misses a target by "
+            f"{least:.2%} on the search rows. {remedy}"
         )
     return (kept or found)[0]
 
@@ -122,21 +129,24 @@ def risk_of(router: Router, features: torch.Tensor) -> NDArray[np.float32]:
     return risk
 
 
-def baseline_costs(
+def baselines(
     lookup: Lookup, target: Targets, best: Policy, *, margin: float, sweeps: int
 ) -> dict[str, float | None]:
     """Cost at the target of other entry rules, each with thresholds of its own.
 
-    The rules cost nothing themselves. None where a rule cannot keep the target.
+    The rules cost nothing themselves. None where a rule cannot keep the target. Where costs are
+    all that is promised, it is what is lost, by the rules alone.
     """
-    table = lookup.table
+    table, good = lookup.table, seeks_quality(several(target))
     costs: dict[str, float | None] = {}
     for name, entry in forced_entries(lookup, best).items():
         forced = replace(table, risk=_one_hot(entry, table.risk.shape[1]))
         free = replace(lookup, table=forced, router=np.zeros(len(table)))
         rule = replace(best, risk_weight=1.0, entry_cost=(0.0,) * table.risk.shape[1])
         found = refine(free, target, rule, margin=margin, sweeps=sweeps)
-        costs[name] = None if found is None else found.cost
+        costs[name] = None if found is None else found.loss if good else found.cost
+    if good:
+        return costs
     full = tier_alone(table.stages, table.stages[-1].tier)
     return costs | {"full_alone": float(lookup.evaluate(full).cost.mean())}
 

@@ -128,10 +128,11 @@ def _story(context: Context) -> list[str]:
 
 def _routing(figures: Figures, margin: float) -> str:
     """Which router was packed, and what every entry rule would have cost at the target."""
-    costs = {name[5:]: cost for name, cost in figures.items() if name.startswith("cost_")}
+    what = "loss" if "loss" in figures else "cost"
+    reached = {name[5:]: each for name, each in figures.items() if name.startswith(f"{what}_")}
     told = ", ".join(
-        f"{name.replace('_', ' ')} {'misses the target' if cost is None else f'{cost:.3g}'}"
-        for name, cost in costs.items()
+        f"{name.replace('_', ' ')} {'misses the target' if each is None else f'{each:.3g}'}"
+        for name, each in reached.items()
     )
     packed = (
         "Router: none, because none saved enough."
@@ -140,8 +141,9 @@ def _routing(figures: Figures, margin: float) -> str:
     )
     return (
         f"{packed} With {margin:g} standard errors to spare, a policy costs "
-        f"{figures['cost']:.3g} {figures['unit']} a text on the search rows; other ways to enter, "
-        f"each with thresholds of its own: {told}."
+        f"{figures['cost']:.3g} {figures['unit']} a text on the search rows"
+        + (f" and loses {figures['loss']:.3g} against the full tier" if what == "loss" else "")
+        + f"; other ways to enter, each with thresholds of its own: {told}."
     )
 
 
@@ -151,9 +153,10 @@ def _promise(context: Context) -> str:
         return "Policy: a held-out choice, not a certificate; the recipe asks for none."
     return (
         f"Certificate: {figures['headline']}. Of {figures['front']} policies in order, "
-        f"{figures['certified']} passed on {figures['n']} rows; the cheapest of them costs "
+        f"{figures['certified']} passed on {figures['n']} rows; the one that is served costs "
         f"{figures['cost']:.3g} {figures['unit']} a text there, the full tier alone "
         f"{figures['cost_full_alone']:.3g}."
+        + (f" Proved besides: {figures['quality']}." if figures["quality"] else "")
         + "".join(f" At {name}: {told}." for name, told in figures["further"].items())
     )
 

@@ -11,7 +11,7 @@ import yaml
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
-from adaptive.bundle.page import promises
+from adaptive.bundle.page import promise, promises
 from adaptive.types import ALWAYS, Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
@@ -95,6 +95,8 @@ def _verdict(bundle: Bundle) -> str:
         f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
         f"`{LAYOUT.certificate_page}`."
     )
+    if certificate.quality is not None:
+        told += f" Proved besides: {promise(certificate.quality)}."
     for each in certificate.further:
         told += f"\n\nAnother level: {promises(each.targets)}. **{each.headline}**"
     return told

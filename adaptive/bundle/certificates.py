@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -47,6 +47,7 @@ _PROMISE = {
     "certified",
     "front",
 }
+_BESIDE = {"quality"}  # of promises about costs alone
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
 
@@ -66,6 +67,7 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
 
 
 def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
+    kept = certificate.quality
     return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
@@ -82,6 +84,7 @@ def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
             {**asdict(tested), "policy": policy_to_json(tested.policy)}
             for tested in certificate.front
         ],
+        **({} if kept is None else {"quality": targets_to_json([kept])[0]}),
     }
 
 
@@ -94,7 +97,7 @@ def certificate_from_json(
         BundleError: a field is missing or wrong, or they contradict each other.
     """
     check_format(dict(found), file)
-    _expect(found, _PROMISE | _SHARED, file)
+    _expect(found, _PROMISE | _SHARED, file, _BESIDE)
     try:
         shared: dict[str, Any] = {
             "n": _count(found, "n"),
@@ -104,7 +107,7 @@ def certificate_from_json(
             "assumptions": tuple(str(each) for each in found["assumptions"]),
         }
         for each in found["further"]:
-            _expect(each, _PROMISE, f"{file}: further")
+            _expect(each, _PROMISE, f"{file}: further", _BESIDE)
         promises = [
             Certificate(**_promise_from_json(each, stages, file), **shared)
             for each in (found, *found["further"])
@@ -135,6 +138,7 @@ def _promise_from_json(
         "policy": policy_from_json(found["policy"], stages, f"{file}: policy"),
         "certified": _count(found, "certified"),
         "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
+        "quality": targets_from_json([found["quality"]], file)[0] if "quality" in found else None,
     }
 
 
@@ -232,8 +236,8 @@ def _told(name: str, what: str) -> str:
     )
 
 
-def _expect(found: Any, fields: Collection[str], file: str) -> None:
-    if not isinstance(found, dict) or found.keys() != set(fields):
+def _expect(found: Any, fields: Set[str], file: str, beside: Set[str] = frozenset()) -> None:
+    if not isinstance(found, dict) or found.keys() - beside != fields:
         have = sorted(found) if isinstance(found, dict) else type(found).__name__
         raise BundleError(f"{file}: expected {sorted(fields)}, found {have}")
 

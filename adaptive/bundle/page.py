@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adaptive.certificate import Certificate, Tested
-from adaptive.types import Policy, Stage, Target
+from adaptive.costs import UNITS
+from adaptive.targets import seeks_quality
+from adaptive.types import BUDGETS, Policy, Stage, Target
 
-_MEANING = {
-    "CERTIFIED": "The policy below is the cheapest of those for which the promise is proved.",
-    "NOT CERTIFIED": "No policy cheaper than the full tier could be proved to keep the promise, "
-    "so the full tier answers every text alone.",
-    "DO NOT ROUTE": "One stage that answers every text alone is as cheap as anything certified, "
-    "so no text is routed.",
-}
 _TESTS = {
     "binomial": "the exact binomial test of losses of 0 and 1 (Clopper and Pearson 1934)",
     "betting": "the betting test of a bounded mean, rows in the seeded order "
@@ -38,6 +33,7 @@ def render_certificate(
         "promise": promises(certificate.targets),
         "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
+        **_proved_besides(certificate),
         "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
         "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
         "delta, up to the first that fails",
@@ -72,6 +68,12 @@ def render_certificate(
     return "\n\n".join(sections) + "\n"
 
 
+def _proved_besides(certificate: Certificate) -> dict[str, str]:
+    """What the policy loses at most, where costs are all that is promised."""
+    kept = certificate.quality
+    return {} if kept is None else {"proved besides": promise(kept)}
+
+
 def promises(targets: Sequence[Target]) -> str:
     """What the targets promise together, in words."""
     return "; and ".join(map(promise, targets))
@@ -79,11 +81,15 @@ def promises(targets: Sequence[Target]) -> str:
 
 def promise(target: Target) -> str:
     """What the target promises, in words."""
+    if target.metric in BUDGETS:
+        told = f"at most {target.level:g} {UNITS[target.metric]} a text in the mean"
+        return told if target.group is None else f"{told}, in each {target.group}"
     told = {
         "agreement": f"at most {target.level:.2%} of the texts answered unlike the full tier",
         "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
         "accuracy": f"accuracy of at least {target.level:.2%}",
         "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
+        "latency": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds",
     }[target.metric]
     return told if target.group is None else f"{told}, in each {target.group}"
 
@@ -103,9 +109,28 @@ def policy_line(policy: Policy, places: Sequence[str]) -> str:
 
 
 def _meaning(certificate: Certificate) -> str:
+    good = seeks_quality(certificate.targets)
+    if certificate.verdict == "CERTIFIED":
+        if good:
+            return (
+                "Of the policies for which the promise is proved, the one below lost least against "
+                "the full tier on other rows."
+            )
+        return "The policy below is the cheapest of those for which the promise is proved."
+    if certificate.verdict == "DO NOT ROUTE":
+        return (
+            f"One stage that answers every text alone is as {'good' if good else 'cheap'} as "
+            "anything certified, so no text is routed."
+        )
+    priced = any(target.metric in UNITS for target in certificate.targets)
+    first = "first policy below" if priced else "full tier alone"
+    first = "cheapest stage alone" if good else first
     if not certificate.certified:
-        return "Not even the full tier alone was proved to keep the promise. It answers every text."
-    return _MEANING[certificate.verdict]
+        return f"Not even the {first} was proved to keep the promise. It answers every text."
+    return (
+        f"No policy {'better' if good else 'cheaper'} than the {first} could be proved to keep the "
+        "promise, so that answers every text."
+    )
 
 
 def _other(certificate: Certificate, places: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
-from adaptive.policy import several
+from adaptive.targets import several
 from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target
 
 # JSON has no infinities, and a reader should see what they mean
@@ -56,8 +56,9 @@ def policy_from_json(found: Any, stages: Sequence[Stage], file: str) -> Policy:
 
 
 def targets_to_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """The targets as JSON objects."""
-    return [asdict(target) for target in targets]
+    """The targets as JSON objects, with a bound where there is one."""
+    found = [asdict(target) for target in targets]
+    return [{k: v for k, v in each.items() if k != "bound" or v is not None} for each in found]
 
 
 def targets_from_json(found: Any, file: str) -> tuple[Target, ...]:
@@ -71,7 +72,8 @@ def targets_from_json(found: Any, file: str) -> tuple[Target, ...]:
 
 
 def _target(found: Any, file: str) -> Target:
-    fields = _object(found, {"metric", "level", "confidence", "group"}, file)
+    told = {"bound"} if isinstance(found, dict) and "bound" in found else set()
+    fields = _object(found, {"metric", "level", "confidence", "group"} | told, file)
     metric, group = fields["metric"], fields["group"]
     if group is not None and (not isinstance(group, str) or not group):
         raise BundleError(f"{file}: a target's `group` must be a column's name or null")
@@ -80,9 +82,12 @@ def _target(found: Any, file: str) -> Target:
             f"{file}: unknown metric {metric!r}; known: {', '.join(get_args(Metric))}"
         )
     level, confidence = _number(fields["level"], file), _number(fields["confidence"], file)
-    if not (0 <= level <= 1 and 0 < confidence < 1):
-        raise BundleError(f"{file}: level {level} and confidence {confidence} must be shares")
-    return Target(metric, level, confidence, group)
+    bound = _number(fields["bound"], file) if told else None
+    target = Target(metric, level, confidence, group, bound)
+    if target.fault or not 0 < confidence < 1:
+        fault = target.fault or f"a confidence of {confidence:g} is no share"
+        raise BundleError(f"{file}: target {metric!r}: {fault}")
+    return target
 
 
 def _object(found: Any, keys: set[str], file: str) -> Mapping[str, Any]:

@@ -216,14 +216,19 @@ def certify(
         list[str] | None,
         typer.Option(
             metavar="METRIC=LEVEL[@COLUMN]",
-            help="agreement, accuracy_drop, accuracy or abstention, and its level; with a "
-            "column, in each of its groups (@label: in each class); repeatable: all must hold.",
+            help="agreement, accuracy_drop, accuracy or abstention, and its level; milliseconds or "
+            "work, and a mean cost; latency=LEVEL:BOUND, the share of texts above BOUND "
+            "milliseconds; with a column, in each of its groups (@label: in each class); "
+            "repeatable: all must hold.",
             show_default="the bundle's",
         ),
     ] = None,
     level: Annotated[
         list[float] | None,
-        typer.Option(help="A further level of the first target, to choose from; repeatable."),
+        typer.Option(
+            help="A further level of the first target, to choose from; repeatable.",
+            show_default="those it has",
+        ),
     ] = None,
     confidence: Annotated[
         float | None, typer.Option(help="1 - delta.", show_default="the bundle's")
@@ -244,7 +249,7 @@ def certify(
 
     The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
     """
-    from adaptive.cli.certify import certify, choose_targets, show_certificate
+    from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
     from adaptive.cli.labelled import choose_source, load_labelled
 
     source = choose_source(
@@ -260,7 +265,8 @@ def certify(
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
-    facts = certify(pipeline, rows, wanted, level or (), context.obj)
+    levels = choose_levels(level, wanted, pipeline)
+    facts = certify(pipeline, rows, wanted, levels, context.obj)
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 

@@ -13,7 +13,7 @@ from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
-from adaptive.types import Target
+from adaptive.types import Target, level_fault
 
 if TYPE_CHECKING:
     from adaptive.certificate import Certificate
@@ -27,11 +27,11 @@ def choose_targets(
     """The targets that a command line names, the old ones where it names none.
 
     Args:
-        given: `metric=level` or `metric=level@column` each.
+        given: as `adaptive.config.targets.read_target` reads each.
         confidence: of all of them; None takes the old one.
 
     Raises:
-        ConfigError: no such metric, or a level or the confidence is no share.
+        ConfigError: no such metric, a level that it cannot have, or a confidence that is no share.
     """
     chosen = old[0].confidence if confidence is None else confidence
     if not 0.0 < chosen < 1.0:
@@ -39,6 +39,40 @@ def choose_targets(
     if given:
         return tuple(Target(**read_target(each), confidence=chosen) for each in given)
     return tuple(replace(each, confidence=chosen) for each in old)
+
+
+def choose_levels(
+    given: Sequence[float] | None,
+    targets: Sequence[Target],
+    pipeline: AdaptivePipeline,
+) -> tuple[float, ...]:
+    """Further levels of the first target: those given, else those it has in the old certificate.
+
+    Raises:
+        ConfigError: the target's metric cannot have such a level.
+    """
+    first = targets[0]
+    if given is None:
+        return _old_levels(first, pipeline)
+    for level in given:
+        if fault := level_fault(first.metric, level):
+            raise ConfigError(f"--level {level:g}: {fault}")
+    return tuple(given)
+
+
+def _old_levels(first: Target, pipeline: AdaptivePipeline) -> tuple[float, ...]:
+    from adaptive.bundle.certificates import read_certificate
+
+    folder = Path(pipeline.preset.bundle).expanduser()
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    old = read_certificate(folder, names, pipeline.bundle.stages)
+    if old is None:
+        return ()
+    # the levels of another metric, group or bound say nothing of this one's
+    like = replace(first, level=old.target.level, confidence=old.target.confidence)
+    if like != old.target:
+        return ()
+    return tuple(each.target.level for each in old.further if each.target.level != first.level)
 
 
 def certify(
@@ -86,6 +120,7 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "n": certificate.n,
         "certified": certificate.certified,
         "front": len(certificate.front),
+        "quality": None if certificate.quality is None else show_target(certificate.quality),
         "further": [
             {"target": show_target(each.target), **facts_of(each)} for each in certificate.further
         ],
@@ -100,7 +135,8 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
 
 
 def _line(facts: dict[str, Any]) -> str:
+    besides = f"; besides {facts['quality']}" if facts["quality"] else ""
     return (
         f"{facts['headline']}: {facts['certified']} of {facts['front']} policies passed on "
-        f"{facts['n']:,} rows"
+        f"{facts['n']:,} rows{besides}"
     )

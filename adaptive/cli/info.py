@@ -66,6 +66,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
         "target": "; ".join(_target(target) for target in facts["targets"]),
     }
     lines["certificate"] = facts["certificate"]["headline"]
+    if kept := facts["certificate"].get("quality"):
+        lines["certificate"] += f"; besides {kept}"
     for name in ("license", "language", "base_model", "device", "dtype"):
         if facts["info"].get(name):
             lines[name.replace("_", " ")] = str(facts["info"][name])
@@ -78,7 +80,9 @@ def show(facts: dict[str, Any], console: Console) -> None:
 
 def _target(target: dict[str, Any]) -> str:
     group = f" in each {target['group']}" if target["group"] else ""
-    return f"{target['metric']} {target['level']:g}{group}, confidence {target['confidence']:g}"
+    bound = f" beyond {target['bound']:g} milliseconds" if "bound" in target else ""
+    level = f"{target['metric']} {target['level']:g}{bound}{group}"
+    return f"{level}, confidence {target['confidence']:g}"
 
 
 def _depths(depths: list[int]) -> str:

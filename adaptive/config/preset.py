@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from adaptive.config.fields import Count, Float, Name, Section, Whole
-from adaptive.config.targets import read_target
+from adaptive.config.targets import Bound, Level, read_target
 from adaptive.types import Metric, Target
 
 
@@ -16,9 +16,10 @@ class TargetChoice(Section):
     """A promise of the bundle's certificate, see `adaptive.types.Target`."""
 
     metric: Metric
-    level: Annotated[Float, Field(ge=0, le=1)]
+    level: Level
     confidence: Annotated[Float, Field(gt=0, lt=1)] | None = None  # None = the bundle's
     group: Name | None = None
+    bound: Bound = None
 
 
 def _fields(value: Any) -> Any:

@@ -21,7 +21,8 @@ from adaptive.config.steps import (
     TeacherConfig,
     TinyConfig,
 )
-from adaptive.types import Target
+from adaptive.costs import UNITS
+from adaptive.types import BUDGETS, Target, level_fault
 
 
 class SplitSizes(Section):
@@ -149,7 +150,7 @@ def _label_faults(recipe: Recipe) -> list[str]:
         return []
     faults = []
     for path, target in _targets(recipe):
-        if target.metric not in ("agreement", "abstention"):
+        if target.metric not in ("agreement", "abstention", *UNITS):
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
         if target.group == "label":
             faults.append(f"{path}.group: classes need labels, and data.label is null")
@@ -166,9 +167,17 @@ def _target_faults(recipe: Recipe) -> list[str]:
         faults += [f"target: targets that must hold together share one confidence, found {told}"]
     if recipe.targets[0].metric == "abstention":
         faults += ["target: abstention comes behind a target about the texts that are answered"]
+    for path, target in _targets(recipe):
+        if target.metric in BUDGETS and "level" not in target.model_fields_set:
+            faults += [f"{path}.level: a budget has to be named, in {target.metric}"]
+        unit = "work" if target.metric == "work" else "milliseconds"
+        if target.metric in UNITS and recipe.search.minimise != unit:
+            told = f"{target.metric} needs costs in {unit}, and search.minimise is"
+            faults += [f"{path}.metric: {told} {recipe.search.minimise}"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
-    return faults
+    wrong = (level_fault(recipe.targets[0].metric, each) for each in recipe.levels)
+    return faults + [f"certificate.levels: {each}" for each in wrong if each]
 
 
 def _exit_faults(recipe: Recipe) -> list[str]:

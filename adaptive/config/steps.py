@@ -22,6 +22,7 @@ from adaptive.config.fields import (
     Whole,
     one_or_several,
 )
+from adaptive.config.targets import Bound, Level
 from adaptive.types import Metric, Target
 
 
@@ -132,13 +133,14 @@ class TargetConfig(Section):
     """The promise, see `adaptive.types.Target`."""
 
     metric: Metric = "accuracy_drop"
-    level: Annotated[Float, Field(ge=0, le=1)] = 0.01
+    level: Level = 0.01  # a budget has to be named
     confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
     group: Name | None = None  # a column: it must hold in each group; `label`: in each class
+    bound: Bound = None  # of latency, in milliseconds
 
     def target(self) -> Target:
         """The same as the ground type."""
-        return Target(self.metric, self.level, self.confidence, self.group)
+        return Target(self.metric, self.level, self.confidence, self.group, self.bound)
 
 
 _Several = Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
@@ -151,7 +153,7 @@ TargetsConfig = Annotated[
 class SearchConfig(Section):
     """The policy search."""
 
-    minimise: Literal["milliseconds", "work"] = "milliseconds"
+    minimise: Literal["milliseconds", "work"] = "milliseconds"  # what costs are counted in
     sweeps: Whole = 8  # rounds of coordinate descent
     # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
     # is steadier and may be wrong; see `adaptive.training.smooth`
@@ -162,8 +164,8 @@ class SearchConfig(Section):
 class CertificateConfig(Section):
     """The certificate; losses of 0 and 1 always have the exact test."""
 
-    test: Literal["betting", "hoeffding_bentkus"] = "betting"  # of the signed drop in accuracy
-    levels: tuple[Annotated[Float, Field(ge=0, le=1)], ...] = ()  # more, of the first target
+    test: Literal["betting", "hoeffding_bentkus"] = "betting"  # of the signed drop, of budgets
+    levels: tuple[NotNegative, ...] = ()  # more, of the first target
 
     @field_validator("levels")
     @classmethod

@@ -1,38 +1,65 @@
-"""A target as people type it: `agreement=0.02`, or `accuracy_drop=0.01@region`."""
+"""A target as people write it: its fields, and `agreement=0.02` or `accuracy_drop=0.01@region`."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from adaptive.config.fields import Float
 from adaptive.errors import ConfigError
-from adaptive.types import Metric, Target
+from adaptive.types import Metric, Target, bound_fault, level_fault
+
+
+def _level(level: float, info: ValidationInfo) -> float:
+    _refuse(level_fault(info.data["metric"], level) if "metric" in info.data else None)
+    return level
+
+
+def _bound(bound: float | None, info: ValidationInfo) -> float | None:
+    _refuse(bound_fault(info.data["metric"], bound) if "metric" in info.data else None)
+    return bound
+
+
+def _refuse(fault: str | None) -> None:
+    if fault is not None:
+        raise ValueError(fault)
+
+
+# of sections in which a `metric` stands before them
+Level = Annotated[Float, AfterValidator(_level)]
+Bound = Annotated[Float | None, AfterValidator(_bound), Field(validate_default=True)]
 
 
 def read_target(text: str) -> dict[str, Any]:
-    """The fields of `metric=level`, or of `metric=level@column`: a target for each group.
+    """The fields of `metric=level`, of `latency=level:bound`, and with `@column` of a target for
+    each group.
 
     Raises:
-        ConfigError: no such metric, or the level is no share.
+        ConfigError: no such metric, or a level or bound that it cannot have.
     """
     name, _, rest = text.partition("=")
-    number, at, group = rest.partition("@")
+    numbers, at, group = rest.partition("@")
     known = get_args(Metric)
     if name not in known:
         raise ConfigError(
             f"target {text!r}: expected one of {', '.join(known)}, then = and a level"
         )
     try:
-        level = float(number)
+        level, *bound = map(float, numbers.split(":", 1))
     except ValueError:
-        level = -1.0
-    if not 0.0 <= level <= 1.0:
-        raise ConfigError(f"target {text!r}: {number!r} is no share; expected a number from 0 to 1")
+        raise ConfigError(f"target {text!r}: {numbers!r} is no number") from None
     if at and not group:
         raise ConfigError(f"target {text!r}: expected a column of the data behind @")
-    return {"metric": name, "level": level, "group": group or None}
+    fields: dict[str, Any] = {"metric": name, "level": level, "group": group or None}
+    fields["bound"] = bound[0] if bound else None
+    if fault := Target(**fields).fault:
+        raise ConfigError(f"target {text!r}: {fault}")
+    return fields
 
 
 def show_target(target: Target) -> str:
     """A target in that form; its confidence is left out."""
+    bound = "" if target.bound is None else f":{target.bound:g}"
     group = "" if target.group is None else f"@{target.group}"
-    return f"{target.metric}={target.level:g}{group}"
+    return f"{target.metric}={target.level:g}{bound}{group}"

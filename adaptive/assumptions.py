@@ -1,0 +1,69 @@
+"""What a certificate assumes and what it is about, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaptive.costs import UNITS
+from adaptive.types import Target
+
+ALWAYS_ASSUMED = (
+    "The texts to come are exchangeable with the certification rows: of the same source, time "
+    "and kind. Of others nothing is promised.",
+    "The certification rows served for nothing else: no weight, threshold, router or policy was "
+    "fitted or chosen on them, and they decided once.",
+    "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
+    "length; not for texts read in windows.",
+    "Nobody chooses texts in order to be answered wrongly.",
+)
+
+
+def assumed(targets: Sequence[Target], kept: Target | None) -> list[str]:
+    """Which means these targets are about, and what holds together.
+
+    Args:
+        kept: a bound on the loss of the policy that is served.
+    """
+    return [*_means(targets), *_costs(targets, kept)]
+
+
+def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
+    """What a promise about costs is about."""
+    told = []
+    if any(target.metric in UNITS for target in targets):
+        told.append(
+            "What a text costs is read from the cost table, by its length and the stages it ran "
+            "through: as measured there, at that batch size and on a machine as busy."
+        )
+    if kept is not None:
+        both = max(0.0, 1.0 - 2.0 * (1.0 - kept.confidence))
+        told.append(
+            "The bound on what is lost against the full tier is a promise of its own at this "
+            "confidence, for whichever policy of the front is served (union bound over the front); "
+            f"that it holds together with the promise about costs has a confidence of {both:.4g}."
+        )
+    return told
+
+
+def _means(targets: Sequence[Target]) -> list[str]:
+    columns = sorted({target.group for target in targets if target.group is not None})
+    left = [
+        "Promises about answers are about the texts that are answered, as a share of those; the "
+        "texts left to a person are bounded by the promise about them."
+    ] * any(target.metric == "abstention" for target in targets)
+    if not columns:
+        mean = (
+            "It holds for the mean over texts, not for each text and not for each label or group."
+        )
+        return [mean, *left]
+    told = ["It holds for means over texts, not for each text."]
+    if any(target.group is None for target in targets):
+        told.append("A promise without a group holds for the mean over all texts alone.")
+    told += [
+        f"A promise for each {column} holds in every group listed, by itself and so in any mix "
+        "of them; not in groups that are not listed, nor in parts of them."
+        for column in columns
+    ]
+    if "label" in columns:
+        told.append("A text's label is its true one, not the one it is answered with.")
+    return told + left
