@@ -151,13 +151,13 @@ def certify(
     seed: int,
     conditions: Conditions,
     *,
-    test: MeanTest = "betting",
+    test: MeanTest = "paired",
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test. The signed
-    drop and budgets have the betting test, or Hoeffding and Bentkus', which needs no order of rows
-    and more of them.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test, the signed
+    drop the exact test of pairs, budgets the betting test. Drop and budgets may also have the
+    betting test, or Hoeffding and Bentkus', both.
 
     The verdict is DO NOT ROUTE where the policy to serve is one stage for all texts and nothing
     better was there to be tested, or where a stage other than the front's first is certified by

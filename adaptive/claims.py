@@ -20,18 +20,21 @@ from adaptive.risk import (
     betting,
     binomial,
     by_group,
+    drop_counts,
     hoeffding_bentkus,
+    paired,
     rows_for_betting,
     rows_for_binomial,
+    rows_for_paired,
 )
 from adaptive.targets import divide, excess, quality
 from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
-Test = Literal["binomial", "betting", "hoeffding_bentkus"]
-MeanTest = Literal["betting", "hoeffding_bentkus"]
-STEP = 0.98  # each level at which a bound on the loss is sought is this share of the one before
-STEPS = 500  # of them, down to some 0.00004
+Test = Literal["binomial", "paired", "betting", "hoeffding_bentkus"]
+MeanTest = Literal["paired", "betting", "hoeffding_bentkus"]
+STEP = 0.95  # each level at which a bound on the loss is sought is this share of the one before
+STEPS = 200  # of them, down to some 0.00004
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,9 @@ class Trial:
             risk = float((values > 0.0).mean()) / share
             needed = rows_for_binomial(_allowed(target), risk, delta=delta)
             needed = None if needed is None else int(np.ceil(needed / share))
+        elif self.claims[claim].test == "paired":
+            shares = [float(count) / len(values) for count in drop_counts(values)]
+            needed = rows_for_paired(*shares, target.level, delta=delta)
         else:  # by betting, though Hoeffding and Bentkus' test would need more
             losses, counts = np.unique(values, return_counts=True)
             high = float(self.greatest[policy])
@@ -118,7 +124,7 @@ def try_target(
     Raises:
         ValueError: the table lacks labels or a column that the target needs.
     """
-    test: Test = mean_test if target.metric in ("accuracy_drop", *BUDGETS) else "binomial"
+    test = _test_of(target, mean_test)
     values = np.stack([excess(target, result, table) for result in results])
     pairs = zip(policies, ceilings.tolist(), strict=True)
     last = len(table.stages) - 1
@@ -164,7 +170,7 @@ def bound_loss(
     sought, last = quality(table, confidence), len(table.stages) - 1
     if _answers_all(policy, last):
         return sought  # the full tier alone
-    test: Test = mean_test if sought.metric == "accuracy_drop" else "binomial"
+    test = _test_of(sought, mean_test)
     delta, proved = (1.0 - confidence) / family, replace(sought, level=1.0)
     for level in (STEP ** np.arange(1, STEPS + 1)).tolist():
         tried = replace(sought, level=level)
@@ -174,6 +180,15 @@ def bound_loss(
             break
         proved = tried
     return proved
+
+
+def _test_of(target: Target, mean_test: MeanTest) -> Test:
+    """The test of a target's claims: the chosen one only where losses are not just 0 and 1."""
+    if target.metric == "accuracy_drop":
+        return mean_test
+    if target.metric in BUDGETS:  # costs are of any size: there is no exact test of them
+        return "betting" if mean_test == "paired" else mean_test
+    return "binomial"
 
 
 def _answers_all(policy: Policy, stage: int) -> bool:
@@ -206,8 +221,10 @@ def _tested(values: Floats, high: float, target: Target, test: Test, seed: int) 
     if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed;
         # it is nothing where nobody answers
         return binomial(values > 0.0, _allowed(target), values != 0.0)
+    delta = 1.0 - target.confidence
+    if test == "paired":
+        return paired(*drop_counts(values), values.shape[1], target.level, delta=delta)
     if test == "betting":
-        delta = 1.0 - target.confidence
         return betting(values, 0.0, low=-1.0, high=high, seed=seed, delta=delta)
     return hoeffding_bentkus(values, 0.0, low=-1.0, high=high)
 

@@ -137,8 +137,9 @@ def limit(people: People, targets: tuple[Target, ...]) -> float:
 
 def fronts(draws: int, rows: int = 500) -> Iterator[dict[str, Any]]:
     """Fronts with policies within, at and beyond the level: is any at or beyond certified?"""
-    tried = [(case, "betting") for case in cases()]
-    tried += [(case, "hoeffding_bentkus") for case in cases() if case[0] == "accuracy_drop"]
+    tried = [(case, "paired") for case in cases()]
+    others = ("betting", "hoeffding_bentkus")
+    tried += [(case, test) for test in others for case in cases() if case[0] == "accuracy_drop"]
     for (what, people, targets), test in tried:
         share = limit(people, targets)
         ordered = [FULL, *(answering(share * part) for part in (0.1, 0.75, 1.0, 1.01, 1.1))]
@@ -240,7 +241,7 @@ def tested(
     targets: tuple[Target, ...],
     draw: int,
     costs: CostTable = COSTS,
-    test: Any = "betting",
+    test: Any = "paired",
 ) -> Certificate:
     """The certificate of a draw, its rows in an order of its own."""
     return certify(ordered, table, costs, targets, row_seed(draw), CONDITIONS, test=test)

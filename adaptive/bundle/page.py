@@ -11,6 +11,8 @@ from adaptive.types import BUDGETS, Policy, Stage, Target
 
 _TESTS = {
     "binomial": "the exact binomial test of losses of 0 and 1 (Clopper and Pearson 1934)",
+    "paired": "the exact test of paired answers, the p-value maximised over what is not known "
+    "(Barnard 1947; Berger and Boos 1994; see adaptive.risk.paired)",
     "betting": "the betting test of a bounded mean, rows in the seeded order "
     "(Waudby-Smith and Ramdas 2024, theorem 3)",
     "hoeffding_bentkus": "the test of Hoeffding and Bentkus (Bates et al. 2021, section 3.1)",

@@ -164,7 +164,8 @@ class SearchConfig(Section):
 class CertificateConfig(Section):
     """The certificate; losses of 0 and 1 always have the exact test."""
 
-    test: Literal["betting", "hoeffding_bentkus"] = "betting"  # of the signed drop, of budgets
+    # of the signed drop; budgets have the betting test in place of the exact one
+    test: Literal["paired", "betting", "hoeffding_bentkus"] = "paired"
     levels: tuple[NotNegative, ...] = ()  # more, of the first target
 
     @field_validator("levels")
