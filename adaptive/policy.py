@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -87,9 +87,12 @@ def choose_entry(policy: Policy, risk: NDArray[np.floating]) -> Ints:
     """The tier each text enters, [n], from the router's risk [n, m]."""
     if policy.risk_weight is None:
         return np.full(len(risk), policy.path[0], dtype=np.int32)
-    path = list(policy.path)
-    price = np.asarray(policy.entry_cost)[path] + policy.risk_weight * risk[:, path]
-    entry: Ints = np.asarray(path, dtype=np.int32)[price.argmin(1)]
+    entry = np.full(len(risk), policy.path[0], dtype=np.int32)
+    least = np.full(len(risk), np.inf)
+    for tier in policy.path:
+        price = np.float64(policy.entry_cost[tier]) + policy.risk_weight * risk[:, tier]
+        entry += (tier - entry) * (price < least)
+        np.minimum(least, price, out=least)
     return entry
 
 
@@ -100,7 +103,7 @@ def run_costs(stages: tuple[Stage, ...], costs: StageCosts, *, bare: bool = Fals
         bare: the stage's own head alone is run, as under a policy that `is_bare`; else the
             heads before it are too, whether switched on or not: later ones look back at them.
     """
-    run = np.empty_like(costs.segment)
+    run = np.empty_like(costs.segment, order="F")  # a stage's in one piece
     for tier in {s.tier for s in stages}:
         inside = [k for k, s in enumerate(stages) if s.tier == tier]
         heads = costs.head[:, inside]
@@ -119,12 +122,15 @@ def spent(
         router: [n].
     """
     cost: Floats = _at(run, stage)
-    answered = np.array([s.tier for s in stages])[stage]
-    for tier, through in last_exits(policy, stages).items():
-        cost += np.where((entry <= tier) & (tier < answered), run[:, through], 0.0)
-    if not is_bare(policy):  # the first stage speaks even where the text entered elsewhere
-        cost += np.where(entry == 0, 0.0, run[:, 0])
-    return cost + router if policy.risk_weight is not None else cost
+    routed = policy.risk_weight is not None
+    for tier, through in list(last_exits(policy, stages).items())[:-1]:
+        escalated = stage > through
+        if routed:
+            escalated &= entry <= tier
+        cost += run[:, through] * escalated
+    if not is_bare(policy) and (routed or policy.path[0] != 0):
+        cost += run[:, 0] * (entry != 0)  # the first stage speaks wherever the text entered
+    return cost + router if routed else cost
 
 
 def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
@@ -148,34 +154,33 @@ def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageC
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """An outcome table and its costs, made ready for thousands of policies."""
+    """An outcome table and its costs, made ready for thousands of policies.
+
+    In its arrays [n, k] and [n, m] the column of a stage or tier is one piece of memory. Masks are
+    multiplied, not branched on: which texts a stage answers cannot be foreseen, by a processor
+    either.
+    """
 
     table: OutcomeTable
     unit: str  # of costs
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
-    sure: NDArray[np.float32]  # [k, n] reliability, a stage's in one piece
     drop: Floats | None = None  # [n, k] expected losses, in place of what the labels say
 
     @classmethod
     def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        sure = np.ascontiguousarray(table.reliability.T)
-        return cls(table, costs.unit, run, bare, costs.router, sure, drop)
+        names = ("predictions", "reliability", "risk")
+        table = replace(table, **{name: np.asfortranarray(getattr(table, name)) for name in names})
+        return cls(table, costs.unit, run, bare, costs.router, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
         table = self.table
         entry = choose_entry(policy, table.risk)
-        final = max(last_exits(policy, table.stages).values())
-        early = [k for k in range(final) if policy.on(k)]
-        ready = self.sure[early] >= np.array(policy.thresholds, dtype=np.float32)[early, None]
-        if policy.risk_weight is not None:
-            ready &= entry <= np.array([table.stages[k].tier for k in early])[:, None]
-        first = np.where(ready, np.array(early, dtype=np.int16)[:, None], np.int16(final))
-        stage = first.min(0, initial=final).astype(np.int32)
+        stage = _answering(policy, table, entry)
         run = self.bare if is_bare(policy) else self.run
         cost = spent(policy, table.stages, run, self.router, stage, entry)
         prediction = _at(table.predictions, stage)
@@ -185,9 +190,26 @@ class Lookup:
         return Evaluation(stage, entry, prediction, cost)
 
 
+def _answering(policy: Policy, table: OutcomeTable, entry: Ints) -> Ints:
+    """The stage that answers each text, [n]: the first it is sure enough at, or the last."""
+    final = max(last_exits(policy, table.stages).values())
+    *early, _ = on = [k for k in range(final + 1) if policy.on(k)]
+    unsure = np.ones(len(table), dtype=np.bool_)
+    place = np.zeros(len(table), dtype=np.int16)  # in `on`
+    for k in early:
+        ready = table.reliability[:, k] >= np.float32(policy.thresholds[k])
+        if policy.risk_weight is not None:
+            ready &= entry <= table.stages[k].tier
+        np.greater(unsure, ready, out=unsure)  # unsure, and not ready
+        place += unsure
+    stage: Ints = np.array(on, dtype=np.int32).take(place)
+    return stage
+
+
 def _at(values: NDArray[Any], stage: Ints) -> NDArray[Any]:
     """Each row's value at its stage, [n] of [n, k]; the flat index is the faster one."""
-    found: NDArray[Any] = values.ravel().take(np.arange(len(values)) * values.shape[1] + stage)
+    columns = values.T.reshape(-1)  # of a stage's in one piece: no copy
+    found: NDArray[Any] = columns.take(stage * np.int64(len(values)) + np.arange(len(values)))
     return found
 
 

@@ -147,8 +147,10 @@ def mean_excess(
     for target in targets:
         values = excess(target, result, table, drop)
         if target.group is None:
-            means.append(values.mean(keepdims=True))
-            errors.append(values.std(keepdims=True) / np.sqrt(len(values)))
+            middle = values.mean(keepdims=True)
+            rest = values - middle
+            means.append(middle)
+            errors.append(np.sqrt((rest * rest).mean(keepdims=True)) / np.sqrt(len(values)))
             continue
         groups = divide(target, table)
         count = np.bincount(groups.index, minlength=len(groups.names))

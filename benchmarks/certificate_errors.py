@@ -35,18 +35,18 @@ from adaptive.policy import Lookup
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
 from adaptive.search import front, search
-from adaptive.targets import mean_excess
+from adaptive.targets import mean_excess, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
-from tiny_population import CONDITIONS, COSTS, FULL, Mixed, Population, answering
+from tiny_population import CHEAP, CONDITIONS, COSTS, FULL, Mixed, Population, answering
 
 DELTA = 0.05
 DRAWS = 2_000
 SPLITS = 200  # of the real pool
 SEARCH, CERTIFY = 5_000, 5_000  # rows of each; many more are left to judge on
 LEVEL = 0.01  # of the grouped drop
-METRICS = ("agreement", "accuracy_drop", "accuracy")
+METRICS = ("agreement", "accuracy_drop", "accuracy", "milliseconds", "latency")
 PEOPLE = Population()
 # the second kind's texts are lost twice as often, the third kind is rare
 KINDS = Mixed((Population(0.1, 0.02), Population(0.2, 0.04), Population(0.1, 0.1)), (0.5, 0.4, 0.1))
@@ -78,7 +78,11 @@ def p_values(draws: int) -> Iterator[dict[str, Any]]:
     """Each test alone, on losses whose mean is the level."""
     for count in certificate_power.errors(0, draws):
         yield line(f"accuracy_drop: p-value by {count['what']}", draws, count["wrong"])
-    for metric, losing, rows in (("agreement", 0.01, 1_000), ("accuracy", 0.1, 1_000)):
+    for metric, losing, rows in (
+        ("agreement", 0.01, 1_000),
+        ("accuracy", 0.1, 1_000),
+        ("latency", 0.05, 1_000),
+    ):
         share = simulated_power(
             partial(binomial, level=losing),
             [0.0, 1.0],
@@ -88,6 +92,18 @@ def p_values(draws: int) -> Iterator[dict[str, Any]]:
             draws=draws,
         )
         yield line(f"{metric}: p-value by binomial, {rows} rows", draws, round(share * draws))
+    for dear, rows in ((0.6, 1_000), (0.05, 1_000)):  # texts that cost 11, where others cost 1
+        budget = 1.0 + 10.0 * dear
+        share = simulated_power(
+            partial(betting, level=0.0, low=-1.0, high=11.0 / budget - 1.0, seed=row_seed(0)),
+            [11.0 / budget - 1.0, 1.0 / budget - 1.0],
+            rows,
+            weights=[dear, 1.0 - dear],
+            delta=DELTA,
+            draws=draws,
+        )
+        what = f"milliseconds: p-value by betting, {rows} rows, {dear:.0%} of them dear"
+        yield line(what, draws, round(share * draws))
     yield line("accuracy_drop of three groups, one at the level", draws, grouped(draws))
 
 
@@ -126,13 +142,21 @@ def beyond(people: People, policy: Policy, targets: tuple[Target, ...]) -> float
 
 
 def limit(people: People, targets: tuple[Target, ...]) -> float:
-    """The share of texts that the cheap stage may just answer."""
-    low, high = 0.0, 1.0
+    """The share of texts that the cheap stage may just answer, or must where costs are promised."""
+    low, high, must = 0.0, 1.0, seeks_quality(targets)
     for _ in range(60):
         middle = (low + high) / 2.0
-        kept = beyond(people, answering(middle), targets) < 0.0
-        low, high = (middle, high) if kept else (low, middle)
+        more = (beyond(people, answering(middle), targets) < 0.0) != must
+        low, high = (middle, high) if more else (low, middle)
     return high
+
+
+def across(share: float, targets: tuple[Target, ...]) -> list[Policy]:
+    """A front with policies within, at and beyond the level, which is at such a share."""
+    parts = (0.1, 0.75, 1.0, 1.01, 1.1)
+    if seeks_quality(targets):
+        return [CHEAP, *(answering(1.0 - (1.0 - share) * part) for part in parts)]
+    return [FULL, *(answering(share * part) for part in parts)]
 
 
 def fronts(draws: int, rows: int = 500) -> Iterator[dict[str, Any]]:
@@ -141,8 +165,7 @@ def fronts(draws: int, rows: int = 500) -> Iterator[dict[str, Any]]:
     others = ("betting", "hoeffding_bentkus")
     tried += [(case, test) for test in others for case in cases() if case[0] == "accuracy_drop"]
     for (what, people, targets), test in tried:
-        share = limit(people, targets)
-        ordered = [FULL, *(answering(share * part) for part in (0.1, 0.75, 1.0, 1.01, 1.1))]
+        ordered = across(limit(people, targets), targets)
         wrong = 0
         for draw in range(draws):
             table = people.draw(rows, np.random.default_rng([1, draw]))
@@ -155,15 +178,25 @@ def fronts(draws: int, rows: int = 500) -> Iterator[dict[str, Any]]:
 def procedures(draws: int, seen: int = 200, unseen: int = 400) -> Iterator[dict[str, Any]]:
     """Search on some texts, certification on others: is any certified policy beyond the level?"""
     for what, people, targets in cases():
-        wrong = tempting = 0
+        wrong = tempting = lost = 0
         for draw in range(draws):
             random = np.random.default_rng([2, draw])
             ordered = searched(people.draw(seen, random), COSTS, targets, 0.0, 1, routed=False)
             found = tested(ordered, people.draw(unseen, random), targets, draw)
             tempting += any(beyond(people, policy, targets) > 0.0 for policy in ordered)
             wrong += any(beyond(people, policy, targets) > 0.0 for policy in found.policies)
+            lost += loses_more(people, found)
         told = f"{what}: search on {seen} rows and certification on {unseen}"
         yield line(told, draws, wrong, fronts_beyond_the_level=tempting)
+        if seeks_quality(targets):
+            yield line(f"{told}, the bound on the loss of what is served", draws, lost)
+
+
+def loses_more(people: People, found: Certificate) -> bool:
+    """Whether the policy served truly loses more than the certificate says."""
+    if found.quality is None or isinstance(people, Mixed):
+        return False
+    return people.loss(found.policy, found.quality.metric) > found.quality.level
 
 
 def splits(

@@ -312,7 +312,7 @@ TARGET = {"metric": "accuracy", "level": 0.1, "confidence": 0.9, "group": None}
         ({"tiers": ["tiny", "tiny"]}, "names of their own"),
         ({"info": None}, "info"),
         ({"targets": [{**TARGET, "metric": "luck"}]}, "luck"),
-        ({"targets": [{**TARGET, "level": 2}]}, "shares"),
+        ({"targets": [{**TARGET, "level": 2}]}, "is no share"),
         ({"targets": [{**TARGET, "group": ""}]}, "column"),
         ({"targets": TARGET}, "list"),
         ({"surplus": 1}, "surplus"),

@@ -300,6 +300,33 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
         assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
     shown = run("certify", copy, data, *columns)
     assert shown.exit_code == 0 and "policies passed on 300 rows" in shown.stdout
+    assert "agreement=0.3: " in shown.stdout  # a level that it had it keeps
+    other = run("certify", copy, data, *columns, "--target", "accuracy_drop=0.3", "--json")
+    assert json.loads(other.stdout)["further"] == []  # but not as another metric's
+
+
+def test_certify_takes_a_budget_and_tells_what_it_costs_in_quality(
+    bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 300, seed=5)
+    columns = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
+    result = run("certify", copy, data, *columns, "--target", "work=12", "--level", "6", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["quality"].startswith("accuracy_drop=")
+    assert found["further"][0]["target"] == "work=6"
+    content = json.loads((copy / "certificate.json").read_text())
+    costs = [tested["cost"] for tested in content["front"]]
+    assert costs == sorted(costs) and costs[content["certified"] - 1] <= 12
+    assert content["quality"]["metric"] == "accuracy_drop"
+    info = run("info", copy).stdout
+    assert "work 12, confidence 0.95" in info and "besides accuracy_drop=" in info
+    assert "Proved besides: at most" in (copy / "README.md").read_text()
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(f"bundle: {copy}\ntarget: work=6\n")
+    (line,) = run("predict", preset, "--quiet", stdin="text\na fine film\n").stdout.splitlines()
+    assert json.loads(line)["routing"]["cost"] <= 12
 
 
 def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: Path) -> None:
@@ -345,7 +372,11 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
     [
         (["--target", "agreement=0.1@"], "expected a column of the data behind @"),
         (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
-        (["--target", "agreement"], "is no share"),
+        (["--target", "agreement"], "is no number"),
+        (["--target", "latency=0.1"], "latency needs a bound above 0"),
+        (["--target", "work=0"], "is no budget; expected work above 0"),
+        (["--target", "milliseconds=1"], "is in milliseconds, and the costs are in layers x tok"),
+        (["--target", "agreement=0.1", "--level", "2"], "--level 2: 2 is no share"),
         (["--target", "agreement=2"], "is no share"),
         (["--target", "agreement=0.1", "--confidence", "1"], "between 0 and 1"),
     ],

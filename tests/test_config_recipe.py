@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from adaptive.config import BagConfig, TransformerConfig, load_preset, load_recipe
+from adaptive.config.targets import read_target, show_target
 from adaptive.errors import ConfigError
 from adaptive.types import Target
 
@@ -209,6 +210,41 @@ def test_abstention_is_a_target_beside_others() -> None:
     assert recipe.abstains and not load_recipe(BASE).abstains
     (fault,) = faults_of(BASE, "target={metric: abstention, level: 0.1}")
     assert fault.startswith("target: abstention comes behind")
+
+
+def test_costs_are_targets_in_the_unit_that_is_minimised() -> None:
+    target = load_recipe(BASE, ["target={metric: milliseconds, level: 2.5}"]).targets[0]
+    assert target == Target("milliseconds", 2.5)
+    target = load_recipe(BASE, ["target={metric: latency, level: 0.05, bound: 4}"]).targets[0]
+    assert target == Target("latency", 0.05, bound=4.0)
+    counted = ["target={metric: work, level: 30}", "search.minimise=work", "data.label=null"]
+    assert load_recipe(BASE, [*counted, "full.tune=none"]).targets == (Target("work", 30.0),)
+    for wrong, told in (
+        ("{metric: work, level: 30}", "target.metric: work needs costs in work, and search.mini"),
+        ("{metric: milliseconds}", "target.level: a budget has to be named, in milliseconds"),
+        ("{metric: milliseconds, level: 0}", "target.level: 0 is no budget; expected milliseconds"),
+        ("{metric: latency}", "target.bound: latency needs a bound above 0, in milliseconds"),
+        ("{metric: latency, level: 2, bound: 1}", "target.level: 2 is no share"),
+        ("{metric: agreement, bound: 1}", "target.bound: agreement takes no bound; latency does"),
+    ):
+        (fault,) = faults_of(BASE, f"target={wrong}")
+        assert fault.startswith(told), fault
+    budget = "target={metric: milliseconds, level: 2.5}"
+    assert load_recipe(BASE, [budget, "certificate.levels=[1.5, 4]"]).levels == (1.5, 4.0)
+    (fault,) = faults_of(BASE, budget, "certificate.levels=[0]")
+    assert fault.startswith("certificate.levels: 0 is no budget")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target("agreement", 0.02),
+        Target("milliseconds", 2.5, group="label"),
+        Target("latency", 0.05, group="region", bound=4.0),
+    ],
+)
+def test_a_target_is_read_as_it_is_shown(target: Target) -> None:
+    assert Target(**read_target(show_target(target))) == target
 
 
 def test_further_levels_are_different_and_not_the_targets_own() -> None:

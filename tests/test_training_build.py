@@ -18,7 +18,7 @@ from tiny_builds import context_of, recipe_in, write_data, write_model
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle
 from adaptive.costs import MILLISECONDS, WORK
-from adaptive.errors import BuildError
+from adaptive.errors import BuildError, TargetError
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
@@ -161,6 +161,30 @@ def test_further_levels_have_fronts_and_promises_of_their_own(copy: Path, built:
     assert pipeline.policy == found.further[0].policy
     assert pipeline("the great plot")[0]["routing"]["certified"] is True
     assert "At accuracy_drop=0.001: NOT CERTIFIED" in (copy / "bundle" / "README.md").read_text()
+
+
+def test_a_budget_is_promised_without_training(copy: Path, built: Path) -> None:
+    again(copy, built)
+    counted = {"search": {"minimise": "work"}}
+    again(copy, built, counted)
+    full = context_of(recipe_in(built), copy / "run").figures("certify")["cost_full_alone"]
+    budget = {"target": {"metric": "work", "level": 0.5 * full}}
+    budget |= {"certificate": {"levels": [2 * full]}}
+    assert again(copy, built, counted | budget) == {"policy", "certify", "pack"}
+    context, found = context_of(recipe_in(built), copy / "run"), load_bundle(copy / "bundle")
+    chosen, certified = context.figures("policy"), context.figures("certify")
+    assert chosen["cost"] <= 0.5 * full < certified["cost_full_alone"]
+    assert chosen["loss_no_router"] >= chosen["loss"] and "loss_oracle" in chosen
+    certificate = found.certificate
+    assert certificate is not None and certificate.quality is not None
+    assert certificate.front[0].cost == min(tested.cost for tested in certificate.front)
+    (rich,) = certificate.further  # the full tier alone is within it
+    assert rich.verdict == "DO NOT ROUTE" and rich.policy == tier_alone(found.stages, 2)
+    story = " ".join(found.info["steps"])
+    assert "against the full tier; other ways" in story and "Proved besides: accuracy_drop" in story
+    poor = {"target": {"metric": "work", "level": 1e-6}}
+    with pytest.raises(TargetError, match="even the cheapest stage alone misses a target by"):
+        again(copy, built, counted | poor)
 
 
 def test_policies_may_abstain_where_a_target_bounds_how_often(copy: Path, built: Path) -> None:

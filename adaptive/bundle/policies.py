@@ -65,8 +65,9 @@ def targets_from_json(found: Any, file: str) -> tuple[Target, ...]:
     """The targets of a list of JSON objects; BundleError where a field is wrong."""
     if not isinstance(found, list) or not found:
         raise BundleError(f"{file}: targets must be a list of one or more")
+    targets = [_target(each, file) for each in found]
     try:
-        return several([_target(each, file) for each in found])
+        return several(targets)
     except ValueError as error:
         raise BundleError(f"{file}: {error}") from None
 
