@@ -13,7 +13,7 @@ from adaptive import inputs as items
 from adaptive import streams
 from adaptive import tokens as token_rows
 from adaptive.ahead import has_spare_core, one_ahead
-from adaptive.answers import answer_dicts, join_windows
+from adaptive.answers import Prices, answer_dicts, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
@@ -64,6 +64,7 @@ class AdaptivePipeline:
         self.bundle = bundle = choose_promise(bundle, self.preset.target)
         self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
+        self._prices = Prices.of(bundle, self.policy, self.costs)
         self._stride = choose_stride(bundle, self.preset)
 
     @classmethod
@@ -240,7 +241,7 @@ class AdaptivePipeline:
     def _answer(self, tokens: Tokens, options: Options) -> list[Any]:
         """Answers of the texts [n] that the token rows are of."""
         rows = answer(self.bundle, tokens, self.policy, options.batch_size)
-        joined = join_windows(self.bundle, self.policy, self.costs, tokens, rows)
+        joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
         top_k = 1 if options.top_k == "" else options.top_k
         answers = answer_dicts(self.bundle, self.policy, joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
