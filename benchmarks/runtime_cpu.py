@@ -307,6 +307,16 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
     kind = getattr(torch, given.dtype)
     mini, tokenizer = load_backbone(SOURCE, classes=2, labels=LABELS, dtype=kind)
     backbone = mini if shape == "minilm" else Backbone(untrained_model(BertConfig(), kind)).eval()
+    texts = make_texts(tokenizer, given.texts, given.seed)
+    rows = tokens.tokenize(tokenizer, texts, max_length=MAX_LENGTH)
+    return case_of(shape, backbone, tokenizer, rows, given.seed, texts)
+
+
+def case_of(
+    shape: str, backbone: Backbone, tokenizer: Any, rows: Tokens, seed: int, texts: list[str]
+) -> Case:
+    """The case of a backbone and token rows, where the backbone lies."""
+    table = backbone.embedding_table
     depths = tuple(range(backbone.layers + 1))
     tier = Tier("full", backbone, depths, LABELS).eval()
     bundle = Bundle(
@@ -314,16 +324,14 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
         labels=LABELS,
         tokenizer=tokenizer,
         tiers=(tier,),
-        reliability=Reliability(len(depths)),
+        reliability=Reliability(len(depths)).to(table.device),
         router=None,
-        log_frequency=np.zeros(len(tokenizer), dtype=np.float32),
+        log_frequency=np.zeros(len(table), dtype=np.float32),
         policy=Policy((0,), (NEVER,) * backbone.layers + (0.0,)),
         targets=(Target("agreement", 0.01),),
         max_length=MAX_LENGTH,
     )
-    texts = make_texts(tokenizer, given.texts, given.seed)
-    rows = tokenised(bundle, texts)
-    scores = fit(bundle, rows, given.seed)
+    scores = fit(bundle, rows, seed)
     policies = {}
     for name, shares in (PATTERNS | STAYS).items():
         policies[name] = make_policy(backbone.layers, scores, shares)
@@ -341,7 +349,7 @@ def fit(bundle: Bundle, rows: Tokens, seed: int) -> np.ndarray:
         scale = values.std(0).clamp(min=1e-6)
         bundle.reliability.set_fit(stage, (values.mean(0), scale, weight, 0.0))
     scores = [bundle.reliability(stage, values) for stage, values in enumerate(features)]
-    return torch.stack(scores, 1).numpy()
+    return torch.stack(scores, 1).cpu().numpy()
 
 
 def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) -> Policy:
@@ -362,12 +370,16 @@ def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) ->
 
 
 def make_texts(tokenizer: Any, count: int, seed: int) -> list[str]:
-    """Words of the vocabulary; lengths gamma distributed around the two means, shuffled."""
+    """Words of the vocabulary, of some lengths."""
     rng = np.random.default_rng(seed)
     words = sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+    return [" ".join(rng.choice(words, length)) for length in some_lengths(count, rng)]
+
+
+def some_lengths(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Gamma distributed around the two means, shuffled."""
     means = rng.permutation(np.resize(WORDS, count))
-    lengths = np.maximum(1, rng.gamma(4.0, means / 4.0).round().astype(int))
-    return [" ".join(rng.choice(words, length)) for length in lengths]
+    return np.maximum(1, rng.gamma(4.0, means / 4.0).round().astype(int))
 
 
 def tokenised(bundle: Bundle, texts: list[str]) -> Tokens:
