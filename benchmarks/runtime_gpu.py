@@ -15,6 +15,7 @@ that it runs; a record is written on a GPU alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -132,7 +133,7 @@ def subjects(given: argparse.Namespace, device: torch.device) -> Iterator[Subjec
 def measure(subject: Subject, given: argparse.Namespace, peak: float) -> list[dict[str, Any]]:
     """A line for each batch size and way."""
     lines = []
-    plain = Plain(subject.bundle.tiers[-1]).eval()
+    plain = Plain(copy.deepcopy(subject.bundle.tiers[-1])).eval()
     policies = {FULL: subject.alone, **subject.policies}
     own = {name: ours(subject.bundle, policy) for name, policy in policies.items()}
     made = {name: baseline(name, plain, subject.bundle.device) for name in given.baselines}

@@ -8,8 +8,6 @@ the whole pipeline, on a much smaller shape, lest a million take an hour.
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peer_memory import peak_bytes
 from transformers import BertConfig
 
 from adaptive import AdaptivePipeline
@@ -111,12 +110,6 @@ def many_texts(tokenizer: Any, texts: list[str], most: int) -> Iterator[dict[str
 
 def drain(answers: Iterator[Any]) -> None:
     deque(answers, maxlen=0)
-
-
-def peak_bytes() -> int:
-    """Greatest memory that the process has held at any time."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def make_bundle(
