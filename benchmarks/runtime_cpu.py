@@ -19,21 +19,20 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import records
 import runtime_peers
 import runtime_scaling
 import torch
+from runtime_parts import shares
 from transformers import BertConfig
 
-from adaptive import cascade, tokens
+from adaptive import tokens
 from adaptive.batching import budget_of
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
@@ -43,7 +42,6 @@ from adaptive.policy import tier_alone
 from adaptive.recording import features_of, record
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import load_backbone, untrained_model
-from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
 from adaptive.types import NEVER, Policy, Target, Tokens
 
@@ -174,21 +172,16 @@ def breakdown(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]
     """Shares of the time of a policy with two exits on, texts to answers."""
     policy = case.policies["half, then 30 %"]
     for batch in given.batches:
-        runs: list[dict[str, float]] = []
-        for repeat in range(given.repeats + 1):
-            with clocks() as parts:
-                begun = time.process_time()
-                answer(case.bundle, tokenised(case.bundle, case.texts), policy, batch)
-                whole = time.process_time() - begun
-            if repeat:
-                runs.append({name: spent / whole for name, spent in parts.items()})
-        shares = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
-        shares["bookkeeping"] = 1 - sum(shares.values())
+
+        def run(batch: int = batch) -> None:
+            answer(case.bundle, tokenised(case.bundle, case.texts), policy, batch)
+
+        parts = shares(run, given.repeats)
         yield {
             "shape": case.shape,
             "batch": batch,
-            **{name: round(share, 4) for name, share in shares.items()},
-            "outside_segments": round(1 - shares["segments"] - shares["tokenise"], 4),
+            **{name: round(share, 4) for name, share in parts.items()},
+            "outside_segments": round(1 - parts["segments"] - parts["tokenise"], 4),
         }
 
 
@@ -205,39 +198,6 @@ SECTIONS = {
     "packed_over_padded": packed_over_padded,
     "breakdown": breakdown,
 }
-
-
-@contextmanager
-def clocks() -> Iterator[dict[str, float]]:
-    """Seconds inside the parts of the hot loop, while it lasts."""
-    places: list[tuple[Any, str, str]] = [
-        (tokens, "tokenize", "tokenise"),
-        (tokens, "pack", "gather"),
-        (State, "select", "gather"),
-        (Tier, "embed", "segments"),
-        (Tier, "advance", "segments"),
-        (Tier, "answer", "heads"),
-        (cascade, "measure", "heads"),
-        (cascade, "remember", "heads"),
-        (Reliability, "temper", "heads"),
-        (Reliability, "forward", "heads"),
-    ]
-    spent = dict.fromkeys((part for _, _, part in places), 0.0)
-
-    def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def run(*given: Any, **options: Any) -> Any:
-            begun = time.process_time()
-            result = function(*given, **options)
-            spent[part] += time.process_time() - begun
-            return result
-
-        return run
-
-    with ExitStack() as stack:
-        for owner, name, part in places:
-            changed = clocked(getattr(owner, name), part)
-            stack.enter_context(mock.patch.object(owner, name, changed))
-        yield spent
 
 
 def timed(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -333,8 +293,8 @@ def case_of(
     )
     scores = fit(bundle, rows, seed)
     policies = {}
-    for name, shares in (PATTERNS | STAYS).items():
-        policies[name] = make_policy(backbone.layers, scores, shares)
+    for name, leaving in (PATTERNS | STAYS).items():
+        policies[name] = make_policy(backbone.layers, scores, leaving)
     return Case(shape, bundle, texts, rows, policies, tier_alone(bundle.stages, 0))
 
 

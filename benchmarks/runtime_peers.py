@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from peer_memory import measure_peaks
 from peer_models import FULL, PEERS, POLICY, Ids, Serve, Shop, serve_pipeline, texts_of
+from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
@@ -92,6 +94,7 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
                 lines.append(
                     {"peer": peer, "version": versions[peer], "data": name} | line | memory
                 )
+            own["breakdown"] = parts_of(ways[POLICY], texts, batch, given.repeats)
             own["peak_megabytes"] = {each: megabytes(peaks, each, batch) for each in (POLICY, FULL)}
             same = [line for line in found if line["dtype"] == bundle.dtype]
             fastest.append(
@@ -187,6 +190,12 @@ def measure_batch(
         "policy_agreement": share_alike(answers[POLICY], answers[FULL]),
     }
     return lines, own
+
+
+def parts_of(serve: Serve, texts: list[str], batch: int, repeats: int) -> dict[str, float]:
+    """Where the time of the policy goes, from texts to answers."""
+    found = shares(partial(serve, texts_of(texts, batch), batch), repeats)
+    return {name: round(share, 4) for name, share in found.items()}
 
 
 def memory_ratio(peaks: Peaks, peer: str, batch: int) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def test_the_fastest_peer_is_one_that_serves_the_same_model(
     assert told["policy"].startswith("uncertified")
     assert told["by_batch"][1]["peak_megabytes"] == {"policy": 4, "full only": 6}
     for each in told["by_batch"]:
+        assert sum(each["breakdown"].values()) == pytest.approx(1, abs=1e-3)
         assert each["peer"] == each["same_dtype"]["peer"] == "torch eager"
     assert told["value"] == min(each["value"] for each in told["by_batch"])
 
