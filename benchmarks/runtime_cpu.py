@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "runtime_cpu.json"
     parser.add_argument("--record", type=Path, default=default)
-    parser.add_argument("--most", type=int, default=100_000, help="texts of `scaling`")
+    parser.add_argument("--most", type=int, default=1_000_000, help="texts of `scaling`")
     runtime_peers.add_options(parser)
     given = parser.parse_args()
     if "peers" in given.only and not (given.bundles and given.data):
@@ -101,13 +101,16 @@ def measure(
     """A section's parts of the record, beside what was kept."""
     if name == "peers":
         return runtime_peers.peers(given, kept)
+    beside = {}
     if name == "scaling":
         found = scaling(given)
+        beside = {"scaling_verdicts": runtime_scaling.verdicts(found)}
+        print(runtime_scaling.table(found), flush=True)
     else:
         found = [line for case in cases for line in SECTIONS[name](case, given)]
     told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
     told |= {"dtype": given.dtype} if name in SECTIONS else {"most": given.most}
-    return {name: found, "measured": kept.get("measured", {}) | {name: told}}
+    return {name: found, **beside, "measured": kept.get("measured", {}) | {name: told}}
 
 
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
