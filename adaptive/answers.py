@@ -15,6 +15,27 @@ from adaptive.types import Answers, Policy, Tokens
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """What texts cost under one policy, looked up: a call would sum up the same again and again."""
+
+    unit: str
+    cost: NDArray[np.float64]  # [m, L, k] by tier entered, tokens and stage that answered
+
+    @classmethod
+    def of(cls, bundle: Bundle, policy: Policy, costs: CostTable) -> Prices:
+        """Of rows of 0 to the bundle's `max_length` tokens."""
+        stages = bundle.stages
+        table = costs.at(np.arange(bundle.max_length + 1))
+        run = run_costs(stages, table, bare=is_bare(policy))
+        rows = len(table.router)
+        cost = np.empty((len(bundle.tiers), rows, len(stages)))
+        for tier, stage in np.ndindex(len(bundle.tiers), len(stages)):
+            at, entry = np.full(rows, stage, np.int32), np.full(rows, tier, np.int32)
+            cost[tier, :, stage] = spent(policy, stages, run, table.router, at, entry)
+        return cls(costs.unit, cost)
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """One answer a text, its windows joined."""
 
@@ -30,12 +51,10 @@ class Joined:
 
 
 def join_windows(
-    bundle: Bundle, policy: Policy, costs: CostTable, tokens: Tokens, rows: Answers
+    bundle: Bundle, policy: Policy, prices: Prices, tokens: Tokens, rows: Answers
 ) -> Joined:
     """Answers of token rows -> answers of texts; rows stand in the order of their texts."""
-    table = costs.at(tokens.lengths)
-    run = run_costs(bundle.stages, table, bare=is_bare(policy))
-    cost = spent(policy, bundle.stages, run, table.router, rows.stage, rows.entry)
+    cost = prices.cost[rows.entry, tokens.lengths, rows.stage]
     nobody = abstains(policy, bundle.stages, rows.stage, rows.reliability)
     windows = np.bincount(tokens.owner, minlength=len(tokens.truncated))
     if len(tokens) == len(windows):
@@ -51,7 +70,7 @@ def join_windows(
         cost = np.add.reduceat(cost, starts)
         nobody = np.logical_or.reduceat(nobody, starts)
     return Joined(
-        means, stage, entry, reliability, cost, costs.unit, nobody, windows, tokens.truncated
+        means, stage, entry, reliability, cost, prices.unit, nobody, windows, tokens.truncated
     )
 
 
@@ -71,7 +90,7 @@ def answer_dicts(
     routings = _routings(bundle, policy, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
-    scores = np.take_along_axis(joined.probabilities, order, axis=1).tolist()
+    scores = joined.probabilities[np.arange(len(order))[:, None], order].tolist()
     return [
         [{"label": None, "score": own[0], "routing": routing}]
         if routing["abstained"]

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Pair = tuple[str, str | None]  # the second is None for a single text
+# Texts [n], second texts [n] or None, and why items were refused, by their index.
+Checked = tuple[list[str], list[str] | None, dict[int, str]]
 
 
-def check(items: Iterable[Any]) -> tuple[list[str], list[str] | None, dict[int, str]]:
+def check(items: Iterable[Any]) -> Checked:
     """Texts [n], second texts [n] or None, and why items were refused, by their index.
 
     An item is a text, a pair of texts (a tuple or list of two), or `{"text", "text_pair"}`.

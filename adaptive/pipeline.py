@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from adaptive import inputs as items
 from adaptive import streams
 from adaptive import tokens as token_rows
-from adaptive.answers import answer_dicts, join_windows
+from adaptive.ahead import has_spare_core, one_ahead
+from adaptive.answers import Prices, answer_dicts, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
@@ -37,7 +38,7 @@ from adaptive.types import Policy, Target, Tokens
 from adaptive.work import work_of
 
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
-AHEAD = 8  # batches that an iterator is read ahead
+AHEAD = 8  # batches of a piece that an iterator is read by
 Faults = dict[int, str]
 
 
@@ -63,6 +64,7 @@ class AdaptivePipeline:
         self.bundle = bundle = choose_promise(bundle, self.preset.target)
         self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
+        self._prices = Prices.of(bundle, self.policy, self.costs)
         self._stride = choose_stride(bundle, self.preset)
 
     @classmethod
@@ -116,8 +118,9 @@ class AdaptivePipeline:
         Args:
             inputs: a text; a mapping with "text" and, for a pair, "text_pair"; a sequence, a
                 dataset's column or a data frame's of texts, pairs (tuples) or such mappings;
-                or a generator or torch dataset, which is answered lazily, read `AHEAD`
-                batches ahead.
+                or a generator or torch dataset, which is answered lazily, in pieces of `AHEAD`
+                batches. It is read by one piece, or two where a core or a GPU allows to
+                tokenise the next piece meanwhile, further than the answers were taken.
             top_k: labels wanted, best first; None for all. Each item's answer is then a list
                 of dicts; left out, it is the best label's dict alone.
             batch_size: rows that a transformer tier runs at once; no answer depends on it.
@@ -191,44 +194,57 @@ class AdaptivePipeline:
 
     def _all(self, inputs: Iterable[Any], options: Options) -> list[Any]:
         texts, pairs, faults = items.check(inputs)
+        starts = range(0, len(texts), CHUNK)
+        parts: Iterator[items.Checked] = (
+            (texts[i : i + CHUNK], pairs and pairs[i : i + CHUNK], {}) for i in starts
+        )
         answers: list[Any] = []
-        for start in range(0, len(texts), CHUNK):
-            rows = slice(start, start + CHUNK)
-            part, long = self._answer(texts[rows], pairs and pairs[rows], options)
-            answers += part
-            faults |= {start + index: why for index, why in long.items()}
+        with self._rows_of(parts, options, several=len(starts) > 1) as ready:
+            for tokens, long in ready:
+                faults |= {len(answers) + index: why for index, why in long.items()}
+                answers += self._answer(tokens, options)
         _mark(answers, faults, options)
         if faults and options.errors == "raise":
             raise InputError(dict(sorted(faults.items())), answers)
         return answers
 
     def _stream(self, inputs: Iterator[Any], options: Options) -> Iterator[Any]:
-        first, paired = 0, None
-        while chunk := list(islice(inputs, options.batch_size * AHEAD)):
-            paired = streams.kind_of(chunk) if paired is None else paired
-            texts, pairs, faults = streams.check_like(chunk, paired)
-            answers, long = self._answer(texts, pairs, options)
-            faults |= long
-            _mark(answers, faults, options)
-            if faults and options.errors == "raise":
-                bad = min(faults)
-                yield from answers[:bad]
-                raise InputError(
-                    {first + index: faults[index] for index in sorted(faults)}, answers[bad:]
-                )
-            yield from answers
-            first += len(chunk)
+        first = 0
+        parts = streams.checked(inputs, options.batch_size * AHEAD)
+        with self._rows_of(parts, options, several=True) as ready:
+            for tokens, faults in ready:
+                answers = self._answer(tokens, options)
+                _mark(answers, faults, options)
+                if faults and options.errors == "raise":
+                    bad = min(faults)
+                    yield from answers[:bad]
+                    raise InputError(
+                        {first + index: faults[index] for index in sorted(faults)}, answers[bad:]
+                    )
+                yield from answers
+                first += len(answers)
 
-    def _answer(
-        self, texts: list[str], pairs: list[str] | None, options: Options
-    ) -> tuple[list[Any], Faults]:
-        """Answers of checked texts [n], and which of them are too long under "error"."""
-        tokens, faults = self._rows(texts, pairs, options.overflow)
+    def _rows_of(
+        self, parts: Iterable[items.Checked], options: Options, *, several: bool
+    ) -> AbstractContextManager[Iterator[tuple[Tokens, Faults]]]:
+        """Token rows and faults of each part, the next ones made while these are computed."""
+
+        def make(part: items.Checked) -> tuple[Tokens, Faults]:
+            texts, pairs, faults = part
+            tokens, long = self._rows(texts, pairs, options.overflow)
+            return tokens, faults | long
+
+        if several and has_spare_core(self.bundle.device):
+            return closing(one_ahead(make, parts))  # lest a traceback keeps its thread alive
+        return nullcontext(map(make, parts))
+
+    def _answer(self, tokens: Tokens, options: Options) -> list[Any]:
+        """Answers of the texts [n] that the token rows are of."""
         rows = answer(self.bundle, tokens, self.policy, options.batch_size)
-        joined = join_windows(self.bundle, self.policy, self.costs, tokens, rows)
+        joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
         top_k = 1 if options.top_k == "" else options.top_k
         answers = answer_dicts(self.bundle, self.policy, joined, top_k)
-        return answers if options.nested else [own[0] for own in answers], faults
+        return answers if options.nested else [own[0] for own in answers]
 
     def _rows(
         self, texts: list[str], pairs: list[str] | None, overflow: Overflow

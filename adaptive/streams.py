@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
@@ -41,9 +42,31 @@ def kind_of(items: Sequence[Any]) -> bool | None:
     return None
 
 
-def check_like(
-    items: Sequence[Any], paired: bool | None
-) -> tuple[list[str], list[str] | None, dict[int, str]]:
+def checked(items: Iterator[Any], size: int) -> Iterator[inputs.Checked]:
+    """The items in pieces of `size`, checked; the first one decides between texts and pairs."""
+    paired = None
+    for piece in pieces(items, size):
+        paired = kind_of(piece) if paired is None else paired
+        yield check_like(piece, paired)
+
+
+def pieces(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of `size`; if they end in an error, it follows the items before it."""
+    while True:
+        piece: list[Any] = []
+        try:
+            for item in islice(items, size):
+                piece.append(item)
+        except Exception:
+            if piece:
+                yield piece
+            raise
+        if not piece:
+            return
+        yield piece
+
+
+def check_like(items: Sequence[Any], paired: bool | None) -> inputs.Checked:
     """`adaptive.inputs.check` where the kind is known: items of the other one are refused.
 
     Which items of a stream are answered must not depend on where it is cut into pieces, so

@@ -67,7 +67,7 @@ def tokenize(
         faults.update(chunk_faults)
     if faults:
         raise InputError(faults)
-    return concatenate(parts)
+    return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
@@ -219,12 +219,12 @@ def _encode(
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
     owner: list[int] = list(range(len(ids)))
     faults: dict[int, str] = {}
-    for index in np.flatnonzero(lengths == 0).tolist():
+    for index in (lengths == 0).nonzero()[0].tolist():
         ids[index] = [_filler(tokenizer)]
         if types is not None:
             types[index] = [0]
     # From the back, so that rows put in do not move those still to come.
-    long = np.flatnonzero(lengths > cut.limit)
+    long = (lengths > cut.limit).nonzero()[0]
     for index in reversed(long.tolist()):
         rows = cut.rows(encoded.encodings[index].sequence_ids)
         if isinstance(rows, str):
@@ -236,7 +236,7 @@ def _encode(
             types[index : index + 1] = _take(types[index], rows)
     truncated = np.zeros(len(lengths), np.bool_)
     truncated[long] = cut.overflow == "truncate"
-    ends = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    ends = np.array([0, *map(len, ids)], dtype=np.int64).cumsum()
     return Tokens(
         ids=np.fromiter(chain.from_iterable(ids), np.int32, ends[-1]),
         offsets=ends,

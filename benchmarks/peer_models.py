@@ -21,6 +21,7 @@ from torch import nn
 from transformers import TextClassificationPipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.tier import Tier
@@ -29,6 +30,8 @@ from adaptive.tokens import batches, pack, tokenize
 Ids = NDArray[np.int64]
 Serve = Callable[[list[str], int], Ids]  # texts and rows of a batch to label numbers
 Logits = Callable[[Ids, Ids], NDArray[np.floating]]  # ids and mask [b, t] to [b, c]
+POLICY, FULL = "policy", "full only"  # ours
+ALONE = 64  # texts at most where a batch is one
 OPSET = 18
 CALIBRATION = 32  # texts that fix the ranges of static int8
 
@@ -41,22 +44,27 @@ class Shop:
     folder: Path  # for exported files
     sample: list[str]  # texts for calibration, none of which is measured
     threads: int
+    fresh: bool = True  # copies of the tier, lest peers of one process change each other's
 
     @property
     def plain(self) -> Plain:
-        """A fresh copy of the full tier."""
-        return Plain(self.bundle.tiers[-1]).eval()
+        """The full tier, a copy where it should be fresh."""
+        tier = self.bundle.tiers[-1]
+        return Plain(copy.deepcopy(tier) if self.fresh else tier).eval()
 
 
 class Plain(nn.Module):
-    """A tier without exits: ids and mask [b, t] of padded rows to logits [b, c]."""
+    """A tier without exits: ids and mask [b, t] of padded rows to logits [b, c].
+
+    It takes the tier's model over, whose attention is then another.
+    """
 
     def __init__(self, tier: Tier) -> None:
         super().__init__()
         assert isinstance(tier.backbone, Backbone)
-        self.model = copy.deepcopy(tier.backbone.model)
+        self.model = tier.backbone.model
         self.model.set_attn_implementation("sdpa")
-        self.head = None if tier.own_head else copy.deepcopy(tier.heads[-1])
+        self.head = None if tier.own_head else tier.heads[-1]
         if self.head is not None and getattr(self.model.base_model, "pooler", None) is not None:
             self.model.base_model.pooler = None  # nobody would run what nothing reads
 
@@ -85,6 +93,22 @@ def in_batches(bundle: Bundle, logits: Logits) -> Serve:
         return found
 
     return serve
+
+
+def serve_pipeline(pipeline: AdaptivePipeline) -> Serve:
+    """A bundle in our runtime; a text that nobody answers gets -1."""
+    number = {label: index for index, label in enumerate(pipeline.bundle.labels)}
+
+    def serve(texts: list[str], batch: int) -> Ids:
+        found = pipeline(texts, batch_size=batch)
+        return np.array([number.get(each["label"], -1) for each in found])
+
+    return serve
+
+
+def texts_of(texts: list[str], batch: int) -> list[str]:
+    """Those that are served in batches of this size."""
+    return texts[:ALONE] if batch == 1 else texts
 
 
 def by_torch(model: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Logits:
@@ -170,7 +194,8 @@ def onnxruntime(shop: Shop, *, int8: bool = False) -> Serve:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         small = file.with_name("int8.onnx")
-        quantize_dynamic(file, small, weight_type=QuantType.QInt8, per_channel=True)
+        if not small.is_file():
+            quantize_dynamic(file, small, weight_type=QuantType.QInt8, per_channel=True)
         file = small
     options = ort.SessionOptions()
     options.intra_op_num_threads = shop.threads
@@ -189,10 +214,13 @@ def onnxruntime(shop: Shop, *, int8: bool = False) -> Serve:
 def openvino(shop: Shop, precision: str = "f32", *, int8: bool = False) -> Serve:
     import openvino as ov
 
-    core = ov.Core()
-    model = core.read_model(exported(shop))
+    core, file = ov.Core(), exported(shop)
     if int8:
-        model = _static_int8(shop, model)
+        small = file.with_name("int8.xml")
+        if not small.is_file():
+            ov.save_model(_static_int8(shop, core.read_model(file)), small)
+        file = small
+    model = core.read_model(file)
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": shop.threads}
     request = core.compile_model(model, "CPU", options).create_infer_request()
 
@@ -255,6 +283,7 @@ class Peer:
     package: str  # whose version counts
     dtype: str
     make: Callable[[Shop], Serve]
+    exported: bool = False  # serves a file of its own, and needs no weights of torch's
 
 
 PEERS: Mapping[str, Peer] = {
@@ -263,11 +292,11 @@ PEERS: Mapping[str, Peer] = {
     "torch eager bfloat16": Peer("torch", "bfloat16", partial(eager, dtype=torch.bfloat16)),
     "torch compiled": Peer("torch", "float32", compiled),
     "torch dynamic int8": Peer("torch", "int8", torch_int8),
-    "onnxruntime": Peer("onnxruntime", "float32", onnxruntime),
-    "onnxruntime int8": Peer("onnxruntime", "int8", partial(onnxruntime, int8=True)),
-    "openvino": Peer("openvino", "float32", openvino),
-    "openvino bfloat16": Peer("openvino", "bfloat16", partial(openvino, precision="bf16")),
-    "openvino int8": Peer("openvino", "int8", partial(openvino, int8=True)),
+    "onnxruntime": Peer("onnxruntime", "float32", onnxruntime, True),
+    "onnxruntime int8": Peer("onnxruntime", "int8", partial(onnxruntime, int8=True), True),
+    "openvino": Peer("openvino", "float32", openvino, True),
+    "openvino bfloat16": Peer("openvino", "bfloat16", partial(openvino, precision="bf16"), True),
+    "openvino int8": Peer("openvino", "int8", partial(openvino, int8=True), True),
     "ctranslate2": Peer("ctranslate2", "float32", ctranslate2),
     "ctranslate2 int8": Peer("ctranslate2", "int8", partial(ctranslate2, kind="int8")),
 }

@@ -19,21 +19,20 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import records
 import runtime_peers
 import runtime_scaling
 import torch
+from runtime_parts import shares
 from transformers import BertConfig
 
-from adaptive import cascade, tokens
+from adaptive import tokens
 from adaptive.batching import budget_of
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
@@ -43,7 +42,6 @@ from adaptive.policy import tier_alone
 from adaptive.recording import features_of, record
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import load_backbone, untrained_model
-from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
 from adaptive.types import NEVER, Policy, Target, Tokens
 
@@ -82,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "runtime_cpu.json"
     parser.add_argument("--record", type=Path, default=default)
-    parser.add_argument("--most", type=int, default=100_000, help="texts of `scaling`")
+    parser.add_argument("--most", type=int, default=1_000_000, help="texts of `scaling`")
     runtime_peers.add_options(parser)
     given = parser.parse_args()
     if "peers" in given.only and not (given.bundles and given.data):
@@ -103,13 +101,16 @@ def measure(
     """A section's parts of the record, beside what was kept."""
     if name == "peers":
         return runtime_peers.peers(given, kept)
+    beside = {}
     if name == "scaling":
         found = scaling(given)
+        beside = {"scaling_verdicts": runtime_scaling.verdicts(found)}
+        print(runtime_scaling.table(found), flush=True)
     else:
         found = [line for case in cases for line in SECTIONS[name](case, given)]
     told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
     told |= {"dtype": given.dtype} if name in SECTIONS else {"most": given.most}
-    return {name: found, "measured": kept.get("measured", {}) | {name: told}}
+    return {name: found, **beside, "measured": kept.get("measured", {}) | {name: told}}
 
 
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -174,21 +175,16 @@ def breakdown(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]
     """Shares of the time of a policy with two exits on, texts to answers."""
     policy = case.policies["half, then 30 %"]
     for batch in given.batches:
-        runs: list[dict[str, float]] = []
-        for repeat in range(given.repeats + 1):
-            with clocks() as parts:
-                begun = time.process_time()
-                answer(case.bundle, tokenised(case.bundle, case.texts), policy, batch)
-                whole = time.process_time() - begun
-            if repeat:
-                runs.append({name: spent / whole for name, spent in parts.items()})
-        shares = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
-        shares["bookkeeping"] = 1 - sum(shares.values())
+
+        def run(batch: int = batch) -> None:
+            answer(case.bundle, tokenised(case.bundle, case.texts), policy, batch)
+
+        parts = shares(run, given.repeats)
         yield {
             "shape": case.shape,
             "batch": batch,
-            **{name: round(share, 4) for name, share in shares.items()},
-            "outside_segments": round(1 - shares["segments"] - shares["tokenise"], 4),
+            **{name: round(share, 4) for name, share in parts.items()},
+            "outside_segments": round(1 - parts["segments"] - parts["tokenise"], 4),
         }
 
 
@@ -205,39 +201,6 @@ SECTIONS = {
     "packed_over_padded": packed_over_padded,
     "breakdown": breakdown,
 }
-
-
-@contextmanager
-def clocks() -> Iterator[dict[str, float]]:
-    """Seconds inside the parts of the hot loop, while it lasts."""
-    places: list[tuple[Any, str, str]] = [
-        (tokens, "tokenize", "tokenise"),
-        (tokens, "pack", "gather"),
-        (State, "select", "gather"),
-        (Tier, "embed", "segments"),
-        (Tier, "advance", "segments"),
-        (Tier, "answer", "heads"),
-        (cascade, "measure", "heads"),
-        (cascade, "remember", "heads"),
-        (Reliability, "temper", "heads"),
-        (Reliability, "forward", "heads"),
-    ]
-    spent = dict.fromkeys((part for _, _, part in places), 0.0)
-
-    def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def run(*given: Any, **options: Any) -> Any:
-            begun = time.process_time()
-            result = function(*given, **options)
-            spent[part] += time.process_time() - begun
-            return result
-
-        return run
-
-    with ExitStack() as stack:
-        for owner, name, part in places:
-            changed = clocked(getattr(owner, name), part)
-            stack.enter_context(mock.patch.object(owner, name, changed))
-        yield spent
 
 
 def timed(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -307,6 +270,16 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
     kind = getattr(torch, given.dtype)
     mini, tokenizer = load_backbone(SOURCE, classes=2, labels=LABELS, dtype=kind)
     backbone = mini if shape == "minilm" else Backbone(untrained_model(BertConfig(), kind)).eval()
+    texts = make_texts(tokenizer, given.texts, given.seed)
+    rows = tokens.tokenize(tokenizer, texts, max_length=MAX_LENGTH)
+    return case_of(shape, backbone, tokenizer, rows, given.seed, texts)
+
+
+def case_of(
+    shape: str, backbone: Backbone, tokenizer: Any, rows: Tokens, seed: int, texts: list[str]
+) -> Case:
+    """The case of a backbone and token rows, where the backbone lies."""
+    table = backbone.embedding_table
     depths = tuple(range(backbone.layers + 1))
     tier = Tier("full", backbone, depths, LABELS).eval()
     bundle = Bundle(
@@ -314,19 +287,17 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
         labels=LABELS,
         tokenizer=tokenizer,
         tiers=(tier,),
-        reliability=Reliability(len(depths)),
+        reliability=Reliability(len(depths)).to(table.device),
         router=None,
-        log_frequency=np.zeros(len(tokenizer), dtype=np.float32),
+        log_frequency=np.zeros(len(table), dtype=np.float32),
         policy=Policy((0,), (NEVER,) * backbone.layers + (0.0,)),
         targets=(Target("agreement", 0.01),),
         max_length=MAX_LENGTH,
     )
-    texts = make_texts(tokenizer, given.texts, given.seed)
-    rows = tokenised(bundle, texts)
-    scores = fit(bundle, rows, given.seed)
+    scores = fit(bundle, rows, seed)
     policies = {}
-    for name, shares in (PATTERNS | STAYS).items():
-        policies[name] = make_policy(backbone.layers, scores, shares)
+    for name, leaving in (PATTERNS | STAYS).items():
+        policies[name] = make_policy(backbone.layers, scores, leaving)
     return Case(shape, bundle, texts, rows, policies, tier_alone(bundle.stages, 0))
 
 
@@ -341,7 +312,7 @@ def fit(bundle: Bundle, rows: Tokens, seed: int) -> np.ndarray:
         scale = values.std(0).clamp(min=1e-6)
         bundle.reliability.set_fit(stage, (values.mean(0), scale, weight, 0.0))
     scores = [bundle.reliability(stage, values) for stage, values in enumerate(features)]
-    return torch.stack(scores, 1).numpy()
+    return torch.stack(scores, 1).cpu().numpy()
 
 
 def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) -> Policy:
@@ -362,12 +333,16 @@ def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) ->
 
 
 def make_texts(tokenizer: Any, count: int, seed: int) -> list[str]:
-    """Words of the vocabulary; lengths gamma distributed around the two means, shuffled."""
+    """Words of the vocabulary, of some lengths."""
     rng = np.random.default_rng(seed)
     words = sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2)
+    return [" ".join(rng.choice(words, length)) for length in some_lengths(count, rng)]
+
+
+def some_lengths(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Gamma distributed around the two means, shuffled."""
     means = rng.permutation(np.resize(WORDS, count))
-    lengths = np.maximum(1, rng.gamma(4.0, means / 4.0).round().astype(int))
-    return [" ".join(rng.choice(words, length)) for length in lengths]
+    return np.maximum(1, rng.gamma(4.0, means / 4.0).round().astype(int))
 
 
 def tokenised(bundle: Bundle, texts: list[str]) -> Tokens:

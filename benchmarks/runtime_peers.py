@@ -3,7 +3,8 @@
 Two runs of a bundle, under its own policy and with its full tier alone, and every peer of
 `peer_models` that can be made here. Speeds are of all texts given at once, so that who sorts may
 sort; latencies are of calls with one batch of texts each. Times are wall-clock time, from texts
-to labels, and all take turns; a ratio is the median over rounds of two times of one round.
+to labels, and all take turns; a ratio is the median over rounds of two times of one round. Memory
+is the peak of processes that load and serve the same texts, one a way, see `peer_memory`.
 
     pip install onnxruntime onnx onnxscript openvino nncf ctranslate2
 
@@ -20,25 +21,29 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peer_models import PEERS, Ids, Serve, Shop
+from peer_memory import measure_peaks
+from peer_models import FULL, PEERS, POLICY, Ids, Serve, Shop, serve_pipeline, texts_of
+from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.policy import tier_alone
 
 SETS = ("clinc150", "ag_news", "sst2")
-POLICY, FULL = "policy", "full only"
 CALLS = 16  # of a round at most, for latencies
-ALONE = 64  # texts at most where a batch is one
 SAMPLE = 64  # texts for calibration
 # A peer that agrees less with the full tier serves another model, and is not the fastest.
 FAITHFUL = 0.95
+
+
+Peaks = Mapping[str, Mapping[int, int]]  # bytes of each way by batch size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ def peers(given: argparse.Namespace, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, Any]], Any]:
     """Every peer on one data set, and ours over the fastest at each batch size."""
-    bundle = AdaptivePipeline.from_config(given.bundles / name / "bundle").bundle
+    source = given.bundles / name / "bundle"
+    bundle = AdaptivePipeline.from_config(source).bundle
     texts = some_texts(given.data / name / "test.csv", given.texts + SAMPLE, given.seed)
     sample, texts = texts[:SAMPLE], texts[SAMPLE:]
     lines, fastest, before = [], [], os.getloadavg()[0]
@@ -79,12 +85,17 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
             given.peers, Shop(bundle, Path(folder), sample, given.threads)
         )
         ways |= ours(bundle)
+        peaks = measure_peaks(list(ways), source, Path(folder), texts, given.batches, given.threads)
         for batch in given.batches:
             found, own = measure_batch(ways, texts, batch, given.repeats)
-            lines += [
-                {"peer": line["peer"], "version": versions[line["peer"]], "data": name} | line
-                for line in found
-            ]
+            for line in found:
+                peer = line["peer"]
+                memory = memory_ratio(peaks, peer, batch)
+                lines.append(
+                    {"peer": peer, "version": versions[peer], "data": name} | line | memory
+                )
+            own["breakdown"] = parts_of(ways[POLICY], texts, batch, given.repeats)
+            own["peak_megabytes"] = {each: megabytes(peaks, each, batch) for each in (POLICY, FULL)}
             same = [line for line in found if line["dtype"] == bundle.dtype]
             fastest.append(
                 {"batch": batch, **over_fastest(found), "same_dtype": over_fastest(same), **own}
@@ -136,18 +147,9 @@ def ours(bundle: Bundle) -> dict[str, Serve]:
     """The bundle under its own policy, and its full tier alone."""
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
     full = replace(bundle, policy=alone, certificate=None)
-    number = {label: index for index, label in enumerate(bundle.labels)}
-
-    def serve(pipeline: AdaptivePipeline) -> Serve:
-        def run(texts: list[str], batch: int) -> Ids:
-            found = pipeline(texts, batch_size=batch)
-            return np.array([number.get(each["label"], -1) for each in found])
-
-        return run
-
     return {
-        POLICY: serve(AdaptivePipeline(bundle)),
-        FULL: serve(AdaptivePipeline(full)),
+        POLICY: serve_pipeline(AdaptivePipeline(bundle)),
+        FULL: serve_pipeline(AdaptivePipeline(full)),
     }
 
 
@@ -159,7 +161,7 @@ def measure_batch(
     Ratios are ours over theirs: of speed, where more is better for us, and of latency, where less
     is. `full_only_ratio` is of speed, all others are of the policy.
     """
-    texts = texts[:ALONE] if batch == 1 else texts
+    texts = texts_of(texts, batch)
     times, answers = timed(ways, texts, batch, repeats)
 
     def each_text(name: str) -> float:
@@ -174,7 +176,6 @@ def measure_batch(
             "full_only_ratio": speed(times[FULL], times[name]),
             "p50_ratio": latency(times[POLICY], times[name], 50),
             "p99_ratio": latency(times[POLICY], times[name], 99),
-            "peak_memory_ratio": None,
             "agreement": share_alike(answers[name], answers[FULL]),
             "peer_milliseconds": each_text(name),
             "texts": len(texts),
@@ -189,6 +190,25 @@ def measure_batch(
         "policy_agreement": share_alike(answers[POLICY], answers[FULL]),
     }
     return lines, own
+
+
+def parts_of(serve: Serve, texts: list[str], batch: int, repeats: int) -> dict[str, float]:
+    """Where the time of the policy goes, from texts to answers."""
+    found = shares(partial(serve, texts_of(texts, batch), batch), repeats)
+    return {name: round(share, 4) for name, share in found.items()}
+
+
+def memory_ratio(peaks: Peaks, peer: str, batch: int) -> dict[str, Any]:
+    """Peak memory of the policy over the peer's, None where a process of theirs failed."""
+    one, other = megabytes(peaks, POLICY, batch), megabytes(peaks, peer, batch)
+    ratio = round(one / other, 3) if one and other else None
+    return {"peak_memory_ratio": ratio, "peer_peak_megabytes": other}
+
+
+def megabytes(peaks: Peaks, name: str, batch: int) -> int | None:
+    """Peak memory of one way."""
+    found = peaks[name].get(batch)
+    return None if found is None else round(found / 2**20)
 
 
 def timed(

@@ -2,32 +2,36 @@
 
 Random weights of MiniLM's shape and random tokens; every exit is on and nobody leaves before the
 last, which is the dearest way through. The number of texts alone grows through a generator and
-the whole pipeline, on a much smaller shape, lest a million take an hour.
+the whole pipeline, under a bag that answers two in three and a much smaller shape behind it, lest
+a million take an hour.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
 import torch
+from peer_memory import peak_bytes
 from transformers import BertConfig
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
+from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.bag import Bag
 from adaptive.tiers.source import untrained_model
 from adaptive.tiers.tier import Tier
+from adaptive.tokens import tokenize
 from adaptive.types import Policy, Target, Tokens
 
 SHAPE = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -35,6 +39,7 @@ SMALL = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
 LAYERS = 6
 BATCH, LENGTH, TOKENS = 32, 32, 2048  # rows of a batch, tokens of a row, tokens of a run
 UNREACHED = 2.0  # a threshold that no reliability reaches
+NEAR_LINEAR = 1.1  # the greatest exponent that is called so
 AXES: Mapping[str, Sequence[int]] = {
     "tiers": (1, 2, 3, 4),
     "exits": (1, 2, 3, 6),
@@ -61,6 +66,45 @@ def scaling(tokenizer: Any, texts: list[str], given: argparse.Namespace) -> list
             ways[place] = (partial(answer, bundle, rows, bundle.policy, BATCH), len(rows))
         lines += measured(axis, ways, given.repeats)
     return lines
+
+
+def verdicts(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How cost grows along each axis: as the place to the power of `exponent`, by a log-log fit.
+
+    Cost is that of a text, but of all texts along the axis of their number. `unit_cost` is the
+    least and the greatest `over_linear`, what one more tier, exit, class, token or text costs.
+    """
+    found = {}
+    for axis in dict.fromkeys(line["axis"] for line in lines):
+        own = [line for line in lines if line["axis"] == axis]
+        places = np.log([line["at"] for line in own])
+        cost = np.log([line["milliseconds_a_text"] for line in own])
+        cost = cost + places if axis == "texts" else cost
+        exponent = float(np.polyfit(places, cost, 1)[0])
+        near = "linear or less" if exponent <= NEAR_LINEAR else "more than linear"
+        units = [line["over_linear"] for line in own]
+        found[axis] = {
+            "exponent": round(exponent, 3) + 0.0,  # no -0.0
+            "unit_cost": [min(units), max(units)],
+            "verdict": near,
+        }
+    return found
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The lines as Markdown, each axis with its verdict."""
+    rows = ["| axis | at | ms a text | over linear | peak MB |", "|---|---|---|---|---|"]
+    for line in lines:
+        peak = line.get("peak_megabytes", "")
+        rows.append(
+            f"| {line['axis']} | {line['at']:,} | {line['milliseconds_a_text']} "
+            f"| {line['over_linear']} | {peak} |"
+        )
+    told = [
+        f"{axis}: exponent {found['exponent']}, {found['verdict']}"
+        for axis, found in verdicts(lines).items()
+    ]
+    return "\n".join([*rows, "", *told])
 
 
 def measured(
@@ -90,7 +134,7 @@ def measured(
 
 def many_texts(tokenizer: Any, texts: list[str], most: int) -> Iterator[dict[str, Any]]:
     """Texts of a generator, answers thrown away; peak memory is the process' own so far."""
-    pipeline = AdaptivePipeline(make_bundle(tokenizer, SMALL, layers=2))
+    pipeline = AdaptivePipeline(bag_bundle(tokenizer, texts))
     drain(pipeline(iter(texts), batch_size=BATCH))
     first = None
     count = 100
@@ -111,12 +155,6 @@ def many_texts(tokenizer: Any, texts: list[str], most: int) -> Iterator[dict[str
 
 def drain(answers: Iterator[Any]) -> None:
     deque(answers, maxlen=0)
-
-
-def peak_bytes() -> int:
-    """Greatest memory that the process has held at any time."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def make_bundle(
@@ -151,6 +189,19 @@ def make_bundle(
         targets=(Target("agreement", 0.01),),
         max_length=config.max_position_embeddings,
     )
+
+
+def bag_bundle(tokenizer: Any, texts: list[str]) -> Bundle:
+    """A bag before a small tier; two in three of the texts leave at the bag."""
+    plain = make_bundle(tokenizer, SMALL, layers=2)
+    bag = Tier("tiny", Bag(len(tokenizer), SMALL["hidden_size"], 1024), (0,), plain.labels).eval()
+    reliability = Reliability(2)
+    weight = -np.eye(len(FEATURES))[FEATURES.index("log_length")]  # short is sure: 1 / (1 + tokens)
+    reliability.set_fit(0, (np.zeros(len(FEATURES)), np.ones(len(FEATURES)), weight, 0.0))
+    lengths = tokenize(tokenizer, texts, max_length=plain.max_length).lengths
+    sure = float(1 / (1 + np.quantile(lengths, 2 / 3)))
+    policy = Policy((0, 1), (sure, 0.0))
+    return replace(plain, tiers=(bag, *plain.tiers), reliability=reliability, policy=policy)
 
 
 def random_rows(length: int, seed: int) -> Tokens:

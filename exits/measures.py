@@ -81,6 +81,8 @@ class History:
 def remember(logits: torch.Tensor, pooled: torch.Tensor, history: History) -> History:
     """The history behind an exit; all that an exit which is switched off has to leave."""
     prediction = logits.argmax(1)
+    if history.pooled is None:  # nobody to agree with
+        return History(prediction, history.streak, pooled)
     return History(prediction, (history.streak + 1) * (prediction == history.prediction), pooled)
 
 

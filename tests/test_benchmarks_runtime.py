@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_cascade import tiny_bert, tiny_tokenizer
+from tiny_cascade import make_cascade, tiny_bert, tiny_texts, tiny_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import runtime_cpu as benchmark
+import runtime_parts
+from runtime_parts import PARTS, clocks, shares
 
+from adaptive.pipeline import AdaptivePipeline
 from adaptive.tiers.backbone import Backbone
 
 
@@ -46,6 +51,35 @@ def test_every_section_is_recorded_for_every_batch(found: dict[str, Any]) -> Non
         least, most = {"all at a third": (0.66, 0.67)}.get(line["pattern"], (0.35, 0.55))
         assert least < line["work_saved"] < most
     for line in found["breakdown"]:
-        parts = ("tokenise", "gather", "segments", "heads", "bookkeeping")
-        assert sum(line[part] for part in parts) == pytest.approx(1, abs=1e-3)
-        assert all(line[part] > 0 for part in parts[:-1])
+        assert sum(line[part] for part in PARTS) == pytest.approx(1, abs=1e-3)
+        assert all((line[part] == 0) == (part == "route") for part in PARTS[:-1])
+
+
+def test_all_parts_of_a_routed_call_are_told_and_sum_to_the_whole() -> None:
+    bundle = make_cascade()
+    policy = replace(bundle.policy, risk_weight=1.0, entry_cost=(0.0, 0.0, 0.145))
+    pipe = AdaptivePipeline(replace(bundle, policy=policy))
+    found = shares(lambda: pipe(tiny_texts(60), batch_size=8), 1)
+    assert tuple(found) == PARTS and sum(found.values()) == pytest.approx(1)
+    assert all(share > 0 for share in found.values())
+
+
+class Nested:
+    @staticmethod
+    def outer() -> int:
+        return Nested.inner()
+
+    @staticmethod
+    def inner() -> int:
+        return sum(range(10**6))
+
+
+def test_a_part_within_another_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = ((Nested, "outer", "heads"), (Nested, "inner", "gather"))
+    monkeypatch.setattr(runtime_parts, "PLACES", places)
+    with clocks() as spent:
+        begun = time.process_time()
+        Nested.outer()
+        whole = time.process_time() - begun
+    assert spent["gather"] > 0 and spent["heads"] > 0
+    assert spent["gather"] + spent["heads"] <= whole

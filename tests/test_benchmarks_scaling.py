@@ -15,6 +15,7 @@ import runtime_cpu
 import runtime_scaling as benchmark
 
 from adaptive.cascade import answer
+from adaptive.pipeline import AdaptivePipeline
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     few = ["--texts", "20", "--most", "1000", "--repeats", "1", "--record", str(file)]
     monkeypatch.setattr(sys, "argv", ["runtime_cpu", "--only", "scaling", *few])
     runtime_cpu.main()
-    found: list[dict[str, Any]] = json.loads(file.read_text())["scaling"]
+    record = json.loads(file.read_text())
+    assert set(record["scaling_verdicts"]) == {*axes, "texts"}
+    found: list[dict[str, Any]] = record["scaling"]
     return found
 
 
@@ -51,3 +54,36 @@ def test_nobody_leaves_before_the_last_stage() -> None:
     rows = benchmark.random_rows(16, 0)
     stage = answer(bundle, rows, bundle.policy, 8).stage
     assert len(bundle.stages) == 6 and set(stage.tolist()) == {5}
+
+
+def test_two_in_three_texts_leave_at_the_bag() -> None:
+    texts = tiny_texts(90)
+    bundle = benchmark.bag_bundle(tiny_tokenizer(), texts)
+    tiers = [each["routing"]["tier"] for each in AdaptivePipeline(bundle)(texts)]
+    assert 0.55 < tiers.count("tiny") / len(tiers) < 0.75
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
+def test_a_verdict_is_the_exponent_of_the_growth(power: float) -> None:
+    lines = [
+        {
+            "axis": "length",
+            "at": at,
+            "milliseconds_a_text": at**power,
+            "over_linear": at ** (power - 1),
+        }
+        for at in (1, 10, 100)
+    ]
+    found = benchmark.verdicts(lines)["length"]
+    assert found["exponent"] == pytest.approx(power, abs=1e-6)
+    assert found["verdict"] == ("more than linear" if power > 1.1 else "linear or less")
+    assert found["unit_cost"] == sorted((1.0, 100 ** (power - 1)))
+    assert f"length: exponent {power}" in benchmark.table(lines)
+
+
+def test_of_texts_the_whole_cost_is_what_grows() -> None:
+    lines = [
+        {"axis": "texts", "at": at, "milliseconds_a_text": 2.0, "over_linear": 1.0}
+        for at in (100, 1000)
+    ]
+    assert benchmark.verdicts(lines)["texts"]["exponent"] == 1.0

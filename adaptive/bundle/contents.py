@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class Bundle:
         return int(self.tokenizer.pad_token_id or 0)
 
 
+@cache
 def stages_of(depths: tuple[tuple[int, ...], ...]) -> tuple[Stage, ...]:
     """Stages of tiers that have exits at the given depths."""
     return tuple(

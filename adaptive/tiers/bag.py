@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.projection import project
 from adaptive.tiers.state import Packed, State
+from adaptive.tokens import ranges
 from adaptive.types import TokenBatch
 
 
@@ -52,7 +52,7 @@ class Bag(nn.Module):
     def embed(self, batch: TokenBatch) -> State:
         """The pooled texts as rows of one token: hidden [1, b, h]."""
         layout = Packed(batch.lengths, batch.ids.device)
-        weight = self.score[batch.ids].float().exp()
+        weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:
             weight = weight * batch.seen
         pooled = _mean(self.table.weight, batch.ids, weight, layout)
@@ -85,19 +85,21 @@ class Bag(nn.Module):
         return 0
 
     def _pair_mean(self, batch: TokenBatch, table: torch.Tensor) -> torch.Tensor:
-        device = batch.ids.device
-        ends = np.cumsum(batch.lengths)
-        last = np.zeros(len(batch.ids), dtype=bool)
-        last[ends[batch.lengths > 0] - 1] = True
-        first = torch.from_numpy(np.flatnonzero(~last)).to(device)
-        second = first + 1
+        layout = Packed(np.maximum(batch.lengths - 1, 0), batch.ids.device)
         # multiplicative hashing; the products stay below 2^63 for any vocabulary
-        mixed = batch.ids[first] * 2654435761 + batch.ids[second] * 2246822519
+        mixed = batch.ids[:-1] * 2654435761 + batch.ids[1:] * 2246822519
         bucket = (mixed ^ (mixed >> 15)) % self.buckets
-        both = torch.ones(len(first), device=device)
-        if batch.seen is not None:
-            both = both * batch.seen[second]  # the second token decides
-        return _mean(table, bucket, both, Packed(np.maximum(batch.lengths - 1, 0), device))
+        seen = None if batch.seen is None else batch.seen[1:]  # the second token decides
+        if len(batch.lengths) > 1:  # pairs of the last token of one text and the first of the next
+            starts = np.cumsum(batch.lengths) - batch.lengths
+            inside = torch.from_numpy(ranges(starts, layout.lengths)).to(layout.device)
+            bucket = bucket.index_select(0, inside)
+            seen = None if seen is None else seen.index_select(0, inside)
+        if seen is not None:
+            return _mean(table, bucket, seen.float(), layout)
+        count = layout.lengths.astype(np.float32)
+        share = np.repeat(1 / np.maximum(count, 1), layout.lengths)
+        return _sum(table, bucket, torch.from_numpy(share).to(layout.device), layout)
 
 
 def _mean(
@@ -106,7 +108,15 @@ def _mean(
     """Weighted means of table rows, [b, h]; zeros where a row has no ids or no weight."""
     total = weight.new_zeros(len(layout.lengths)).index_add(0, layout.owner, weight)
     share = weight / total.clamp(min=1e-6).index_select(0, layout.owner)
-    # embedding_bag sums without ever holding [t, h]
-    return functional.embedding_bag(
-        ids, table, layout.starts, per_sample_weights=share.to(table.dtype), mode="sum"
-    )
+    return _sum(table, ids, share, layout)
+
+
+def _sum(
+    table: torch.Tensor, ids: torch.Tensor, share: torch.Tensor, layout: Packed
+) -> torch.Tensor:
+    """Weighted sums of table rows, [b, h], without ever holding [t, h]."""
+    # mode 0 is the sum; torch.nn.functional's wrapper costs as much as a short text
+    found: torch.Tensor = torch.embedding_bag(
+        table, ids, layout.starts, False, 0, False, share.to(table.dtype)
+    )[0]
+    return found
