@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,7 +26,10 @@ class Tier(nn.Module):
         own_head: the last exit answers with the model's own head.
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
+        float_folder: of a tier in int8, where its float32 weights lie; None in any other.
     """
+
+    float_folder: Path | None = None
 
     def __init__(
         self,
