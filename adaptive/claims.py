@@ -102,7 +102,7 @@ def try_target(
 
     Args:
         results: of each policy on the table; the first is the full tier alone, which keeps
-            what is relative to itself by definition.
+            what is relative to itself by definition, unless it is served in int8.
         seed: of the rows' order in the betting test; all groups share it.
         drop_test: of the signed drop in accuracy.
 
@@ -115,7 +115,7 @@ def try_target(
     p_values = by_group(
         lambda own: _p_values(own, target, test, seed), values, groups.index, len(groups.names)
     )
-    if target.metric != "accuracy":
+    if target.metric != "accuracy" and table.unquantised is None:
         p_values[:, 0] = 0.0  # relative to itself the full tier loses nothing, on any rows
     counts = np.bincount(groups.index, minlength=len(groups.names)).tolist()
     claims = tuple(

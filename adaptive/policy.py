@@ -192,7 +192,7 @@ def excess(
     Raises:
         ValueError: the metric needs labels and the table has none.
     """
-    full, answered = table.predictions[:, -1], prediction >= 0
+    full, answered = table.reference, prediction >= 0
     if target.metric == "abstention":
         nobody: Floats = (~answered).astype(np.float64)
         return nobody - target.level

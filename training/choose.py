@@ -38,7 +38,7 @@ def _work(context: Context, folder: Path) -> Figures:
     drop = load_drop(context) if recipe.search.losses == "expected" else None
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     ladder = _search(context, lookup, targets, routed=False)  # cheapest first
-    plain = _cheapest(ladder, targets)
+    plain = _cheapest(ladder, targets, exact=table.unquantised is None)
     best, router = plain, None
     figures: Figures = {"cost_no_router": plain.cost}
     for kind in recipe.router.candidates:
@@ -72,23 +72,27 @@ def _work(context: Context, folder: Path) -> Figures:
     return figures | {"front": len(ordered)}
 
 
-def _cheapest(found: Sequence[Found], targets: Sequence[Target]) -> Found:
+def _cheapest(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> Found:
     """The first of the found, cheapest first, that keeps the targets.
 
     The full tier keeps any target that is relative to itself, so it stands in where too few
     rows leave no room for the margin. An accuracy it may miss, and with it everything.
 
+    Args:
+        exact: the full tier is served as it was trained; in int8 it may miss any target.
+
     Raises:
-        TargetError: no policy has the accuracy.
+        TargetError: no policy keeps a target that the full tier may miss.
     """
     kept = [f for f in found if f.excess <= 0.0]
-    asked = [target for target in targets if target.metric == "accuracy"]
+    asked = [target for target in targets if target.metric == "accuracy" or not exact]
     if not kept and asked:
         least = min(f.excess for f in found)
         told = " and ".join(promise(target) for target in asked)
         raise TargetError(
             f"target asks for {told}; with the margin, even the full tier alone misses a target "
-            f"by {least:.2%} on the search rows. Ask for less, or train a better full tier"
+            f"by {least:.2%} on the search rows. Ask for less, or "
+            + ("train a better full tier" if exact else "leave `full` out of `quantise.tiers`")
         )
     return (kept or found)[0]
 
@@ -110,7 +114,7 @@ def fit_candidate(context: Context, kind: str) -> Router:
 def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
     """Whether each tier's last answer is worse than the full tier's, [n, m]."""
     last = {s.tier: k for k, s in enumerate(table.stages)}
-    full = table.predictions[:, -1]
+    full = table.reference
     columns = [as_good(table.predictions[:, k], full, table.labels) for k in last.values()]
     return ~np.stack(columns, 1)
 

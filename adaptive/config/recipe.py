@@ -14,6 +14,7 @@ from adaptive.config.steps import (
     ExitsConfig,
     FullConfig,
     MidConfig,
+    QuantiseConfig,
     RouterConfig,
     SearchConfig,
     TargetConfig,
@@ -99,6 +100,7 @@ class Recipe(Section):
     mid: MidConfig | None = None
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()
+    quantise: QuantiseConfig = QuantiseConfig()
     router: RouterConfig = RouterConfig()
     target: TargetsConfig = TargetConfig()  # one, or a list of which all must hold
     search: SearchConfig = SearchConfig()
@@ -112,6 +114,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         faults = [*_label_faults(self), *_target_faults(self), *_exit_faults(self)]
+        faults += _int8_faults(self)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -168,6 +171,21 @@ def _target_faults(recipe: Recipe) -> list[str]:
         faults += ["target: abstention comes behind a target about the texts that are answered"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
+    return faults
+
+
+def _int8_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    for name in recipe.quantise.tiers:
+        section = None if name == "full" else getattr(recipe, name)
+        if name != "full" and section is None:
+            faults.append(f"quantise.tiers: the recipe has no {name} tier")
+        if isinstance(section, BagConfig):
+            faults.append(f"quantise.tiers: {name} is a bag, which has no layers to run in int8")
+    if recipe.quantise.tiers and recipe.cost.dtype != "float32":
+        faults.append(
+            f"cost.dtype: {recipe.cost.dtype} does not go with quantise.tiers; use float32"
+        )
     return faults
 
 

@@ -14,7 +14,6 @@ token's spread) was measured to be several times worse.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -40,7 +39,7 @@ class Int8Linear(nn.Module):
         """The weight itself is not kept."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
+        self.bias: nn.Parameter | None = linear.bias
         self._weight = _pack(linear.weight.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -89,11 +88,6 @@ def quantise(blocks: nn.ModuleList) -> None:
         for name, child in list(part.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(part, name, Int8Linear(child))
-
-
-def described(dtype: str, int8: Sequence[str]) -> str:
-    """A dtype and the tiers whose layers are in int8 beside it, as certificates name them."""
-    return f"{dtype}, int8 in {' and '.join(int8)}" if int8 else dtype
 
 
 def _pack(weight: torch.Tensor) -> torch.ScriptObject:

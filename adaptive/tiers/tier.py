@@ -11,6 +11,7 @@ from torch import nn
 from adaptive.exits.heads import ExitHead
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import State
 from adaptive.types import TokenBatch
 
@@ -99,6 +100,12 @@ class Tier(nn.Module):
         if exit == len(self.heads):
             return self.backbone.head_work()
         return linear_work(self.heads[exit])
+
+    def parameter_count(self) -> int:
+        """Numbers in all weights, those in int8 among them."""
+        packed = [part for part in self.modules() if isinstance(part, Int8Linear)]
+        floats = sum(each.numel() for each in self.parameters())
+        return floats + sum(part.in_features * part.out_features for part in packed)
 
     def _start(self, exit: int) -> int:
         return self.depths[exit - 1] if exit else 0
