@@ -58,7 +58,8 @@ def search(
         routed: whether entry rules by the table's router risk are members of the family.
 
     Returns:
-        At least the full tier alone, which keeps every target but an `accuracy` out of reach.
+        At least the full tier alone, which keeps every target but an `accuracy` out of reach, and
+        in int8 may miss any.
     """
     judge = _Judge(lookup, target, margin)
     alone = [single_stage(lookup.table.stages, k) for k in range(len(judge.grid))]

@@ -7,8 +7,8 @@ would change with its company. Products are summed in whole numbers, exactly.
 
 The 7 bits are the weights' because kernels without VNNI add pairs of products in 16 bits:
 255 x 63 x 2 fits, 255 x 127 x 2 would be cut off, unlike on other processors. Activations need the
-eighth bit more: their outliers matter, and clipping those (by a fixed range for each layer, or by a
-token's spread) was measured to be several times worse.
+eighth bit more: a token's outliers matter, and cutting them off at some multiple of its spread was
+measured to be several times worse.
 """
 
 from __future__ import annotations
