@@ -20,6 +20,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.state import Packed, State
+from adaptive.tiers.store import unquantised
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch, Tokens
 
@@ -53,14 +54,17 @@ def attribute(
 
 
 def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Attributions:
-    """The tokens of one row, and what each did for the log-probability of `label` at `stage`."""
+    """The tokens of one row, and what each did for the log-probability of `label` at `stage`.
+
+    A tier in int8 has no gradient; what is told of it is told of its float32 weights.
+    """
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise ImportError(
             "attributions need captum: pip install 'adaptive-cascade[explain]'"
         ) from error
-    tier = bundle.tiers[bundle.stages[stage].tier]
+    tier = unquantised(bundle.tiers[bundle.stages[stage].tier])
     batch = token_rows.pack(tokens, np.array([0]), bundle.device)
     with torch.no_grad():
         if isinstance(tier.backbone, Bag):

@@ -166,7 +166,8 @@ def certify(
     Args:
         front: safe to cheap, or to good where costs are all that is promised, as
             `adaptive.search.front` orders it on other rows. The full tier alone comes first
-            unless a target is about costs, since it keeps all others that are relative to it.
+            unless a target is about costs or it is served in int8, since it keeps all others that
+            are relative to it.
         table: outcomes of the certification rows, with the columns that targets name.
         target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
@@ -179,8 +180,8 @@ def certify(
             targets are promised at different confidences.
     """
     full, targets = tier_alone(table.stages, table.stages[-1].tier), several(target)
-    priced = any(each.metric in UNITS for each in targets)
-    if not front or (front[0] != full and not priced):
+    may_miss = table.unquantised is not None or any(each.metric in UNITS for each in targets)
+    if not front or (front[0] != full and not may_miss):
         raise ValueError("a front begins with the full tier alone")
     check_unit(targets, costs.unit)
     lookup = Lookup.of(table, costs.at(table.tokens))

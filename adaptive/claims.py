@@ -112,8 +112,8 @@ def try_target(
     Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `latency`) have the exact binomial
     test, over the rows that are answered; of abstention and latency, over all. A group without
     rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
-    tier alone what is relative to itself, a policy that always answers any abstention, one whose
-    dearest text is within a budget that budget.
+    tier alone what is relative to itself (not in int8, which is not itself), a policy that always
+    answers any abstention, one whose dearest text is within a budget that budget.
 
     Args:
         results: of each policy on the table, [p].
@@ -127,8 +127,7 @@ def try_target(
     test = _test_of(target, mean_test)
     values = np.stack([excess(target, result, table) for result in results])
     pairs = zip(policies, ceilings.tolist(), strict=True)
-    last = len(table.stages) - 1
-    greatest = np.array([_greatest(target, policy, last, most) for policy, most in pairs])
+    greatest = np.array([_greatest(target, policy, table, most) for policy, most in pairs])
     groups = divide(target, table)
     p_values = by_group(
         lambda own: _p_values(own, greatest, target, test, seed),
@@ -167,9 +166,9 @@ def bound_loss(
         family: how many policies the rows might have chosen.
         mean_test: of the signed drop in accuracy.
     """
-    sought, last = quality(table, confidence), len(table.stages) - 1
-    if _answers_all(policy, last):
-        return sought  # the full tier alone
+    sought = quality(table, confidence)
+    if _is_reference(policy, table):
+        return sought
     test = _test_of(sought, mean_test)
     delta, proved = (1.0 - confidence) / family, replace(sought, level=1.0)
     for level in (STEP ** np.arange(1, STEPS + 1)).tolist():
@@ -191,11 +190,12 @@ def _test_of(target: Target, mean_test: MeanTest) -> Test:
     return "binomial"
 
 
-def _answers_all(policy: Policy, stage: int) -> bool:
-    return is_bare(policy) and policy.on(stage)
+def _is_reference(policy: Policy, table: OutcomeTable) -> bool:
+    """Whether it is the full tier alone, in float32: what relative targets are relative to."""
+    return table.unquantised is None and is_bare(policy) and policy.on(len(table.stages) - 1)
 
 
-def _greatest(target: Target, policy: Policy, last: int, ceiling: float) -> float:
+def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: float) -> float:
     """The greatest excess of any text; where it is not above 0, nothing can break the target."""
     if target.metric in BUDGETS:
         return ceiling / target.level - 1.0
@@ -204,7 +204,7 @@ def _greatest(target: Target, policy: Policy, last: int, ceiling: float) -> floa
     never = {
         "latency": target.bound is not None and ceiling <= target.bound,
         "abstention": policy.abstain == ALWAYS,
-    }.get(target.metric, _answers_all(policy, last))
+    }.get(target.metric, _is_reference(policy, table))
     return 0.0 if never else 1.0 - target.level
 
 

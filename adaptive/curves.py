@@ -55,7 +55,7 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
     """
     lookup = Lookup.of(table, costs.at(table.tokens))
     known = bool((table.labels >= 0).all())
-    truth = table.labels if known else table.predictions[:, -1]
+    truth = table.labels if known else table.reference
 
     def point(kind: str, name: str, each: Policy) -> Point:
         result = lookup.evaluate(each)

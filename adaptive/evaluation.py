@@ -16,6 +16,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
+from adaptive.tiers.store import unquantised
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Tokens
 from adaptive.work import work_of
 
@@ -42,15 +43,19 @@ def evaluate_texts(
 
     Returns:
         `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`, the
-        `time_ratio` of the full tier and the policy, and the `batch_size` timed.
+        `time_ratio` of the full tier as it is served and the policy, and the `batch_size` timed.
     """
     table = replace(outcomes(bundle, tokens, labels, batch_size, quiet), groups=groups or {})
     found = report(bundle, policy, table)
-    times = timings(bundle, ways(bundle, policy), tokens, batch_size)
-    rows = found["rows"]
-    for row in rows:
+    served = ways(bundle, policy)
+    times = timings(bundle, served, tokens, batch_size)
+    if table.unquantised is not None:
+        plain = replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(bundle.tiers[-1])))
+        alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
+        times |= timings(plain, {_float_name(bundle): alone}, tokens, batch_size)
+    for row in found["rows"]:
         row["milliseconds"] = times[row["name"]]
-    found["time_ratio"] = _ratio(rows[-1]["milliseconds"], rows[0]["milliseconds"])
+    found["time_ratio"] = _ratio(times[list(served)[-1]], times["policy"])
     found["batch_size"] = batch_size
     return found
 
@@ -63,11 +68,12 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         texts answered), `work` in layers x tokens a text and, where the policy may abstain, the
         share `abstained`; `stage_shares` of the policy; `groups` of the table
         with the policy's accuracy and agreement in each; `accuracy_ratio` and `work_ratio` of
-        the full tier and the policy.
+        the full tier and the policy. Where the full tier is served in int8, accuracy and
+        agreement are held to it in float32, which has the last row.
     """
     work = work_of(bundle.tiers, bundle.router).at(table.tokens)
     known = bool((table.labels >= 0).all())
-    full = table.predictions[:, -1]
+    full = table.reference
     rows: list[dict[str, Any]] = []
     for name, way in ways(bundle, policy).items():
         result = evaluate(way, table, work)
@@ -82,6 +88,11 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
             row["abstained"] = float(1.0 - answered.mean())
         rows.append(row)
     chosen = evaluate(policy, table, work)
+    if table.unquantised is not None:
+        every = np.ones(len(table), dtype=np.bool_)
+        right = _share(full == table.labels, every) if known else None
+        exact = {"name": _float_name(bundle), "accuracy": right, "agreement": 1.0}
+        rows.append({**exact, "work": rows[-1]["work"]})
     first, last = rows[0], rows[-1]
     return {
         "texts": len(table),
@@ -96,7 +107,7 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
 def group_rows(table: OutcomeTable, prediction: NDArray[np.int32]) -> list[dict[str, Any]]:
     """How the texts of each group were answered, [n], and how the full tier answers them."""
     known = bool((table.labels >= 0).all())
-    full, rows = table.predictions[:, -1], []
+    full, rows = table.reference, []
     for column, groups in table.groups.items():
         for number, name in enumerate(groups.names):
             own = groups.index == number
@@ -121,6 +132,11 @@ def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:
         for index, tier in enumerate(bundle.tiers)
     }
     return {"policy": policy, **alone}
+
+
+def _float_name(bundle: Bundle) -> str:
+    """The row of a full tier that is served in int8, in float32."""
+    return f"{bundle.tiers[-1].name} alone, float32"
 
 
 def stage_shares(bundle: Bundle, stage: NDArray[np.int32]) -> dict[str, float]:

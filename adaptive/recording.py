@@ -19,6 +19,7 @@ from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.routers.features import router_features, token_statistics
+from adaptive.tiers.store import unquantised
 from adaptive.tiers.tier import Tier
 from adaptive.types import OutcomeTable, Stage, Tokens
 
@@ -33,11 +34,15 @@ class Record:
     logits: list[torch.Tensor]  # k times [n, c], untempered
     pooled: list[torch.Tensor]  # k times [n, h]
     tokens: Tokens
+    reference: torch.Tensor | None = None  # [n, c] logits of the full tier in float32, see `record`
 
 
 @torch.inference_mode()
 def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool = True) -> Record:
-    """Run every tier to its end on every row, keeping what each exit computed, on the device."""
+    """Run every tier to its end on every row, keeping what each exit computed, on the device.
+
+    A full tier in int8 is run in float32 as well: that is what answers are held to.
+    """
     stages = stages_of(tuple(tier.depths for tier in tiers))
     logits: list[torch.Tensor] = []
     pooled: list[torch.Tensor] = []
@@ -45,7 +50,10 @@ def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool =
         for answer, seen in _run_tier(tier, tokens, batch_size, quiet):
             logits.append(answer)
             pooled.append(seen)
-    return Record(stages, logits, pooled, tokens)
+    reference, full = None, tiers[-1]
+    if full.float_folder is not None:
+        *_, (reference, _pooled) = _run_tier(unquantised(full), tokens, batch_size, quiet)
+    return Record(stages, logits, pooled, tokens, reference)
 
 
 def _run_tier(
@@ -115,17 +123,25 @@ def tabulate(
     features = features_of(record, reliability)
     scores = [reliability(k, row) for k, row in enumerate(features)]
     tiers = record.stages[-1].tier + 1
+    reference = None if record.reference is None else _answers(record.reference)
     risk = torch.zeros(len(labels), tiers)
     if router is not None:
         risk = router.risk(routing_features(record, reliability, log_frequency))
     return OutcomeTable(
         stages=record.stages,
-        predictions=torch.stack([x.argmax(1) for x in record.logits], 1).int().cpu().numpy(),
+        predictions=np.stack([_answers(logits) for logits in record.logits], 1),
         reliability=torch.stack(scores, 1).cpu().numpy(),
         risk=risk.cpu().numpy(),
         labels=labels,
         tokens=record.tokens.lengths,
+        unquantised=reference,
     )
+
+
+def _answers(logits: torch.Tensor) -> NDArray[np.int32]:
+    """The greatest of each row, [n] of [n, c], on the host."""
+    found: NDArray[np.int32] = logits.argmax(1).int().cpu().numpy()
+    return found
 
 
 def outcomes(
@@ -154,4 +170,6 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("predictions", "reliability", "risk", "labels", "tokens")
     }
+    if tables[0].unquantised is not None:
+        columns["unquantised"] = np.concatenate([table.reference for table in tables])
     return OutcomeTable(tables[0].stages, **columns)

@@ -70,7 +70,8 @@ def search(
 
     Returns:
         At least the full tier alone, which keeps every target but an `accuracy` out of reach or
-        a promise about costs; where those are all, at least the cheapest stage alone.
+        a promise about costs, and in int8 may miss any; where costs are all that is promised, at
+        least the cheapest stage alone.
 
     Raises:
         TargetError: a target is about costs in another unit.
@@ -155,7 +156,7 @@ def order(
     alone is always considered. What does not keep the target on these rows is left out: to test it
     would only end a sequence. But one is always first: the full tier alone, or the cheapest stage
     where costs are all that is promised, or, where the full tier is too dear for a promise
-    that stands beside others, the safest policy there is.
+    that stands beside others or in int8 misses one, the safest policy there is.
 
     Args:
         lookup: outcome and cost tables of rows that will not be tested on.
@@ -166,8 +167,7 @@ def order(
     alone = [judge(tier_alone(judge.stages, tier)) for tier in tiers]
     others = [f for f in [*alone, *map(judge, policies)] if f.excess <= 0.0]
     others.sort(key=lambda f: (f.excess, *f.rank))
-    dear = judge.lead.excess > 0.0 and any(target.metric in UNITS for target in judge.targets)
-    kept = others[:1] if dear and others else [judge.lead]
+    kept = others[:1] if judge.may_miss and judge.lead.excess > 0.0 and others else [judge.lead]
     for each in others:
         step = (1.0 - GAIN) * judge.aim(kept[-1])
         if each.rank < kept[-1].rank and judge.aim(each) <= step:
@@ -227,6 +227,9 @@ class _Judge:
         self.lookup, self.targets, self.margin = lookup, several(target), margin
         self.abstains = any(target.metric == "abstention" for target in self.targets)
         self.good = seeks_quality(self.targets)
+        # whether the full tier alone may miss a target
+        priced = any(target.metric in UNITS for target in self.targets)
+        self.may_miss = priced or lookup.table.unquantised is not None
         check_unit(self.targets, lookup.unit)
         self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages
@@ -275,9 +278,9 @@ class _Judge:
 
     def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
         """Half a text at least: that nothing is lost is known of the full tier alone."""
-        if is_bare(policy) and policy.on(len(self.stages) - 1):
-            return 0.0
         table = self.lookup.table
+        if table.unquantised is None and is_bare(policy) and policy.on(len(self.stages) - 1):
+            return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 
     def shared(self, path: tuple[int, ...]) -> Found | None:

@@ -30,7 +30,7 @@ def excess(
     Raises:
         ValueError: the metric needs labels and the table has none.
     """
-    prediction, full = result.prediction, table.predictions[:, -1]
+    prediction, full = result.prediction, table.reference
     answered = prediction >= 0
     if target.metric in BUDGETS:  # as a share of the budget, as other excesses are shares
         dear: Floats = result.cost / target.level - 1.0
@@ -107,7 +107,7 @@ def loss(result: Evaluation, table: OutcomeTable, drop: Floats | None = None) ->
     """The least level at which the rows would keep `quality`; below 0 where answers are better."""
     target, weight = quality(table), result.prediction >= 0
     if target.metric == "accuracy_drop":
-        weight = weight & (table.predictions[:, -1] == table.labels)
+        weight = weight & (table.reference == table.labels)
     return float(excess(target, result, table, drop).sum() / max(weight.sum(), 1))
 
 

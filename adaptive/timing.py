@@ -13,7 +13,7 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from adaptive.bundle.contents import Bundle
+from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
@@ -56,7 +56,6 @@ def measure_costs(
                     times
                 )
     scale = 1e3 / batch_size
-    dtype = str(tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
     return CostTable(
         unit=MILLISECONDS,
         lengths=np.asarray(lengths, dtype=np.float64),
@@ -64,7 +63,7 @@ def measure_costs(
         segment=np.median(segment, 0) * scale,
         head=np.median(head, 0) * scale,
         router=np.zeros(len(lengths)),
-        measured={**machine(device), "batch_size": batch_size, "dtype": dtype},
+        measured={**machine(device), "batch_size": batch_size, "dtype": dtype_of(tiers)},
     )
 
 

@@ -168,9 +168,16 @@ class OutcomeTable:
     labels: NDArray[np.int32]  # [n], -1 where unknown
     tokens: NDArray[np.int64]  # [n] tokens of each text
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
+    # [n] answers of the full tier in float32, where it is served in int8; else None
+    unquantised: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.predictions)
+
+    @property
+    def reference(self) -> NDArray[np.int32]:
+        """The full tier's answers in float32, [n]: what all others are held to."""
+        return self.predictions[:, -1] if self.unquantised is None else self.unquantised
 
     def take(self, rows: NDArray[np.integer] | slice) -> OutcomeTable:
         """The given texts, in the given order."""
@@ -179,6 +186,7 @@ class OutcomeTable:
             self,
             **{name: getattr(self, name)[rows] for name in columns},
             groups={name: each.take(rows) for name, each in self.groups.items()},
+            unquantised=None if self.unquantised is None else self.unquantised[rows],
         )
 
 

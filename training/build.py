@@ -19,13 +19,14 @@ from adaptive.training import (
     mid,
     pack,
     prepare,
+    quantise,
     record_outcomes,
     teach,
     tiny,
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
-from adaptive.training.parts import tier_steps
+from adaptive.training.parts import finished_steps, tier_steps
 from adaptive.training.steps import Context, Step, forget, run
 
 logger = logging.getLogger(__name__)
@@ -33,20 +34,20 @@ logger = logging.getLogger(__name__)
 
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
-    tiers = tier_steps(context)
-    small = [step for step in (tiny.STEP, mid.STEP) if step.name in tiers]
+    tiers, done = tier_steps(context), finished_steps(context)
+    some = [tiny.STEP, mid.STEP, quantise.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,
         teach.STEP,
         heads.STEP,
-        *small,
-        record_outcomes.step(tiers),
-        measure_costs.step(tiers),
+        *[step for step in some if step.name in done],
+        record_outcomes.step(done),
+        measure_costs.step(done),
         groups.STEP,
-        choose.step(tiers),
-        certify_policy.step(tiers),
-        pack.step(tiers),
+        choose.step(done),
+        certify_policy.step(done),
+        pack.step(done),
     ]
 
 

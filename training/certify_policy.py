@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
+from adaptive.bundle.contents import dtype_of
 from adaptive.certificate import Certificate, at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, row_seed
 from adaptive.config.targets import show_target
 from adaptive.policy import evaluate, tier_alone
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
+from adaptive.training.parts import DTYPES, load_tiers
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -26,7 +28,7 @@ def _work(context: Context, folder: Path) -> Figures:
     table = _table(context)
     conditions = conditions_of(
         context.device.type,
-        recipe.cost.dtype,
+        dtype_of(load_tiers(context, DTYPES[recipe.cost.dtype])),
         recipe.model.max_length,
         *load_rows(context.folder("data") / "certify.safetensors"),
         costs,

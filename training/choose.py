@@ -40,7 +40,7 @@ def _work(context: Context, folder: Path) -> Figures:
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
     ladder = _search(context, lookup, targets, routed=False)  # best first
-    plain = _best(ladder, targets)
+    plain = _best(ladder, targets, exact=table.unquantised is None)
     best, router = plain, None
     figures: Figures = {f"{what}_no_router": getattr(plain, what)}
     for kind in recipe.router.candidates:
@@ -75,22 +75,28 @@ def _work(context: Context, folder: Path) -> Figures:
     return figures | {"front": len(ordered)}
 
 
-def _best(found: Sequence[Found], targets: Sequence[Target]) -> Found:
+def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> Found:
     """The first of the found, best first, that keeps the targets.
 
     The full tier keeps any target that is relative to itself, so it stands in where too few
     rows leave no room for the margin. An accuracy it may miss, and a promise about costs, and
     with it everything.
 
+    Args:
+        exact: the full tier is served as it was trained; in int8 it may miss any target.
+
     Raises:
-        TargetError: no policy has the accuracy, or the costs.
+        TargetError: no policy keeps a target that the full tier may miss.
     """
     kept = [f for f in found if f.excess <= 0.0]
-    asked = [target for target in targets if target.metric in ("accuracy", *UNITS)]
+    about = ("accuracy", *UNITS)
+    asked = [target for target in targets if target.metric in about or not exact]
     if not kept and asked:
         told, least = " and ".join(map(promise, asked)), min(f.excess for f in found)
         lead = "cheapest stage" if seeks_quality(targets) else "full tier"
         remedy = "Ask for less, or train a better full tier"
+        if not exact:
+            remedy = "Ask for less, or leave `full` out of `quantise.tiers`"
         if any(target.metric in UNITS for target in asked):
             remedy = "Allow more, or build a cheaper first tier"
         raise TargetError(
@@ -117,7 +123,7 @@ def fit_candidate(context: Context, kind: str) -> Router:
 def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
     """Whether each tier's last answer is worse than the full tier's, [n, m]."""
     last = {s.tier: k for k, s in enumerate(table.stages)}
-    full = table.predictions[:, -1]
+    full = table.reference
     columns = [as_good(table.predictions[:, k], full, table.labels) for k in last.values()]
     return ~np.stack(columns, 1)
 

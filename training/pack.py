@@ -122,8 +122,26 @@ def _story(context: Context) -> list[str]:
         story.append(
             f"Mid tier: cut from the full tier to {share:.0%} of its work, then distilled back."
         )
+    if recipe.quantise.tiers:
+        story += [_in_int8(name, told) for name, told in context.figures("quantise").items()]
     margin = recipe.search.margin
     return [*story, _routing(context.figures("policy"), margin), _promise(context)]
+
+
+def _in_int8(name: str, figures: Figures) -> str:
+    """What int8 did to a tier."""
+    last = figures["exits"][-1]
+    accuracy = ""
+    if last["accuracy"] is not None:
+        accuracy = (
+            f"its accuracy went from {last['accuracy_float32']:.2%} to {last['accuracy']:.2%}"
+        )
+    return (
+        f"In int8: the layers of the {name} tier. On the fit rows "
+        + (f"{accuracy}, " if accuracy else "")
+        + f"{last['agreement']:.2%} of its answers stayed, and it was {figures['time_ratio']:.2f} "
+        "times as fast."
+    )
 
 
 def _routing(figures: Figures, margin: float) -> str:

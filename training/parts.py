@@ -15,6 +15,7 @@ from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.steps import Context
 
+TIERS = {"exits": "full"}  # of steps that are called otherwise than their tier
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -30,17 +31,25 @@ def tier_steps(context: Context) -> tuple[str, ...]:
     return (*small, "exits")
 
 
+def finished_steps(context: Context) -> tuple[str, ...]:
+    """The steps that decide what the finished tiers answer."""
+    return (*tier_steps(context), *["quantise"] * bool(context.recipe.quantise.tiers))
+
+
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
-    """The tiers in cascade order, in evaluation mode."""
+    """The tiers in cascade order, in evaluation mode, as they are to be served."""
+    names = context.recipe.quantise.tiers
     return tuple(
-        load_tier(context.folder(step) / "tier", device=context.device, dtype=dtype)
+        load_built(context, step, dtype, int8=TIERS.get(step, step) in names)
         for step in tier_steps(context)
     )
 
 
-def load_built(context: Context, step: str) -> Tier:
+def load_built(
+    context: Context, step: str, dtype: torch.dtype | None = None, *, int8: bool = False
+) -> Tier:
     """The tier a step left."""
-    return load_tier(context.folder(step) / "tier", device=context.device)
+    return load_tier(context.folder(step) / "tier", device=context.device, dtype=dtype, int8=int8)
 
 
 def backbone_of(tier: Tier) -> Backbone:

@@ -61,15 +61,15 @@ def calibrate(
 ) -> tuple[Reliability, Figures]:
     """Temperature and reliability of every stage, on rows no weight was trained on.
 
-    An answer is good where it is not worse than the full tier's: right, or both wrong; without
-    labels, where the two agree.
+    An answer is good where it is not worse than the full tier's in float32: right, or both
+    wrong; without labels, where the two agree.
 
     Args:
         right: whether the full tier's last answer is good only where it is right, if labels are
             known. As good as itself it always is, which says nothing to a policy that may abstain.
     """
     reliability = Reliability(len(recorded.stages))
-    full = recorded.logits[-1].cpu()
+    full = (recorded.logits[-1] if recorded.reference is None else recorded.reference).cpu()
     known = bool((labels >= 0).all())
     targets = labels if known else full.softmax(1).numpy()
     for k, logits in enumerate(recorded.logits):

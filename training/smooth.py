@@ -56,9 +56,13 @@ def fit_pool(record: Record, reliability: Reliability, labels: NDArray[np.int32]
 
 @torch.inference_mode()
 def chances(record: Record, reliability: Reliability, weights: torch.Tensor) -> Floats:
-    """How likely each stage's answer is right, all tiers heard, [n, k]."""
+    """How likely each stage's answer is right, all tiers heard, [n, k].
+
+    Where the full tier is in int8 a further column is its answer in float32.
+    """
     pool = torch.einsum("m,mnc->nc", weights, _opinions(record, reliability)).softmax(1)
-    answers = torch.stack([logits.argmax(1) for logits in record.logits], 1).cpu()
+    said = [*record.logits, *([] if record.reference is None else [record.reference])]
+    answers = torch.stack([logits.argmax(1) for logits in said], 1).cpu()
     found: Floats = pool.gather(1, answers).double().numpy()
     return found
 
@@ -71,7 +75,7 @@ def expected_drop(tables: Sequence[OutcomeTable], chance: Sequence[Floats], want
 
     Args:
         tables: labelled; the regression sees the rows of all.
-        chance: of each table, by `chances`.
+        chance: of each table, by `chances`; the last column is of what answers are held to.
         wanted: which table's.
     """
     design, lost = zip(*map(_differing, tables, chance), strict=True)
@@ -92,13 +96,14 @@ def _opinions(record: Record, reliability: Reliability) -> torch.Tensor:
 
 
 def _differs(table: OutcomeTable) -> NDArray[np.bool_]:
-    differs: NDArray[np.bool_] = table.predictions != table.predictions[:, -1:]
+    differs: NDArray[np.bool_] = table.predictions != table.reference[:, None]
     return differs
 
 
 def _differing(table: OutcomeTable, chance: Floats) -> tuple[Floats, Floats]:
     """Of the answers unlike the full tier's: (1, expected loss) [d, 2], and the true loss [d]."""
     right = (table.predictions == table.labels[:, None]).astype(np.float64)
+    full_right = (table.reference == table.labels).astype(np.float64)
     differs = _differs(table)
-    expected = (chance[:, -1:] - chance)[differs]
-    return np.stack([np.ones_like(expected), expected], 1), (right[:, -1:] - right)[differs]
+    expected = (chance[:, -1:] - chance[:, : right.shape[1]])[differs]
+    return np.stack([np.ones_like(expected), expected], 1), (full_right[:, None] - right)[differs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,8 @@ class Bundle:
 
     @property
     def dtype(self) -> str:
-        """Of the tiers' weights, as torch calls it."""
-        return str(self.tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
+        """Of the tiers' weights, see `dtype_of`."""
+        return dtype_of(self.tiers)
 
     @property
     def pad_id(self) -> int:
@@ -91,6 +91,13 @@ def stages_of(depths: tuple[tuple[int, ...], ...]) -> tuple[Stage, ...]:
     )
 
 
+def dtype_of(tiers: Sequence[Tier]) -> str:
+    """Of the tiers' weights, as torch calls it, and which tiers are in int8 beside it."""
+    name = str(tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
+    small = [tier.name for tier in tiers if tier.float_folder is not None]
+    return f"{name}, int8 in {' and '.join(small)}" if small else name
+
+
 def check(bundle: Bundle) -> None:
     """Check that the parts fit each other.
 
@@ -103,6 +110,13 @@ def check(bundle: Bundle) -> None:
     check_tiers([tier.name for tier in bundle.tiers])
     for tier in bundle.tiers:
         _check_tier(tier, bundle)
+    for split, table in bundle.outcomes.items():
+        if (table.unquantised is None) != (bundle.tiers[-1].float_folder is None):
+            raise BundleError(
+                f"{LAYOUT.outcomes(split)}: recorded with a full tier "
+                f"{'in int8' if table.unquantised is not None else 'that is not in int8'}, "
+                "unlike the bundle's"
+            )
     stages = len(bundle.stages)
     if bundle.reliability.stages != stages:
         raise BundleError(

@@ -22,6 +22,7 @@ _FIELDS: dict[str, tuple[type[np.generic], str]] = {
     "labels": (np.int32, "n"),
     "tokens": (np.int64, "n"),
 }
+_UNQUANTISED = "unquantised"  # int32 [n], only where the full tier is in int8
 _GROUP = "group."  # then the column's name
 
 
@@ -30,6 +31,8 @@ def save_outcomes(table: OutcomeTable, path: Path) -> None:
     stages = [[stage.tier, stage.exit, stage.depth] for stage in table.stages]
     arrays = {name: getattr(table, name) for name in _FIELDS}
     arrays |= {_GROUP + column: each.index for column, each in table.groups.items()}
+    if table.unquantised is not None:
+        arrays[_UNQUANTISED] = table.unquantised
     names = {column: list(each.names) for column, each in table.groups.items()}
     write_numpy(path, arrays, {"stages": json.dumps(stages), "groups": json.dumps(names)})
 
@@ -46,6 +49,7 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
     if metadata.get("stages") != json.dumps(expected):
         raise BundleError(f"{name}: recorded for other stages than this bundle's {expected}")
     groups = _groups(arrays, metadata, name)
+    reference = arrays.pop(_UNQUANTISED, None)
     if arrays.keys() != _FIELDS.keys():
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(arrays)}")
     sizes = {"n": arrays["labels"].size, "k": len(stages), "m": 1 + stages[-1].tier}
@@ -55,7 +59,9 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
         _check(each.index, np.dtype(np.int32), (sizes["n"],), f"{name}: group {column!r}")
         if len(each.index) and not 0 <= each.index.min() <= each.index.max() < len(each.names):
             raise BundleError(f"{name}: group {column!r} has rows of a group without a name")
-    return OutcomeTable(stages=stages, **arrays, groups=groups)
+    if reference is not None:
+        _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_UNQUANTISED}")
+    return OutcomeTable(stages=stages, **arrays, groups=groups, unquantised=reference)
 
 
 def _groups(

@@ -37,7 +37,8 @@ def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
                 "layers": tier.backbone.layers,
                 "hidden": tier.backbone.hidden,
                 "exits": list(tier.depths),
-                "parameters": sum(each.numel() for each in tier.parameters()),
+                "int8": tier.float_folder is not None,
+                "parameters": tier.parameter_count(),
             }
             for tier in bundle.tiers
         ],

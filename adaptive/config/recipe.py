@@ -14,6 +14,7 @@ from adaptive.config.steps import (
     ExitsConfig,
     FullConfig,
     MidConfig,
+    QuantiseConfig,
     RouterConfig,
     SearchConfig,
     TargetConfig,
@@ -100,6 +101,7 @@ class Recipe(Section):
     mid: MidConfig | None = None
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()
+    quantise: QuantiseConfig = QuantiseConfig()
     router: RouterConfig = RouterConfig()
     target: TargetsConfig = TargetConfig()  # one, or a list of which all must hold
     search: SearchConfig = SearchConfig()
@@ -113,6 +115,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         faults = [*_label_faults(self), *_target_faults(self), *_exit_faults(self)]
+        faults += _int8_faults(self)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -178,6 +181,21 @@ def _target_faults(recipe: Recipe) -> list[str]:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
     wrong = (level_fault(recipe.targets[0].metric, each) for each in recipe.levels)
     return faults + [f"certificate.levels: {each}" for each in wrong if each]
+
+
+def _int8_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    for name in recipe.quantise.tiers:
+        section = None if name == "full" else getattr(recipe, name)
+        if name != "full" and section is None:
+            faults.append(f"quantise.tiers: the recipe has no {name} tier")
+        if isinstance(section, BagConfig):
+            faults.append(f"quantise.tiers: {name} is a bag, which has no layers to run in int8")
+    if recipe.quantise.tiers and recipe.cost.dtype != "float32":
+        faults.append(
+            f"cost.dtype: {recipe.cost.dtype} does not go with quantise.tiers; use float32"
+        )
+    return faults
 
 
 def _exit_faults(recipe: Recipe) -> list[str]:

@@ -117,6 +117,19 @@ class ExitsConfig(Section):
     batch_size: Whole = 64
 
 
+class QuantiseConfig(Section):
+    """The tiers whose layers are served in int8, on a CPU; exits and embeddings stay float32."""
+
+    tiers: tuple[Literal["tiny", "mid", "full"], ...] = ()
+
+    @field_validator("tiers")
+    @classmethod
+    def _different(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(tiers)) < len(tiers):
+            raise ValueError(f"a tier stands twice in {list(tiers)}")
+        return tiers
+
+
 class RouterConfig(Section):
     """The routers that are tried, and what one must save to be packed."""
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from adaptive.tiers import attention
 from adaptive.tiers.families import Family, family_of
+from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import Packed, Padded, State
 from adaptive.types import TokenBatch
 
@@ -128,5 +129,6 @@ class Backbone(nn.Module):
 
 
 def linear_work(module: nn.Module) -> int:
-    """Multiply-adds of one row through every linear layer of a module."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    """Multiply-adds of one row through every linear layer of a module, in int8 or not."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear | Int8Linear)]
+    return sum(part.in_features * part.out_features for part in linear)

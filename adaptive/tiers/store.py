@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.initialization import no_init_weights
 
-from adaptive.errors import AdaptiveError, BundleError
+from adaptive.errors import AdaptiveError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.find import digest
+from adaptive.tiers.int8 import quantise
 from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
 from adaptive.tiers.surgery import Sizes, reshape, sizes_of
 from adaptive.tiers.tier import Tier
@@ -48,11 +49,17 @@ class Card:
     hidden: int
     buckets: int  # bag only, else 0
     sha256: str  # of model.safetensors
+    int8: bool = False  # the layers are served in int8; the weights here are not
 
 
 def save_tier(tier: Tier, folder: str | Path) -> None:
-    """Writes a tier into a folder, which is made if need be."""
-    folder = Path(folder)
+    """Writes a tier into a folder, which is made if need be.
+
+    Of a tier in int8 the float32 weights are written, from where it was loaded, and that it is
+    served in int8.
+    """
+    folder, int8 = Path(folder), tier.float_folder is not None
+    tier = unquantised(tier)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = tier.backbone
     if isinstance(backbone, Backbone):
@@ -60,7 +67,7 @@ def save_tier(tier: Tier, folder: str | Path) -> None:
         _save(backbone.model, folder / MODEL, {})
     else:
         _save(backbone, folder / MODEL, {})
-    card = _card_of(tier, digest(folder / MODEL))
+    card = _card_of(tier, digest(folder / MODEL), int8)
     # the heads name the backbone and labels they were trained for
     bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
     _save(tier.heads, folder / HEADS, bond)
@@ -73,6 +80,7 @@ def load_tier(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     labels: Sequence[str] | None = None,
+    int8: bool | None = None,
 ) -> Tier:
     """A tier as `save_tier` wrote it, ready to answer (dropout off).
 
@@ -81,10 +89,11 @@ def load_tier(
         device: where the weights go.
         dtype: of the weights; None for the saved one.
         labels: if given, the tier must have these, in this order.
+        int8: whether its layers shall run in int8; None for as it is meant to be served.
 
     Raises:
         BundleError: a file is missing or damaged, does not fit the others, or the tier has
-            other labels. The file is named.
+            other labels, or is to be in int8 where there is none. The file is named.
     """
     folder = Path(folder)
     card = _read_card(folder)
@@ -101,10 +110,32 @@ def load_tier(
     backbone = tier.backbone
     _fill(backbone.model if isinstance(backbone, Backbone) else backbone, folder / MODEL)
     _fill(tier.heads, folder / HEADS)
-    return tier.to(device).eval()
+    tier = tier.to(device).eval()
+    if card.int8 if int8 is None else int8:
+        _quantise(tier, folder)
+    return tier
 
 
-def _card_of(tier: Tier, sha256: str) -> Card:
+def unquantised(tier: Tier) -> Tier:
+    """A tier in int8 as it is in float32, loaded from where it lies; any other tier itself.
+
+    Raises:
+        BundleError: its folder is gone, or no longer whole.
+    """
+    return tier if tier.float_folder is None else load_tier(tier.float_folder, int8=False)
+
+
+def _quantise(tier: Tier, folder: Path) -> None:
+    if not isinstance(tier.backbone, Backbone):
+        raise BundleError(f"{CARD}: a bag has no layers to run in int8")
+    try:
+        quantise(tier.backbone.blocks)
+    except FamilyError as error:
+        raise BundleError(f"{CARD}: the tier is to be served in int8: {error}") from error
+    tier.float_folder = folder.resolve()
+
+
+def _card_of(tier: Tier, sha256: str, int8: bool) -> Card:
     backbone = tier.backbone
     bag = isinstance(backbone, Bag)
     sizes = Sizes((), ()) if isinstance(backbone, Bag) else sizes_of(backbone)
@@ -122,6 +153,7 @@ def _card_of(tier: Tier, sha256: str) -> Card:
         hidden=backbone.hidden,
         buckets=backbone.buckets if isinstance(backbone, Bag) else 0,
         sha256=sha256,
+        int8=int8,
     )
 
 
@@ -159,7 +191,7 @@ def _read_card(folder: Path) -> Card:
 
 
 def _card_fault(card: Card) -> str | None:
-    plain: dict[str, type] = {"name": str, "own_head": bool}
+    plain: dict[str, type] = {"name": str, "own_head": bool, "int8": bool}
     plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:

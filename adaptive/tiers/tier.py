@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from adaptive.exits.heads import ExitHead
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import State
 from adaptive.types import TokenBatch
 
@@ -25,7 +27,10 @@ class Tier(nn.Module):
         own_head: the last exit answers with the model's own head.
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
+        float_folder: of a tier in int8, where its float32 weights lie; None in any other.
     """
+
+    float_folder: Path | None = None
 
     def __init__(
         self,
@@ -95,6 +100,12 @@ class Tier(nn.Module):
         if exit == len(self.heads):
             return self.backbone.head_work()
         return linear_work(self.heads[exit])
+
+    def parameter_count(self) -> int:
+        """Numbers in all weights, those in int8 among them."""
+        packed = [part for part in self.modules() if isinstance(part, Int8Linear)]
+        floats = sum(each.numel() for each in self.parameters())
+        return floats + sum(part.in_features * part.out_features for part in packed)
 
     def _start(self, exit: int) -> int:
         return self.depths[exit - 1] if exit else 0
