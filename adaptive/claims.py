@@ -89,8 +89,8 @@ class Trial:
             needed = rows_for_binomial(_allowed(target), risk, delta=delta)
             needed = None if needed is None else int(np.ceil(needed / share))
         elif self.claims[claim].test == "paired":
-            shares = [float(count) / len(values) for count in drop_counts(values)]
-            needed = rows_for_paired(*shares, target.level, delta=delta)
+            worse, better, both = (float(count) / len(values) for count in drop_counts(values))
+            needed = rows_for_paired(worse, better, both, target.level, delta=delta)
         else:  # by betting, though Hoeffding and Bentkus' test would need more
             losses, counts = np.unique(values, return_counts=True)
             high = float(self.greatest[policy])

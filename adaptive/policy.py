@@ -173,7 +173,8 @@ class Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
         names = ("predictions", "reliability", "risk")
-        table = replace(table, **{name: np.asfortranarray(getattr(table, name)) for name in names})
+        columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
+        table = replace(table, **columns)
         return cls(table, costs.unit, run, bare, costs.router, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:

@@ -137,7 +137,7 @@ def _p_value(worse: int, better: int, both: int, rows: int, level: float, delta:
     )  # of arcsin sqrt(d), whose deviation is the same for all d
     ends = np.arcsin(np.sqrt([low, high]))
     cells = max(1, int(np.ceil((ends[1] - ends[0]) / width)))
-    grid = np.sin(np.linspace(*ends, cells + 1)) ** 2
+    grid = np.sin(np.linspace(ends[0], ends[1], cells + 1)) ** 2
     below, above = grid[:-1], grid[1:]
     likely = np.maximum(*_chances(below, above, z, rows, margin))
     spread = np.minimum(below * (1.0 - below), above * (1.0 - above))
@@ -188,7 +188,8 @@ def _below(most: Floats, counts: Ints, share: Floats) -> Floats:
     change += np.where(steps > 0, _binomial(after, counts[:, 1:], share), 0.0)
     change -= np.where(steps < 0, _binomial(before, counts[:, 1:], share), 0.0)
     start = np.where(most[:, :1] < 0, 0.0, bdtr(np.maximum(most[:, :1], 0), counts[:, :1], share))
-    return np.clip(np.concatenate([start, start + change.cumsum(1)], 1), 0.0, 1.0)
+    found: Floats = np.clip(np.concatenate([start, start + change.cumsum(1)], 1), 0.0, 1.0)
+    return found
 
 
 def _binomial(count: Floats | Ints, rows: Ints | int, share: Floats) -> Floats:
@@ -196,7 +197,8 @@ def _binomial(count: Floats | Ints, rows: Ints | int, share: Floats) -> Floats:
     inside = np.maximum(count, 0.0)
     terms = gammaln(rows + 1.0) - gammaln(inside + 1.0) - gammaln(rows - inside + 1.0)
     chance = np.exp(terms + xlogy(inside, share) + xlog1py(rows - inside, -share))
-    return np.where(count < 0, 0.0, chance)
+    found: Floats = np.where(count < 0, 0.0, chance)
+    return found
 
 
 def _interval(count: int, rows: int, error: float) -> tuple[float, float]:

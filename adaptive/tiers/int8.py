@@ -51,11 +51,12 @@ class Int8Linear(nn.Module):
         if x.requires_grad:
             raise RuntimeError("int8 layers have no gradient; load the tier with int8=False")
         scale = x.abs().amax(-1, keepdim=True).clamp_min_(_LEAST)
-        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+        y: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             x / scale, 1.0 / _STEPS, _ZERO, self._weight
         )
         if self.bias is None:
-            return y.mul_(scale)
+            y.mul_(scale)
+            return y
         return torch.addcmul(self.bias, y, scale, out=y)
 
 
