@@ -16,7 +16,7 @@ from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
-from adaptive.search import Found, order
+from adaptive.search import Found, arranged
 from adaptive.targets import several
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
@@ -73,7 +73,7 @@ def recertify(
     family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
     promises = [targets, *at_levels(targets, levels)]
     try:
-        fronts = [order(lookup, _known(each, rows), family) for each in promises]
+        fronts = [arranged(lookup, _known(each, rows), family) for each in promises]
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
     table = outcomes(bundle, tokens, labels, batch_size, quiet)

@@ -107,13 +107,13 @@ def refine(
 
 
 def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: int) -> list[Found]:
-    """The policies worth certifying, in `order`: one policy, tightened and loosened as a whole.
+    """The policies worth certifying, safe to cheap: one policy, tightened and loosened as a whole.
 
-    The best of `found` is moved along a single line, all its
-    thresholds together, from where hardly a text leaves early to where far more do. Neighbours on
-    the line answer almost all texts alike, so their p-values rise together, and a sequence of
-    tests seldom ends at one that is unlucky by itself; policies that differ in their exits fail
-    independently of each other.
+    The best of `found` is moved along a single line, all its thresholds together, from where
+    hardly a text leaves early to where far more do. Neighbours on the line answer almost all
+    texts alike, so their p-values rise together, and a sequence of tests seldom ends at one that
+    is unlucky by itself; policies that differ in their exits fail independently of each other.
+    The line is gone `along` as it is; with promises about costs it is put in `order`.
 
     Args:
         lookup: outcome and cost tables of the search split, those of `found`.
@@ -125,8 +125,47 @@ def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: in
         base = next((f.policy for f in found if not is_bare(f.policy)), base)
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
-    line = [moved(lookup, base, share) for share in np.linspace(*LINE, FRONT)]
-    return order(lookup, target, [*(f.policy for f in found if is_bare(f.policy)), *line])
+    line = [base, *(moved(lookup, base, share) for share in np.linspace(*LINE, FRONT))]
+    alone = [f.policy for f in found if is_bare(f.policy)]
+    return arranged(lookup, target, [*alone, *line])
+
+
+def arranged(
+    lookup: Lookup,
+    target: Targets,
+    policies: Iterable[Policy],
+    scores: dict[Policy, Score] | None = None,
+) -> list[Found]:
+    """A line's policies `along` it, or in `order` where a target is about costs."""
+    priced = any(each.metric in UNITS for each in several(target))
+    return (order if priced else along)(lookup, target, policies, scores)
+
+
+def along(
+    lookup: Lookup,
+    target: Targets,
+    policies: Iterable[Policy],
+    scores: dict[Policy, Score] | None = None,
+) -> list[Found]:
+    """A line's policies from dear to cheap, to the last that keeps the target on these rows.
+
+    The looser a policy of the line, the more it loses: that is known of the line, and hidden by
+    the scatter of a few rows. Were one left out because it looked worse here than a cheaper one,
+    the sequence of tests would have a hole, and end before it. The full tier alone comes first, if
+    it keeps the target here; other stages alone are considered if they do.
+
+    Args:
+        lookup: outcome and cost tables of rows that will not be tested on.
+        scores: of policies on this very table, where they are known already.
+    """
+    judge = _Judge(lookup, target, 0.0, scores)
+    kept = [judge.lead] if judge.lead.excess <= 0.0 or not judge.may_miss else []
+    line = [f for f in map(judge, policies) if f.excess <= 0.0 or not is_bare(f.policy)]
+    for each in sorted(line, key=lambda f: (-f.cost, f.excess)):
+        if not kept or each.cost <= (1.0 - GAIN) * kept[-1].cost:
+            kept.append(each)
+    last = max((place for place, f in enumerate(kept) if f.excess <= 0.0), default=0)
+    return _thinned(kept[: last + 1] or [judge.lead], [f for f in line if f.excess <= 0.0])
 
 
 def moved(lookup: Lookup, policy: Policy, share: float) -> Policy:
@@ -172,10 +211,14 @@ def order(
         step = (1.0 - GAIN) * judge.aim(kept[-1])
         if each.rank < kept[-1].rank and judge.aim(each) <= step:
             kept.append(each)
-    if others:  # the very best, though it may gain less than a step
-        best = min(others, key=lambda f: (*f.rank, f.excess))
-        if best.rank < kept[-1].rank:
-            kept.append(best)
+    return _thinned(kept, others)
+
+
+def _thinned(kept: list[Found], others: Sequence[Found]) -> list[Found]:
+    """At most `FRONT` of them, with the very best of the others, though it may gain little."""
+    best = min(others, key=lambda f: (*f.rank, f.excess), default=kept[-1])
+    if best.rank < kept[-1].rank:
+        kept = [*kept, best]
     places = np.linspace(0, len(kept) - 1, min(FRONT, len(kept))).round().astype(int)
     return [kept[place] for place in places]
 

@@ -209,7 +209,7 @@ def test_the_page_tells_everything_a_reviewer_needs(certificate: Certificate) ->
         "0.95 (delta 0.05)",
         "tiny@0 from 0.7, full@0",
         "2,000, SHA-256 `" + "0" * 64,
-        "betting",
+        "paired answers",
         "the first 3 of 4 policies",
         "rows 3",
         "cpu",

@@ -241,4 +241,8 @@ def step(tiers: tuple[str, ...]) -> Step:
 def _reads(context: Context) -> Mapping[str, Any]:
     # the lines distinguish the fronts that this step writes from those it wrote before
     levels = list(context.recipe.levels)
-    return {**section("router", "target", "search")(context), "levels": levels, "writes": "lines"}
+    return {
+        **section("router", "target", "search")(context),
+        "levels": levels,
+        "writes": "lines as they are",
+    }
