@@ -45,6 +45,10 @@ ASSUMPTIONS = (
     "length; not for texts read in windows.",
     "Nobody chooses texts in order to be answered wrongly.",
 )
+_REFERENCE = (
+    "What is promised against the full tier is promised against it in float32, though it is "
+    "served in int8."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,11 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ASSUMPTIONS, *_scope(targets)),
+        assumptions=(
+            *ASSUMPTIONS,
+            *_scope(targets),
+            *[_REFERENCE] * (table.unquantised is not None),
+        ),
     )
 
 

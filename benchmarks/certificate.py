@@ -203,7 +203,7 @@ def ratios(costs: list[float]) -> dict[str, float]:
 
 def risk(table: OutcomeTable, prediction: NDArray[np.int32]) -> dict[str, float]:
     """The drop in accuracy, its standard error (of a ratio, to first order), and the accuracies."""
-    full = (table.predictions[:, -1] == table.labels).astype(np.float64)
+    full = (table.reference == table.labels).astype(np.float64)
     right = (prediction == table.labels).astype(np.float64)
     drop = float(1.0 - right.mean() / full.mean())
     error = ((1.0 - drop) * full - right).std() / full.mean() / np.sqrt(len(table))
