@@ -18,13 +18,20 @@ ALWAYS_ASSUMED = (
 )
 
 
-def assumed(targets: Sequence[Target], kept: Target | None) -> list[str]:
+_REFERENCE = (
+    "What is promised against the full tier is promised against it in float32, though it is "
+    "served in int8."
+)
+
+
+def assumed(targets: Sequence[Target], kept: Target | None, *, int8: bool = False) -> list[str]:
     """Which means these targets are about, and what holds together.
 
     Args:
         kept: a bound on the loss of the policy that is served.
+        int8: whether the full tier is served in int8.
     """
-    return [*_means(targets), *_costs(targets, kept)]
+    return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * int8]
 
 
 def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:

@@ -219,7 +219,7 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept)),
+        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
         quality=kept,
     )
 

@@ -70,8 +70,9 @@ def test_the_named_tiers_are_served_in_int8_and_certified_so(bundle: Bundle) -> 
     assert [tier.float_folder is not None for tier in bundle.tiers] == [False, True, True]
     certificate = bundle.certificate
     assert bundle.dtype == DTYPE and certificate is not None
-    assert certificate.conditions.dtype == DTYPE and certificate.verdict == "CERTIFIED"
+    assert certificate.conditions.dtype == DTYPE and certificate.certified > 0
     assert bundle.costs is not None
+    assert any("against it in float32" in told for told in certificate.assumptions)
     # held to the full tier in float32, even the full tier alone is tested
     assert 0.0 < certificate.front[0].p_value <= certificate.delta
 
