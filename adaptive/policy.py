@@ -69,7 +69,7 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
 def is_bare(policy: Policy) -> bool:
     """Whether one stage answers everything, so that nothing needs be estimated."""
     alone = sum(t != NEVER for t in policy.thresholds) == 1
-    return alone and policy.risk_weight is None and policy.abstain == ALWAYS
+    return bool(alone and policy.risk_weight is None and policy.abstain == ALWAYS)
 
 
 def abstains(

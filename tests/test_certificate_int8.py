@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_outcomes import STAGES, random_costs, random_table
+from tiny_outcomes import STAGES, random_costs, random_table, saying
 
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.claims import try_target
 from adaptive.errors import BundleError
-from adaptive.policy import Lookup, excess, tier_alone
+from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import concatenate
+from adaptive.targets import excess
 from adaptive.training.choose import worse_of
 from adaptive.training.smooth import expected_drop
 from adaptive.types import OutcomeTable, Target
@@ -31,8 +32,10 @@ def in_int8(share: float) -> OutcomeTable:
 
 
 def first_p_value(table: OutcomeTable, target: Target) -> float:
-    results = [Lookup.of(table, random_costs(0, ROWS)).evaluate(tier_alone(STAGES, 2))]
-    return float(try_target(target, results, table, 0, "betting").p_values[0, 0])
+    full = tier_alone(STAGES, 2)
+    results = [Lookup.of(table, random_costs(0, ROWS)).evaluate(full)]
+    tried = try_target(target, [full], results, np.ones(1), table, 0, "paired")
+    return float(tried.p_values[0, 0])
 
 
 @pytest.mark.parametrize("metric", ["agreement", "accuracy_drop"])
@@ -45,10 +48,10 @@ def test_the_full_tier_keeps_nothing_by_definition_once_it_is_in_int8(metric: st
 
 def test_what_answers_are_held_to_is_the_full_tier_in_float32() -> None:
     table = in_int8(0.25)
-    found = excess(Target("agreement", 0.1), table.predictions[:, -1], table)
+    found = excess(Target("agreement", 0.1), saying(table.predictions[:, -1]), table)
     assert found.mean() == pytest.approx(0.25 - 0.1)
-    assert (excess(Target("agreement", 0.1), table.reference, table) == -0.1).all()
-    lost = excess(Target("accuracy_drop", 0.0), table.predictions[:, -1], table)
+    assert (excess(Target("agreement", 0.1), saying(table.reference), table) == -0.1).all()
+    lost = excess(Target("accuracy_drop", 0.0), saying(table.predictions[:, -1]), table)
     right = (table.predictions[:, -1] == table.labels, table.reference == table.labels)
     assert lost.mean() == pytest.approx(right[1].mean() - right[0].mean())
     assert worse_of(table)[:, -1].any() and not worse_of(random_table(3, ROWS))[:, -1].any()

@@ -28,7 +28,7 @@ from adaptive.search import Found
 from adaptive.tiers import int8
 from adaptive.tiers.store import load_tier, unquantised
 from adaptive.training.build import build, steps_of
-from adaptive.training.choose import _cheapest
+from adaptive.training.choose import _best
 from adaptive.training.record_outcomes import load_table
 from adaptive.types import ALWAYS, Policy, Target
 
@@ -190,6 +190,6 @@ def test_a_recipe_that_cannot_be_quantised_says_why(
 def test_a_full_tier_that_int8_spoils_is_told_of() -> None:
     missed = [Found(Policy((0,), (ALWAYS,)), 1.0, 0.02)]
     targets = [Target("agreement", 0.01)]
-    assert _cheapest(missed, targets, exact=True) is missed[0]
+    assert _best(missed, targets, exact=True) is missed[0]
     with pytest.raises(TargetError, match=r"leave `full` out of `quantise.tiers`"):
-        _cheapest(missed, targets, exact=False)
+        _best(missed, targets, exact=False)
