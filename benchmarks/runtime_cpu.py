@@ -107,7 +107,10 @@ def measure(
         beside = {"scaling_verdicts": runtime_scaling.verdicts(found)}
         print(runtime_scaling.table(found), flush=True)
     else:
-        found = [line for case in cases for line in SECTIONS[name](case, given)]
+        how = {"dtype": given.dtype, "texts": given.texts, "repeats": given.repeats}
+        # shapes take unlike time, so each may be measured in a run of its own
+        found = [line for line in kept.get(name, []) if line["shape"] not in given.shapes]
+        found += [line | how for case in cases for line in SECTIONS[name](case, given)]
     told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
     told |= {"dtype": given.dtype} if name in SECTIONS else {"most": given.most}
     return {name: found, **beside, "measured": kept.get("measured", {}) | {name: told}}
