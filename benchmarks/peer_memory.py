@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_models import FULL, PEERS, POLICY, Serve, Shop, serve_pipeline, texts_of
+from peer_models import FULL, PEERS, POLICY, SMALL, Serve, Shop, serve_pipeline, texts_of
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
@@ -34,6 +34,7 @@ from adaptive.bundle.parts import read_tokenizer
 from adaptive.bundle.store import save_bundle
 from adaptive.exits.reliability import Reliability
 from adaptive.policy import tier_alone
+from adaptive.tiers.store import unquantised
 from adaptive.types import Policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +58,8 @@ def measure_peaks(
     job = {"folder": str(folder), "texts": list(texts), "batches": sorted(batches)}
     found = {}
     for name in names:
+        if name == SMALL:
+            continue  # the full tier of a bundle in int8 is measured for speed alone
         source = bundle if name == POLICY else folder / "full_alone"
         file = folder / "job.json"
         file.write_text(json.dumps(job | {"way": name, "bundle": str(source), "threads": threads}))
@@ -93,10 +96,10 @@ def open_way(job: Mapping[str, Any]) -> Serve:
 
 
 def full_alone(bundle: Bundle) -> Bundle:
-    """A bundle of the last tier and nothing else."""
+    """A bundle of the last tier and nothing else, in float32."""
     alone = replace(
         bundle,
-        tiers=bundle.tiers[-1:],
+        tiers=(unquantised(bundle.tiers[-1]),),
         reliability=Reliability(len(bundle.tiers[-1].depths)),
         router=None,
         ladder=(),

@@ -24,13 +24,14 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.store import unquantised
 from adaptive.tiers.tier import Tier
 from adaptive.tokens import batches, pack, tokenize
 
 Ids = NDArray[np.int64]
 Serve = Callable[[list[str], int], Ids]  # texts and rows of a batch to label numbers
 Logits = Callable[[Ids, Ids], NDArray[np.floating]]  # ids and mask [b, t] to [b, c]
-POLICY, FULL = "policy", "full only"  # ours
+POLICY, FULL, SMALL = "policy", "full only", "full only, int8"  # ours
 ALONE = 64  # texts at most where a batch is one
 OPSET = 18
 CALIBRATION = 32  # texts that fix the ranges of static int8
@@ -47,9 +48,14 @@ class Shop:
     fresh: bool = True  # copies of the tier, lest peers of one process change each other's
 
     @property
+    def full(self) -> Tier:
+        """The full tier in float32, though the bundle may serve it in int8."""
+        return unquantised(self.bundle.tiers[-1])
+
+    @property
     def plain(self) -> Plain:
         """The full tier, a copy where it should be fresh."""
-        tier = self.bundle.tiers[-1]
+        tier = self.full
         return Plain(copy.deepcopy(tier) if self.fresh else tier).eval()
 
 
@@ -251,7 +257,7 @@ def ctranslate2(shop: Shop, kind: str = "float32") -> Serve:
     import ctranslate2 as ct2
     from ctranslate2.converters import TransformersConverter
 
-    tier = shop.bundle.tiers[-1]
+    tier = shop.full
     if tier.own_head:
         raise NotImplementedError("a model's own head is not converted")
     source, goal = shop.folder / "checkpoint", shop.folder / "ctranslate2"

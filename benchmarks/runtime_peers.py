@@ -29,12 +29,13 @@ from typing import Any
 import numpy as np
 import torch
 from peer_memory import measure_peaks
-from peer_models import FULL, PEERS, POLICY, Ids, Serve, Shop, serve_pipeline, texts_of
+from peer_models import FULL, PEERS, POLICY, SMALL, Ids, Serve, Shop, serve_pipeline, texts_of
 from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.policy import tier_alone
+from adaptive.tiers.store import unquantised
 
 SETS = ("clinc150", "ag_news", "sst2")
 CALLS = 16  # of a round at most, for latencies
@@ -96,7 +97,8 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
                 )
             own["breakdown"] = parts_of(ways[POLICY], texts, batch, given.repeats)
             own["peak_megabytes"] = {each: megabytes(peaks, each, batch) for each in (POLICY, FULL)}
-            same = [line for line in found if line["dtype"] == bundle.dtype]
+            kind = "int8" if SMALL in ways else bundle.dtype
+            same = [line for line in found if line["dtype"] == kind]
             fastest.append(
                 {"batch": batch, **over_fastest(found), "same_dtype": over_fastest(same), **own}
             )
@@ -144,13 +146,15 @@ def gather(names: list[str], shop: Shop) -> tuple[dict[str, str], dict[str, Serv
 
 
 def ours(bundle: Bundle) -> dict[str, Serve]:
-    """The bundle under its own policy, and its full tier alone."""
+    """The bundle under its own policy, and its full tier alone: in float32, and as it is served."""
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
-    full = replace(bundle, policy=alone, certificate=None)
-    return {
-        POLICY: serve_pipeline(AdaptivePipeline(bundle)),
-        FULL: serve_pipeline(AdaptivePipeline(full)),
-    }
+    served = replace(bundle, policy=alone, certificate=None)
+    last = bundle.tiers[-1]
+    full = replace(served, tiers=(*bundle.tiers[:-1], unquantised(last)))
+    ways = {POLICY: bundle, FULL: full}
+    if last.float_folder is not None:
+        ways[SMALL] = served
+    return {name: serve_pipeline(AdaptivePipeline(way)) for name, way in ways.items()}
 
 
 def measure_batch(
@@ -159,7 +163,8 @@ def measure_batch(
     """A line for each peer, and what is known of ours.
 
     Ratios are ours over theirs: of speed, where more is better for us, and of latency, where less
-    is. `full_only_ratio` is of speed, all others are of the policy.
+    is. `full_only_ratio` is of speed, of the full tier in the peer's dtype where the bundle has
+    it, else in float32; all others are of the policy.
     """
     texts = texts_of(texts, batch)
     times, answers = timed(ways, texts, batch, repeats)
@@ -173,7 +178,10 @@ def measure_batch(
             "dtype": PEERS[name].dtype,
             "batch": batch,
             "texts_per_second_ratio": speed(times[POLICY], times[name]),
-            "full_only_ratio": speed(times[FULL], times[name]),
+            "full_only_ratio": speed(
+                times[SMALL if PEERS[name].dtype == "int8" and SMALL in times else FULL],
+                times[name],
+            ),
             "p50_ratio": latency(times[POLICY], times[name], 50),
             "p99_ratio": latency(times[POLICY], times[name], 99),
             "agreement": share_alike(answers[name], answers[FULL]),
@@ -182,11 +190,12 @@ def measure_batch(
             "calls": len(times[name].calls),
         }
         for name in ways
-        if name not in (POLICY, FULL)
+        if name in PEERS
     ]
     own = {
         "policy_milliseconds": each_text(POLICY),
         "full_only_milliseconds": each_text(FULL),
+        **({"full_only_int8_milliseconds": each_text(SMALL)} if SMALL in times else {}),
         "policy_agreement": share_alike(answers[POLICY], answers[FULL]),
     }
     return lines, own
