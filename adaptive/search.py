@@ -37,6 +37,7 @@ WEIGHTS = 7  # risk weights tried for the router's entry rule
 FRONT = 50  # policies of a front at most
 GAIN = 0.02  # share of the cost that a policy of the front saves over the one before it
 LINE = (0.98, -1.0)  # a front's ends, see `moved`
+STEPS = 200  # of the line: many, since most of what is saved lies in the last of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: in
         base = next((f.policy for f in found if not is_bare(f.policy)), base)
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
-    line = [base, *(moved(lookup, base, share) for share in np.linspace(*LINE, FRONT))]
+    line = [base, *(moved(lookup, base, share) for share in np.linspace(*LINE, STEPS))]
     alone = [f.policy for f in found if is_bare(f.policy)]
     return arranged(lookup, target, [*alone, *line])
 

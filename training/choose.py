@@ -244,5 +244,5 @@ def _reads(context: Context) -> Mapping[str, Any]:
     return {
         **section("router", "target", "search")(context),
         "levels": levels,
-        "writes": "lines as they are",
+        "writes": "lines of 200",
     }
