@@ -171,11 +171,12 @@ def bound_loss(
         return sought
     test = _test_of(sought, mean_test)
     delta, proved = (1.0 - confidence) / family, replace(sought, level=1.0)
+    lost = excess(sought, result, table)
+    weight = lost - excess(proved, result, table)  # an excess is linear in its level
     for level in (STEP ** np.arange(1, STEPS + 1)).tolist():
         tried = replace(sought, level=level)
-        values, most = excess(tried, result, table)[None], np.array([1.0 - level])
         strict = replace(tried, confidence=1.0 - delta)
-        if _p_values(values, most, strict, test, seed)[0] > delta:
+        if _tested((lost - level * weight)[None], 1.0 - level, strict, test, seed)[0] > delta:
             break
         proved = tried
     return proved

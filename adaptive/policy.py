@@ -172,9 +172,12 @@ class Lookup:
     def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        names = ("predictions", "reliability", "risk")
-        columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
-        table = replace(table, **columns)
+        table = replace(
+            table,
+            predictions=np.asfortranarray(table.predictions),
+            reliability=np.asfortranarray(table.reliability),
+            risk=np.asfortranarray(table.risk),
+        )
         return cls(table, costs.unit, run, bare, costs.router, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
