@@ -192,20 +192,20 @@ def by_clock(
 ) -> dict[str, float]:
     """Ratios of the milliseconds of the certified policy, the oracle and the full tier alone."""
     ways = {str(number): policy for number, policy in enumerate(dict.fromkeys(policies))}
-    full = bundle.tiers[-1]
-    plain = replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(full)))
-    rounds = []
+    full, rounds = bundle.tiers[-1], []
     for _ in range(ROUNDS):  # of medians that take turns
-        own = timings(bundle, ways, tokens, BATCH)
-        rounds.append(own | timings(plain, {"float32": policies[-1]}, tokens, BATCH))
+        rounds.append(timings(bundle, ways, tokens, BATCH))
+        if full.float_folder is not None:
+            plain = replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(full)))
+            rounds[-1] |= timings(plain, {"float32": policies[-1]}, tokens, BATCH)
     times = {name: float(np.median([each[name] for each in rounds])) for name in rounds[0]}
     certified, best, served = (
         times[name] for policy in policies for name, way in ways.items() if way == policy
     )
-    over_int8 = (
-        {"time_ratio_over_int8": served / certified} if full.float_folder is not None else {}
-    )
-    return ratios([certified, best, times["float32"]]) | over_int8
+    if "float32" not in times:
+        return ratios([certified, best, served])
+    found = ratios([certified, best, times["float32"]])
+    return found | {"time_ratio_over_int8": served / certified}
 
 
 def ratios(costs: list[float]) -> dict[str, float]:
