@@ -163,7 +163,7 @@ def test_the_certificate_and_its_page_list_every_target_and_group() -> None:
         "lost, in each kind; and at most 20.00% of the texts",
         "A promise for each kind holds in every group listed",
         "A promise without a group holds for the mean over all texts alone",
-        "betting",
+        "paired answers",
         "exact binomial",
     ):
         assert told in page, told
