@@ -163,9 +163,9 @@ def test_abstaining_policies_at_the_level_are_rarely_certified(targets: list[Tar
 
 @pytest.mark.usefixtures("quick")
 def test_the_whole_procedure_with_abstention_is_rarely_wrong() -> None:
-    wrong, tempting = wrong_with_search(BOTH, 300)
-    assert wrong <= most(0.1, 300)
-    assert tempting > 60
+    wrong, tempting = wrong_with_search(BOTH, 100)
+    assert wrong <= most(0.1, 100)
+    assert tempting > 20
 
 
 @pytest.mark.slow
