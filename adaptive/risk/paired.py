@@ -122,9 +122,7 @@ def rows_for_paired(
 @lru_cache(maxsize=1 << 16)
 def _p_value(worse: int, better: int, both: int, rows: int, level: float, delta: float) -> float:
     spare, discordant = delta / SPARED / 2, worse + better
-    right = worse + both
-    least = float(betaincinv(right, rows - right + 1, spare)) if right else 0.0
-    margin = level * least  # of P(worse) - P(better)
+    margin = level * _interval(worse + both, rows, 2 * spare)[0]  # of P(worse) - P(better)
     low, high = _interval(discordant, rows, spare)
     low = max(low, margin)  # under H0 no fewer rows are discordant
     if low > high:
