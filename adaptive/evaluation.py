@@ -50,7 +50,7 @@ def evaluate_texts(
     served = ways(bundle, policy)
     times = timings(bundle, served, tokens, batch_size)
     if table.unquantised is not None:
-        plain = replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(bundle.tiers[-1])))
+        plain = in_float32(bundle)
         alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
         times |= timings(plain, {_float_name(bundle): alone}, tokens, batch_size)
     for row in found["rows"]:
@@ -132,6 +132,11 @@ def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:
         for index, tier in enumerate(bundle.tiers)
     }
     return {"policy": policy, **alone}
+
+
+def in_float32(bundle: Bundle) -> Bundle:
+    """The bundle with its full tier in float32, loaded anew where it is served in int8."""
+    return replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(bundle.tiers[-1])))
 
 
 def _float_name(bundle: Bundle) -> str:

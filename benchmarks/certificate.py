@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,10 @@ from adaptive.bundle.store import load_bundle
 from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
-from adaptive.evaluation import REPEATS, TIMED, report, timings
+from adaptive.evaluation import REPEATS, TIMED, in_float32, report, timings
 from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import outcomes
 from adaptive.search import front, order, search
-from adaptive.tiers.store import unquantised
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import load_rows
@@ -192,11 +190,10 @@ def by_clock(
 ) -> dict[str, float]:
     """Ratios of the milliseconds of the certified policy, the oracle and the full tier alone."""
     ways = {str(number): policy for number, policy in enumerate(dict.fromkeys(policies))}
-    full, rounds = bundle.tiers[-1], []
+    plain, rounds = in_float32(bundle), []
     for _ in range(ROUNDS):  # of medians that take turns
         rounds.append(timings(bundle, ways, tokens, BATCH))
-        if full.float_folder is not None:
-            plain = replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(full)))
+        if bundle.tiers[-1].float_folder is not None:
             rounds[-1] |= timings(plain, {"float32": policies[-1]}, tokens, BATCH)
     times = {name: float(np.median([each[name] for each in rounds])) for name in rounds[0]}
     certified, best, served = (

@@ -34,8 +34,8 @@ from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
+from adaptive.evaluation import in_float32
 from adaptive.policy import tier_alone
-from adaptive.tiers.store import unquantised
 
 SETS = ("clinc150", "ag_news", "sst2")
 CALLS = 16  # of a round at most, for latencies
@@ -149,10 +149,8 @@ def ours(bundle: Bundle) -> dict[str, Serve]:
     """The bundle under its own policy, and its full tier alone: in float32, and as it is served."""
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
     served = replace(bundle, policy=alone, certificate=None)
-    last = bundle.tiers[-1]
-    full = replace(served, tiers=(*bundle.tiers[:-1], unquantised(last)))
-    ways = {POLICY: bundle, FULL: full}
-    if last.float_folder is not None:
+    ways = {POLICY: bundle, FULL: in_float32(served)}
+    if bundle.tiers[-1].float_folder is not None:
         ways[SMALL] = served
     return {name: serve_pipeline(AdaptivePipeline(way)) for name, way in ways.items()}
 
