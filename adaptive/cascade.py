@@ -81,9 +81,6 @@ def _run_segment(
     if wave.bare and not wave.policy.on(stage):
         return live
     logits, pooled = model.answer(live.state, exit)
-    if stage and not wave.policy.on(stage):
-        live.history = remember(logits, pooled, live.history)
-        return live
     logits = wave.bundle.reliability.temper(stage, logits)
     if stage == 0 and not wave.bare:
         wave.look_first(live, logits, pooled)

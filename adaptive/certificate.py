@@ -31,11 +31,11 @@ import numpy as np
 
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed
 from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
-from adaptive.costs import UNITS, CostTable
+from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
 from adaptive.risk import fixed_sequence, worst
-from adaptive.targets import check_unit, seeks_quality, several
+from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 
 Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
@@ -180,8 +180,7 @@ def certify(
             targets are promised at different confidences.
     """
     full, targets = tier_alone(table.stages, table.stages[-1].tier), several(target)
-    may_miss = table.unquantised is not None or any(each.metric in UNITS for each in targets)
-    if not front or (front[0] != full and not may_miss):
+    if not front or (front[0] != full and not full_may_miss(targets, table)):
         raise ValueError("a front begins with the full tier alone")
     check_unit(targets, costs.unit)
     lookup = Lookup.of(table, costs.at(table.tokens))

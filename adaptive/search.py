@@ -20,7 +20,6 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.costs import UNITS
 from adaptive.policy import (
     Evaluation,
     Lookup,
@@ -29,7 +28,15 @@ from adaptive.policy import (
     single_stage,
     tier_alone,
 )
-from adaptive.targets import check_unit, loss, mean_excess, seeks_quality, several
+from adaptive.targets import (
+    about_costs,
+    check_unit,
+    full_may_miss,
+    loss,
+    mean_excess,
+    seeks_quality,
+    several,
+)
 from adaptive.types import ALWAYS, NEVER, Policy, Stage, Targets
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
@@ -138,8 +145,8 @@ def arranged(
     scores: dict[Policy, Score] | None = None,
 ) -> list[Found]:
     """A line's policies `along` it, or in `order` where a target is about costs."""
-    priced = any(each.metric in UNITS for each in several(target))
-    return (order if priced else along)(lookup, target, policies, scores)
+    way = order if about_costs(several(target)) else along
+    return way(lookup, target, policies, scores)
 
 
 def along(
@@ -271,9 +278,7 @@ class _Judge:
         self.lookup, self.targets, self.margin = lookup, several(target), margin
         self.abstains = any(target.metric == "abstention" for target in self.targets)
         self.good = seeks_quality(self.targets)
-        # whether the full tier alone may miss a target
-        priced = any(target.metric in UNITS for target in self.targets)
-        self.may_miss = priced or lookup.table.unquantised is not None
+        self.may_miss = full_may_miss(self.targets, lookup.table)
         check_unit(self.targets, lookup.unit)
         self.scores = {} if scores is None else scores  # of all policies seen so far
         self.stages = lookup.table.stages

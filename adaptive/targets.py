@@ -79,6 +79,16 @@ def seeks_quality(targets: Sequence[Target]) -> bool:
     return bool(about) and about <= UNITS.keys()
 
 
+def about_costs(targets: Sequence[Target]) -> bool:
+    """Whether any of the targets is about costs."""
+    return any(target.metric in UNITS for target in targets)
+
+
+def full_may_miss(targets: Sequence[Target], table: OutcomeTable) -> bool:
+    """Whether the full tier alone can miss a target other than `accuracy`: by cost, or in int8."""
+    return about_costs(targets) or table.unquantised is not None
+
+
 def check_unit(targets: Sequence[Target], unit: str) -> None:
     """Check that the targets about costs are in the unit of the costs.
 
