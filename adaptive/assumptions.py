@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.costs import UNITS
+from adaptive.targets import about_costs
 from adaptive.types import Target
 
 ALWAYS_ASSUMED = (
@@ -37,7 +37,7 @@ def assumed(targets: Sequence[Target], kept: Target | None, *, int8: bool = Fals
 def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
     """What a promise about costs is about."""
     told = []
-    if any(target.metric in UNITS for target in targets):
+    if about_costs(targets):
         told.append(
             "What a text costs is read from the cost table, by its length and the stages it ran "
             "through: as measured there, at that batch size and on a machine as busy."

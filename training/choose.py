@@ -23,7 +23,7 @@ from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
 from adaptive.search import Found, front, refine, search
-from adaptive.targets import seeks_quality, several
+from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.timing import with_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers
@@ -97,7 +97,7 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
         remedy = "Ask for less, or train a better full tier"
         if not exact:
             remedy = "Ask for less, or leave `full` out of `quantise.tiers`"
-        if any(target.metric in UNITS for target in asked):
+        if about_costs(asked):
             remedy = "Allow more, or build a cheaper first tier"
         raise TargetError(
             f"target asks for {told}; with the margin, even the {lead} alone misses a target by "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from adaptive.certificate import Certificate, Tested
 from adaptive.costs import UNITS
-from adaptive.targets import seeks_quality
+from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
 
 _TESTS = {
@@ -124,7 +124,7 @@ def _meaning(certificate: Certificate) -> str:
             f"One stage that answers every text alone is as {'good' if good else 'cheap'} as "
             "anything certified, so no text is routed."
         )
-    priced = any(target.metric in UNITS for target in certificate.targets)
+    priced = about_costs(certificate.targets)
     first = "first policy below" if priced else "full tier alone"
     first = "cheapest stage alone" if good else first
     if not certificate.certified:
