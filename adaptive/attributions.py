@@ -20,7 +20,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.state import Packed, State
-from adaptive.tiers.store import unquantised
+from adaptive.tiers.store import in_torch
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch, Tokens
 
@@ -56,7 +56,8 @@ def attribute(
 def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Attributions:
     """The tokens of one row, and what each did for the log-probability of `label` at `stage`.
 
-    A tier in int8 has no gradient; what is told of it is told of its float32 weights.
+    Layers in int8 or in ONNX Runtime have no gradient; what is told of such a tier is told of its
+    float32 weights.
     """
     try:
         from captum.attr import IntegratedGradients
@@ -64,7 +65,7 @@ def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Att
         raise ImportError(
             "attributions need captum: pip install 'adaptive-cascade[explain]'"
         ) from error
-    tier = unquantised(bundle.tiers[bundle.stages[stage].tier])
+    tier = in_torch(bundle.tiers[bundle.stages[stage].tier])
     batch = token_rows.pack(tokens, np.array([0]), bundle.device)
     with torch.no_grad():
         if isinstance(tier.backbone, Bag):

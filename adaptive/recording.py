@@ -51,7 +51,7 @@ def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool =
             logits.append(answer)
             pooled.append(seen)
     reference, full = None, tiers[-1]
-    if full.float_folder is not None:
+    if full.int8:
         *_, (reference, _pooled) = _run_tier(unquantised(full), tokens, batch_size, quiet)
     return Record(stages, logits, pooled, tokens, reference)
 

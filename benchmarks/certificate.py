@@ -193,7 +193,7 @@ def by_clock(
     plain, rounds = in_float32(bundle), []
     for _ in range(ROUNDS):  # of medians that take turns
         rounds.append(timings(bundle, ways, tokens, BATCH))
-        if bundle.tiers[-1].float_folder is not None:
+        if bundle.tiers[-1].int8:
             rounds[-1] |= timings(plain, {"float32": policies[-1]}, tokens, BATCH)
     times = {name: float(np.median([each[name] for each in rounds])) for name in rounds[0]}
     certified, best, served = (

@@ -150,7 +150,7 @@ def ours(bundle: Bundle) -> dict[str, Serve]:
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
     served = replace(bundle, policy=alone, certificate=None)
     ways = {POLICY: bundle, FULL: in_float32(served)}
-    if bundle.tiers[-1].float_folder is not None:
+    if bundle.tiers[-1].int8:
         ways[SMALL] = served
     return {name: serve_pipeline(AdaptivePipeline(way)) for name, way in ways.items()}
 

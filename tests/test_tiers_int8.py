@@ -139,7 +139,7 @@ def test_a_tier_in_int8_holds_no_float_weights_of_its_layers(tmp_path: Path) -> 
     tier = load_tier(tier_in(tmp_path), int8=True)
     assert isinstance(tier.backbone, Backbone)
     assert max(p.ndim for p in tier.backbone.blocks.parameters()) == 1
-    assert tier.float_folder == tmp_path
+    assert tier.source == tmp_path
 
 
 def test_a_tier_in_int8_is_written_with_its_float_weights(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_tier_in_int8_is_written_with_its_float_weights(tmp_path: Path) -> Non
     batch = packed(tiny_rows())
     again, plain = load_tier(tmp_path / "second"), load_tier(first)
     assert isinstance(again.backbone, Backbone) and isinstance(plain.backbone, Backbone)
-    assert again.float_folder is not None and plain.float_folder is None
+    assert again.source is not None and plain.source is None
     quick = load_tier(first, int8=True).backbone
     assert isinstance(quick, Backbone)
     assert torch.equal(states(again.backbone, batch), states(quick, batch))
@@ -164,7 +164,7 @@ def test_a_card_from_before_int8_still_loads(tmp_path: Path) -> None:
     values = json.loads(card.read_text())
     assert values.pop("int8") is False
     card.write_text(json.dumps(values))
-    assert load_tier(tmp_path).float_folder is None
+    assert load_tier(tmp_path).source is None
 
 
 def test_what_cannot_run_in_int8_is_refused(

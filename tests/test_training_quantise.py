@@ -67,7 +67,7 @@ def with_flag(folder: Path, tier: str, served: bool) -> None:
 
 
 def test_the_named_tiers_are_served_in_int8_and_certified_so(bundle: Bundle) -> None:
-    assert [tier.float_folder is not None for tier in bundle.tiers] == [False, True, True]
+    assert [tier.int8 for tier in bundle.tiers] == [False, True, True]
     certificate = bundle.certificate
     assert bundle.dtype == DTYPE and certificate is not None
     assert certificate.conditions.dtype == DTYPE and certificate.certified > 0
@@ -168,7 +168,7 @@ def test_a_recipe_that_quantises_nothing_has_no_such_step(built: Path) -> None:
         step.name: step.after for step in steps_of(context_of(recipe_in(built, CHANGES), built))
     }
     assert "quantise" in named["outcomes"] and "exits" in named["quantise"]
-    assert load_tier(built / "run" / "exits" / "tier").float_folder is None
+    assert load_tier(built / "run" / "exits" / "tier").source is None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from adaptive.errors import BuildError
 from adaptive.training import (
     certify_policy,
     choose,
+    export,
     full,
     groups,
     heads,
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
-    some = [tiny.STEP, mid.STEP, quantise.step(tiers)]
+    some = [tiny.STEP, mid.STEP, quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,

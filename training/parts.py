@@ -33,23 +33,38 @@ def tier_steps(context: Context) -> tuple[str, ...]:
 
 def finished_steps(context: Context) -> tuple[str, ...]:
     """The steps that decide what the finished tiers answer."""
-    return (*tier_steps(context), *["quantise"] * bool(context.recipe.quantise.tiers))
+    recipe = context.recipe
+    some = [name for name in ("quantise", "export") if getattr(recipe, name).tiers]
+    return (*tier_steps(context), *some)
 
 
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
     """The tiers in cascade order, in evaluation mode, as they are to be served."""
-    names = context.recipe.quantise.tiers
+    recipe, exported = context.recipe, context.folder("export")
+    names = {step: TIERS.get(step, step) for step in tier_steps(context)}
     return tuple(
-        load_built(context, step, dtype, int8=TIERS.get(step, step) in names)
-        for step in tier_steps(context)
+        load_built(
+            context,
+            step,
+            dtype,
+            int8=name in recipe.quantise.tiers,
+            graphs=exported / name if name in recipe.export.tiers else None,
+        )
+        for step, name in names.items()
     )
 
 
 def load_built(
-    context: Context, step: str, dtype: torch.dtype | None = None, *, int8: bool = False
+    context: Context,
+    step: str,
+    dtype: torch.dtype | None = None,
+    *,
+    int8: bool = False,
+    graphs: Path | None = None,
 ) -> Tier:
-    """The tier a step left."""
-    return load_tier(context.folder(step) / "tier", device=context.device, dtype=dtype, int8=int8)
+    """The tier a step left, in int8 or run from graphs where that is asked for."""
+    folder = context.folder(step) / "tier"
+    return load_tier(folder, context.device, dtype, int8=int8, graphs=graphs)
 
 
 def backbone_of(tier: Tier) -> Backbone:

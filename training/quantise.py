@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,41 +31,46 @@ def _work(context: Context, folder: Path) -> Figures:
             f"quantise.tiers: int8 runs on a CPU, and this build on {context.device.type}; build "
             "with CUDA_VISIBLE_DEVICES= or leave `quantise` out"
         )
-    tokens, labels = load_rows(context.folder("data") / "fit.safetensors")
-    some = token_rows.select(tokens, np.arange(min(ROWS, len(tokens))))
+    tokens, labels = sample(context, ROWS)
     steps = {TIERS.get(step, step): step for step in tier_steps(context)}
-    return {
-        name: _compare(context, steps[name], some, labels[: len(some)])
-        for name in context.recipe.quantise.tiers
-    }
+    figures: Figures = {}
+    for name in context.recipe.quantise.tiers:
+        plain, small = (load_built(context, steps[name], int8=int8) for int8 in (False, True))
+        figures[name] = compare(plain, small, tokens, labels)
+    return figures
 
 
-def _compare(
-    context: Context, step: str, tokens: Tokens, labels: NDArray[np.int32]
-) -> dict[str, Any]:
-    """Every exit's answers in int8 and in float32, and how much faster int8 is."""
-    plain, small = (load_built(context, step, int8=int8) for int8 in (False, True))
-    before, slow = _run(plain, tokens)
-    after, quick = _run(small, tokens)
+def sample(context: Context, rows: int) -> tuple[Tokens, NDArray[np.int32]]:
+    """So many rows of the fit split at most, and their labels."""
+    tokens, labels = load_rows(context.folder("data") / "fit.safetensors")
+    some = np.arange(min(rows, len(tokens)))
+    return token_rows.select(tokens, some), labels[some]
+
+
+def compare(
+    before: Tier, after: Tier, tokens: Tokens, labels: NDArray[np.int32], batch_size: int = BATCH
+) -> Figures:
+    """Every exit's answers before and after a change, and how much faster the tier is then."""
+    (old, slow), (new, quick) = (_run(tier, tokens, batch_size) for tier in (before, after))
     known = bool((labels >= 0).all())
     truth = torch.from_numpy(labels)
     exits = [
         {
             "depth": depth,
-            "accuracy_float32": _share(was == truth) if known else None,
+            "accuracy_before": _share(was == truth) if known else None,
             "accuracy": _share(now == truth) if known else None,
             "agreement": _share(was == now),
         }
-        for depth, was, now in zip(plain.depths, before, after, strict=True)
+        for depth, was, now in zip(before.depths, old, new, strict=True)
     ]
     return {"exits": exits, "rows": len(tokens), "time_ratio": slow / quick}
 
 
 @torch.inference_mode()
-def _run(tier: Tier, tokens: Tokens) -> tuple[torch.Tensor, float]:
+def _run(tier: Tier, tokens: Tokens, batch_size: int) -> tuple[torch.Tensor, float]:
     """What each exit answers to each row, [exits, n], and the seconds it took."""
     found = torch.zeros(len(tier.depths), len(tokens), dtype=torch.int64)
-    batches = list(token_rows.batches(tokens.lengths, BATCH))
+    batches = list(token_rows.batches(tokens.lengths, batch_size))
     seconds = 0.0
     for number, rows in enumerate([batches[0], *batches]):
         begun = time.perf_counter()

@@ -92,10 +92,13 @@ def stages_of(depths: tuple[tuple[int, ...], ...]) -> tuple[Stage, ...]:
 
 
 def dtype_of(tiers: Sequence[Tier]) -> str:
-    """Of the tiers' weights, as torch calls it, and which tiers are in int8 beside it."""
+    """Of the tiers' weights, as torch calls it, and which tiers run otherwise beside it."""
     name = str(tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
-    small = [tier.name for tier in tiers if tier.float_folder is not None]
-    return f"{name}, int8 in {' and '.join(small)}" if small else name
+    ways = {
+        "int8": [tier.name for tier in tiers if tier.int8],
+        "ONNX Runtime": [tier.name for tier in tiers if tier.in_graphs],
+    }
+    return ", ".join([name, *(f"{way} in {' and '.join(of)}" for way, of in ways.items() if of)])
 
 
 def check(bundle: Bundle) -> None:
@@ -111,7 +114,7 @@ def check(bundle: Bundle) -> None:
     for tier in bundle.tiers:
         _check_tier(tier, bundle)
     for split, table in bundle.outcomes.items():
-        if (table.unquantised is None) != (bundle.tiers[-1].float_folder is None):
+        if (table.unquantised is not None) != bundle.tiers[-1].int8:
             raise BundleError(
                 f"{LAYOUT.outcomes(split)}: recorded with a full tier "
                 f"{'in int8' if table.unquantised is not None else 'that is not in int8'}, "

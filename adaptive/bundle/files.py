@@ -27,6 +27,8 @@ _MAGIC = {
     **{bytes([0x80, protocol]): "a pickle" for protocol in range(2, 6)},
 }
 
+_ONNX = b"\x08"  # the tag of an ONNX file's first field, its version
+
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """The JSON object in `path`.
@@ -100,6 +102,9 @@ def inspect(path: Path, name: str) -> None:
     elif path.suffix == ".json":
         if "auto_map" in read_json(path, name):
             raise BundleError(f"{name}: asks for code of its own (auto_map), which is never run")
+    elif path.suffix == ".onnx":
+        if start[:1] != _ONNX:
+            raise BundleError(f"{name}: is no ONNX graph")
     else:
         _check_text(path, name)
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from adaptive.errors import BundleError
 
 FORMAT = 1
-SUFFIXES = (".json", ".safetensors", ".yaml", ".md", ".txt")
+SUFFIXES = (".json", ".safetensors", ".yaml", ".md", ".txt", ".onnx")
 # What git and the hub's client leave beside a download. Nothing in there is ever read.
 IGNORED = frozenset({".git", ".gitattributes", ".cache"})
 TEXT_LIMIT = 256 * 2**20  # bytes; the largest tokenizer files known are about 40 MiB

@@ -37,7 +37,8 @@ def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
                 "layers": tier.backbone.layers,
                 "hidden": tier.backbone.hidden,
                 "exits": list(tier.depths),
-                "int8": tier.float_folder is not None,
+                "int8": tier.int8,
+                "onnx_runtime": tier.in_graphs,
                 "parameters": tier.parameter_count(),
             }
             for tier in bundle.tiers

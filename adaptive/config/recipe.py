@@ -12,6 +12,7 @@ from adaptive.config.steps import (
     CertificateConfig,
     CostConfig,
     ExitsConfig,
+    ExportConfig,
     FullConfig,
     MidConfig,
     QuantiseConfig,
@@ -102,6 +103,7 @@ class Recipe(Section):
     tiny: TinyConfig | None = None
     exits: ExitsConfig = ExitsConfig()
     quantise: QuantiseConfig = QuantiseConfig()
+    export: ExportConfig = ExportConfig()
     router: RouterConfig = RouterConfig()
     target: TargetsConfig = TargetConfig()  # one, or a list of which all must hold
     search: SearchConfig = SearchConfig()
@@ -115,7 +117,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         faults = [*_label_faults(self), *_target_faults(self), *_exit_faults(self)]
-        faults += _int8_faults(self)
+        faults += [*_layer_faults(self, "quantise"), *_layer_faults(self, "export")]
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -183,18 +185,18 @@ def _target_faults(recipe: Recipe) -> list[str]:
     return faults + [f"certificate.levels: {each}" for each in wrong if each]
 
 
-def _int8_faults(recipe: Recipe) -> list[str]:
+def _layer_faults(recipe: Recipe, step: Literal["quantise", "export"]) -> list[str]:
+    """Tiers that are not there, or have no layers to serve in another way."""
     faults = []
-    for name in recipe.quantise.tiers:
+    tiers = getattr(recipe, step).tiers
+    for name in tiers:
         section = None if name == "full" else getattr(recipe, name)
         if name != "full" and section is None:
-            faults.append(f"quantise.tiers: the recipe has no {name} tier")
+            faults.append(f"{step}.tiers: the recipe has no {name} tier")
         if isinstance(section, BagConfig):
-            faults.append(f"quantise.tiers: {name} is a bag, which has no layers to run in int8")
-    if recipe.quantise.tiers and recipe.cost.dtype != "float32":
-        faults.append(
-            f"cost.dtype: {recipe.cost.dtype} does not go with quantise.tiers; use float32"
-        )
+            faults.append(f"{step}.tiers: {name} is a bag, which has no layers")
+    if tiers and recipe.cost.dtype != "float32":
+        faults.append(f"cost.dtype: {recipe.cost.dtype} does not go with {step}.tiers; use float32")
     return faults
 
 

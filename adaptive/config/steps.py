@@ -117,8 +117,8 @@ class ExitsConfig(Section):
     batch_size: Whole = 64
 
 
-class QuantiseConfig(Section):
-    """The tiers whose layers are served in int8, on a CPU; exits and embeddings stay float32."""
+class LayersConfig(Section):
+    """The tiers whose layers are served in another way; exits and embeddings are torch's."""
 
     tiers: tuple[Literal["tiny", "mid", "full"], ...] = ()
 
@@ -128,6 +128,14 @@ class QuantiseConfig(Section):
         if len(set(tiers)) < len(tiers):
             raise ValueError(f"a tier stands twice in {list(tiers)}")
         return tiers
+
+
+class QuantiseConfig(LayersConfig):
+    """The tiers whose layers multiply in int8, on a CPU; exits and embeddings stay float32."""
+
+
+class ExportConfig(LayersConfig):
+    """The tiers whose layers are run by ONNX Runtime, on a CPU."""
 
 
 class RouterConfig(Section):

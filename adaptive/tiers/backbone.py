@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ from adaptive.tiers.families import Family, family_of
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import Packed, Padded, State
 from adaptive.types import TokenBatch
+
+if TYPE_CHECKING:
+    from adaptive.tiers.graphs import Graphs
 
 
 class Backbone(nn.Module):
@@ -25,7 +28,10 @@ class Backbone(nn.Module):
         model: the transformers model.
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
+        graphs: what runs the layers in place of torch; None where torch does.
     """
+
+    graphs: Graphs | None = None
 
     def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
         """Raises FamilyError where the model's family has no adapter."""
@@ -91,7 +97,8 @@ class Backbone(nn.Module):
         if start == stop:
             return state
         hidden = state.hidden
-        step = state.step or self.family.prepare(self.body, hidden, state.layout)
+        prepare = self.family.prepare if self.graphs is None else self.graphs.prepare
+        step = state.step or prepare(self.body, hidden, state.layout)
         blocks = self.blocks
         for i in range(start, stop):
             hidden = step(i, blocks[i], hidden)

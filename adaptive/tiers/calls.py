@@ -82,7 +82,7 @@ def _embed(body: Any, batch: TokenBatch, layout: Packed, positions: torch.Tensor
 def prepare_encoder(body: Any, hidden: torch.Tensor, layout: Packed) -> Step:
     """Layers that see all of their row and take nothing else."""
     sight = _sight(hidden, layout)
-    return lambda i, layer, states: _first(layer(states, sight))
+    return lambda i, layer, states: first(layer(states, sight))
 
 
 def prepare_relative(body: Any, hidden: torch.Tensor, layout: Padded) -> Step:
@@ -91,7 +91,7 @@ def prepare_relative(body: Any, hidden: torch.Tensor, layout: Padded) -> Step:
         config=body.config, inputs_embeds=hidden, attention_mask=layout.mask
     )
     bias = body.encoder.compute_position_bias(hidden)
-    return lambda i, layer, states: _first(layer(states, attention, bias))
+    return lambda i, layer, states: first(layer(states, attention, bias))
 
 
 def prepare_disentangled(body: Any, hidden: torch.Tensor, layout: Padded) -> Step:
@@ -103,7 +103,7 @@ def prepare_disentangled(body: Any, hidden: torch.Tensor, layout: Padded) -> Ste
     table = encoder.get_rel_embedding()
 
     def step(i: int, layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-        out = _first(layer(states, attention, relative_pos=positions, rel_embeddings=table))
+        out = first(layer(states, attention, relative_pos=positions, rel_embeddings=table))
         if i == 0 and encoder.conv is not None:
             out = encoder.conv(states, out, padding)
         return out
@@ -149,7 +149,7 @@ def _rotary_step(
 
     def step(i: int, layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
         kind = kinds[i]
-        return _first(
+        return first(
             layer(states, attention_mask=sights[kind], position_embeddings=rotations[kind])
         )
 
@@ -202,7 +202,7 @@ def _opening(state: State) -> torch.Tensor:
     return state.layout.at(state.hidden).unsqueeze(1)
 
 
-def _first(output: Any) -> torch.Tensor:
+def first(output: Any) -> torch.Tensor:
     """The hidden states of a layer that may return a tuple."""
     hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return hidden

@@ -21,10 +21,10 @@ from torch import nn
 from adaptive.errors import FamilyError
 
 ENGINE = "fbgemm"
-_STEPS = 127.0  # of an activation on either side of zero
-_ZERO = 128  # the unsigned number that stands for zero
+STEPS = 127.0  # of an activation on either side of zero
+ZERO = 128  # the unsigned number that stands for zero
 _TOP = 63.0  # greatest weight
-_LEAST = 1e-30  # scale of a token or an output that is zero throughout
+LEAST = 1e-30  # scale of a token or an output that is zero throughout
 
 
 class Int8Linear(nn.Module):
@@ -50,9 +50,9 @@ class Int8Linear(nn.Module):
         """
         if x.requires_grad:
             raise RuntimeError("int8 layers have no gradient; load the tier with int8=False")
-        scale = x.abs().amax(-1, keepdim=True).clamp_min_(_LEAST)
+        scale = x.abs().amax(-1, keepdim=True).clamp_min_(LEAST)
         y: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            x / scale, 1.0 / _STEPS, _ZERO, self._weight
+            x / scale, 1.0 / STEPS, ZERO, self._weight
         )
         if self.bias is None:
             y.mul_(scale)
@@ -73,13 +73,7 @@ def quantise(blocks: nn.ModuleList) -> None:
     Raises:
         FamilyError: the weights are not float32 or not on a CPU, or torch lacks the kernel.
     """
-    some = next(blocks.parameters())
-    if some.device.type != "cpu" or some.dtype != torch.float32:
-        name = str(some.dtype).removeprefix("torch.")
-        raise FamilyError(
-            f"int8 layers run on a CPU, the rest of the tier in float32; found {some.device.type} "
-            f"and {name}. Choose those, or build without `quantise`"
-        )
+    check_kind(blocks)
     if not available():
         raise FamilyError(
             f"int8 layers need torch's {ENGINE} kernels, and this build has only "
@@ -91,9 +85,28 @@ def quantise(blocks: nn.ModuleList) -> None:
                 setattr(part, name, Int8Linear(child))
 
 
+def check_kind(blocks: nn.ModuleList) -> None:
+    """Raise FamilyError unless the weights are float32 and on a CPU."""
+    some = next(blocks.parameters())
+    if some.device.type != "cpu" or some.dtype != torch.float32:
+        name = str(some.dtype).removeprefix("torch.")
+        raise FamilyError(
+            "layers in int8 or in ONNX Runtime run on a CPU, the rest of the tier in float32; "
+            f"found {some.device.type} and {name}. Choose those, or build without `quantise` and "
+            "`export`"
+        )
+
+
+def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A weight [out, in] as whole numbers int8 [out, in], and what one is worth, float64 [out]."""
+    weight = weight.double()
+    scales = (weight.abs().amax(1) / _TOP).clamp_min(LEAST)
+    return (weight / scales.unsqueeze(1)).round().to(torch.int8), scales
+
+
 def _pack(weight: torch.Tensor) -> torch.ScriptObject:
     """A weight [out, in], rounded and laid out for the kernel."""
-    scales = (weight.abs().amax(1) / _TOP).clamp_min(_LEAST).double()
+    numbers, scales = rounded(weight)
     zeros = torch.zeros(len(scales), dtype=torch.long)
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = ENGINE  # which also decides the layout
@@ -101,8 +114,8 @@ def _pack(weight: torch.Tensor) -> torch.ScriptObject:
         with warnings.catch_warnings():
             # torch 2.13 deprecates the tensor type, and has no other way to pack a weight
             warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
-            numbers = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-            packed: torch.ScriptObject = torch.ops.quantized.linear_prepack(numbers, None)
+            whole = torch._make_per_channel_quantized_tensor(numbers, scales, zeros, 0)
+            packed: torch.ScriptObject = torch.ops.quantized.linear_prepack(whole, None)
     finally:
         torch.backends.quantized.engine = before
     return packed

@@ -1,5 +1,7 @@
 """A tier in a folder: config.json, model.safetensors, heads.safetensors, tier.json.
 
+Where ONNX Runtime runs the layers, their graphs lie in `layers` beside these.
+
 An uncut tier's folder is also a plain transformers checkpoint. Nothing is pickled, and
 nothing is loaded that does not fit to the last tensor.
 """
@@ -7,6 +9,7 @@ nothing is loaded that does not fit to the last tensor.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +24,8 @@ from adaptive.errors import AdaptiveError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.find import digest
-from adaptive.tiers.int8 import quantise
+from adaptive.tiers.graphs import FOLDER, Graphs, check_family
+from adaptive.tiers.int8 import check_kind, quantise
 from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
 from adaptive.tiers.surgery import Sizes, reshape, sizes_of
 from adaptive.tiers.tier import Tier
@@ -50,24 +54,27 @@ class Card:
     buckets: int  # bag only, else 0
     sha256: str  # of model.safetensors
     int8: bool = False  # the layers are served in int8; the weights here are not
+    graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
 
 
 def save_tier(tier: Tier, folder: str | Path) -> None:
     """Writes a tier into a folder, which is made if need be.
 
-    Of a tier in int8 the float32 weights are written, from where it was loaded, and that it is
-    served in int8.
+    Of a tier that is served otherwise than on its weights as they are, these weights are written,
+    from where it was loaded, and how it is served.
     """
-    folder, int8 = Path(folder), tier.float_folder is not None
-    tier = unquantised(tier)
+    folder, int8, graphs = Path(folder), tier.int8, _graphs_of(tier)
+    tier = in_torch(tier)
     folder.mkdir(parents=True, exist_ok=True)
+    if graphs is not None:
+        shutil.copytree(graphs.folder, folder / FOLDER, dirs_exist_ok=True)
     backbone = tier.backbone
     if isinstance(backbone, Backbone):
         _save_config(backbone, tier.labels, folder)
         _save(backbone.model, folder / MODEL, {})
     else:
         _save(backbone, folder / MODEL, {})
-    card = _card_of(tier, digest(folder / MODEL), int8)
+    card = _card_of(tier, digest(folder / MODEL), int8, graphs is not None)
     # the heads name the backbone and labels they were trained for
     bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
     _save(tier.heads, folder / HEADS, bond)
@@ -81,6 +88,7 @@ def load_tier(
     dtype: torch.dtype | None = None,
     labels: Sequence[str] | None = None,
     int8: bool | None = None,
+    graphs: Path | bool | None = None,
 ) -> Tier:
     """A tier as `save_tier` wrote it, ready to answer (dropout off).
 
@@ -90,10 +98,12 @@ def load_tier(
         dtype: of the weights; None for the saved one.
         labels: if given, the tier must have these, in this order.
         int8: whether its layers shall run in int8; None for as it is meant to be served.
+        graphs: where the graphs lie that ONNX Runtime shall run, False for torch; None for as it
+            is meant to be served. Graphs are of int8 or not, and not changed by `int8`.
 
     Raises:
         BundleError: a file is missing or damaged, does not fit the others, or the tier has
-            other labels, or is to be in int8 where there is none. The file is named.
+            other labels, or is to run in a way that it cannot here. The file is named.
     """
     folder = Path(folder)
     card = _read_card(folder)
@@ -111,31 +121,53 @@ def load_tier(
     _fill(backbone.model if isinstance(backbone, Backbone) else backbone, folder / MODEL)
     _fill(tier.heads, folder / HEADS)
     tier = tier.to(device).eval()
-    if card.int8 if int8 is None else int8:
-        _quantise(tier, folder)
+    tier.int8 = card.int8 if int8 is None else int8
+    if graphs is None:
+        graphs = card.graphs
+    if graphs is True:
+        graphs = folder / FOLDER
+    try:
+        _change_layers(tier, graphs or None)
+    except FamilyError as error:
+        raise BundleError(f"{CARD}: the tier cannot run as it is meant to: {error}") from error
+    tier.source = folder.resolve() if tier.int8 or graphs else None
     return tier
 
 
-def unquantised(tier: Tier) -> Tier:
-    """A tier in int8 as it is in float32, loaded from where it lies; any other tier itself.
+def in_torch(tier: Tier) -> Tier:
+    """A tier on its weights as they are, loaded from where they lie; else the tier itself.
 
     Raises:
         BundleError: its folder is gone, or no longer whole.
     """
-    return tier if tier.float_folder is None else load_tier(tier.float_folder, int8=False)
+    return tier if tier.source is None else load_tier(tier.source, int8=False, graphs=False)
 
 
-def _quantise(tier: Tier, folder: Path) -> None:
-    if not isinstance(tier.backbone, Backbone):
-        raise BundleError(f"{CARD}: a bag has no layers to run in int8")
-    try:
-        quantise(tier.backbone.blocks)
-    except FamilyError as error:
-        raise BundleError(f"{CARD}: the tier is to be served in int8: {error}") from error
-    tier.float_folder = folder.resolve()
+def unquantised(tier: Tier) -> Tier:
+    """A tier in int8 as it is in float32, see `in_torch`; any other tier itself."""
+    return in_torch(tier) if tier.int8 else tier
 
 
-def _card_of(tier: Tier, sha256: str, int8: bool) -> Card:
+def _change_layers(tier: Tier, graphs: Path | None) -> None:
+    """Put int8 layers in the place of torch's, or graphs in the place of any."""
+    backbone = tier.backbone
+    if not isinstance(backbone, Backbone):
+        if tier.int8 or graphs:
+            raise FamilyError("a bag has no layers")
+    elif graphs:
+        check_family(backbone)
+        check_kind(backbone.blocks)
+        backbone.graphs = Graphs(graphs, backbone.layers)
+        backbone.blocks.to("meta")  # nobody runs on these weights
+    elif tier.int8:
+        quantise(backbone.blocks)
+
+
+def _graphs_of(tier: Tier) -> Graphs | None:
+    return tier.backbone.graphs if isinstance(tier.backbone, Backbone) else None
+
+
+def _card_of(tier: Tier, sha256: str, int8: bool, graphs: bool) -> Card:
     backbone = tier.backbone
     bag = isinstance(backbone, Bag)
     sizes = Sizes((), ()) if isinstance(backbone, Bag) else sizes_of(backbone)
@@ -154,6 +186,7 @@ def _card_of(tier: Tier, sha256: str, int8: bool) -> Card:
         buckets=backbone.buckets if isinstance(backbone, Bag) else 0,
         sha256=sha256,
         int8=int8,
+        graphs=graphs,
     )
 
 
@@ -191,7 +224,8 @@ def _read_card(folder: Path) -> Card:
 
 
 def _card_fault(card: Card) -> str | None:
-    plain: dict[str, type] = {"name": str, "own_head": bool, "int8": bool}
+    plain: dict[str, type] = {"name": str}
+    plain |= dict.fromkeys(("own_head", "int8", "graphs"), bool)
     plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:

@@ -27,10 +27,13 @@ class Tier(nn.Module):
         own_head: the last exit answers with the model's own head.
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
-        float_folder: of a tier in int8, where its float32 weights lie; None in any other.
+        int8: the layers multiply in int8.
+        source: where the weights lie, of a tier whose layers do not run on them as they are: in
+            int8, or in ONNX Runtime; None of any other.
     """
 
-    float_folder: Path | None = None
+    int8 = False
+    source: Path | None = None
 
     def __init__(
         self,
@@ -70,6 +73,11 @@ class Tier(nn.Module):
             ExitHead(backbone.hidden, len(self.labels), head_width)
             for _ in range(len(depths) - own_head)
         ).to(table.device, table.dtype)
+
+    @property
+    def in_graphs(self) -> bool:
+        """Whether ONNX Runtime runs the layers."""
+        return isinstance(self.backbone, Backbone) and self.backbone.graphs is not None
 
     def embed(self, batch: TokenBatch) -> State:
         """The state before the first layer."""

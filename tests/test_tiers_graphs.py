@@ -1,0 +1,189 @@
+"""Layers in ONNX Runtime: torch's answers, for any number and length of texts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_transformers import VOCABULARY, packed, tiny_backbone, tiny_rows
+
+from adaptive.errors import BuildError, BundleError, FamilyError
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.bag import Bag
+from adaptive.tiers.graphs import FOLDER, Graphs, name_of, places
+from adaptive.tiers.int8 import available, quantise
+from adaptive.tiers.store import in_torch, load_tier, save_tier, unquantised
+from adaptive.tiers.surgery import Shape, shrink
+from adaptive.tiers.tier import Tier
+from adaptive.training.export import write_graphs
+from adaptive.types import TokenBatch
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+LABELS = ("bad", "good", "so-so")
+KINDS = ["float32", pytest.param("int8", marks=pytest.mark.skipif(not available(), reason="none"))]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tier, and its graphs of both kinds. Not to be changed."""
+    folder = tmp_path_factory.mktemp("graphs")
+    tier = Tier("full", tiny_backbone("bert"), (0, 2, 4), LABELS, own_head=True)
+    save_tier(tier, folder / "tier")
+    for kind in ("float32", "int8"):
+        write_graphs(tiny_backbone("bert"), folder / kind, int8=kind == "int8")
+    return folder
+
+
+def states(backbone: Backbone, batch: TokenBatch) -> torch.Tensor:
+    """Hidden states behind the last layer, [t, h]."""
+    with torch.inference_mode():
+        return backbone.run(backbone.embed(batch), 0, backbone.layers).hidden[0]
+
+
+def both(folder: Path, kind: str) -> tuple[Backbone, Backbone]:
+    """The same model in torch and in ONNX Runtime."""
+    ours, theirs = tiny_backbone("bert"), tiny_backbone("bert")
+    if kind == "int8":
+        quantise(ours.blocks)
+    theirs.graphs = Graphs(folder / kind, 4)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_graphs_answer_as_torch_does(written: Path, kind: str, lengths: list[int]) -> None:
+    ours, theirs = both(written, kind)
+    batch = packed(tiny_rows(tuple(lengths)))
+    found, expected = states(theirs, batch), states(ours, batch)
+    # int8: a number at the border of two steps may fall on either side, and all that follows
+    assert (found - expected).norm() <= (2e-2 if kind == "int8" else 1e-5) * expected.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_round_as_torch_does(written: Path, kind: str) -> None:
+    ours, theirs = both(written, kind)
+    batch = packed(tiny_rows((40, 30, 20)))  # without a number at such a border
+    torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_comes_to_the_same_in_any_company(written: Path, kind: str) -> None:
+    _, backbone = both(written, kind)
+    rows = tiny_rows((12, 5, 1, 30))
+    together = states(backbone, packed(rows)).split([len(row) for row in rows])
+    for row, found in zip(rows, together, strict=True):
+        torch.testing.assert_close(states(backbone, packed([row])), found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta", "electra"])
+def test_families_whose_layers_see_their_row_alone_are_exported(
+    tmp_path: Path, family: str
+) -> None:
+    ours, theirs = (tiny_backbone(family) for _ in range(2))
+    write_graphs(tiny_backbone(family), tmp_path, int8=False)
+    theirs.graphs = Graphs(tmp_path, 4)
+    batch = packed(tiny_rows())
+    torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
+    shape = Shape((0, 2), ((0, 1), (3,)), (tuple(range(16)), tuple(range(32))))
+    ours = shrink(tiny_backbone("bert"), shape)
+    write_graphs(shrink(tiny_backbone("bert"), shape), tmp_path, int8=False)
+    theirs = shrink(tiny_backbone("bert"), shape)
+    theirs.graphs = Graphs(tmp_path, 2)
+    batch = packed(tiny_rows())
+    torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "modernbert", "deberta-v2", "mpnet"])
+def test_families_whose_layers_take_more_are_refused(tmp_path: Path, family: str) -> None:
+    with pytest.raises(FamilyError, match=r"not exported.*Leave the tier out of `export`"):
+        write_graphs(tiny_backbone(family), tmp_path, int8=False)
+
+
+def test_places_part_the_rows_of_a_batch() -> None:
+    found = places(np.array([2, 3]))
+    assert found["take"].tolist() == [[0, 1, 0], [2, 3, 4]]
+    assert found["back"].tolist() == [0, 1, 3, 4, 5]
+    assert np.isneginf(found["bias"][:, 0, 0]).tolist() == [[False, False, True], [False] * 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tier_with_graphs_is_written_whole_and_loads_as_it_was(
+    written: Path, tmp_path: Path, kind: str
+) -> None:
+    int8 = kind == "int8"
+    tier = load_tier(written / "tier", int8=int8, graphs=written / kind)
+    assert tier.in_graphs and tier.int8 == int8 and tier.source == written / "tier"
+    save_tier(tier, tmp_path)
+    again, batch = load_tier(tmp_path), packed(tiny_rows())
+    assert again.in_graphs and again.int8 == int8
+    assert isinstance(tier.backbone, Backbone) and isinstance(again.backbone, Backbone)
+    assert torch.equal(states(again.backbone, batch), states(tier.backbone, batch))
+    assert (tmp_path / "model.safetensors").read_bytes() == (
+        written / "tier" / "model.safetensors"
+    ).read_bytes()
+    plain = in_torch(again)
+    assert not plain.in_graphs and not plain.int8 and plain.source is None
+    assert unquantised(again).in_graphs != int8  # in float32 it is as good as torch's
+    work = [[t.segment_work(exit) for exit in range(3)] for t in (again, plain)]
+    assert work[0] == work[1] and again.parameter_count() == plain.parameter_count()
+
+
+def test_weights_that_graphs_stand_for_take_no_memory(written: Path) -> None:
+    tier = load_tier(written / "tier", graphs=written / "float32")
+    assert isinstance(tier.backbone, Backbone)
+    assert {each.device.type for each in tier.backbone.blocks.parameters()} == {"meta"}
+
+
+def test_a_missing_or_damaged_graph_is_named(written: Path, tmp_path: Path) -> None:
+    tier = load_tier(written / "tier", graphs=written / "float32")
+    save_tier(tier, tmp_path)
+    graph = tmp_path / FOLDER / name_of(2)
+    graph.write_bytes(graph.read_bytes()[:100])
+    with pytest.raises(BundleError, match=r"layers/02.onnx: is missing or no graph"):
+        load_tier(tmp_path)
+    graph.unlink()
+    with pytest.raises(BundleError, match=r"layers/02.onnx: is missing or no graph"):
+        load_tier(tmp_path)
+
+
+def test_a_graph_of_something_else_is_refused(written: Path, tmp_path: Path) -> None:
+    import onnx
+
+    shutil.copytree(written / "float32", tmp_path, dirs_exist_ok=True)
+    model = onnx.load(tmp_path / name_of(0))
+    model.graph.input[0].name = "other"
+    for node in model.graph.node:
+        node.input[:] = ["other" if name == "hidden" else name for name in node.input]
+    onnx.save(model, tmp_path / name_of(0))
+    with pytest.raises(BundleError, match=r"layers/00.onnx: is no graph of a layer"):
+        Graphs(tmp_path, 4)
+
+
+def test_what_cannot_run_in_graphs_is_refused(written: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"tier.json.*found cpu and bfloat16"):
+        load_tier(written / "tier", dtype=torch.bfloat16, graphs=written / "float32")
+    save_tier(Tier("tiny", Bag(VOCABULARY, 16, 0), (0,), LABELS), tmp_path / "bag")
+    with pytest.raises(BundleError, match="a bag has no layers"):
+        load_tier(tmp_path / "bag", graphs=written / "float32")
+
+
+def test_what_is_not_installed_is_named(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(BundleError, match=r"pip install 'adaptive-cascade\[onnx\]'"):
+        Graphs(written / "float32", 4)
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(BuildError, match=r"onnxscript.*pip install 'adaptive-cascade\[onnx\]'"):
+        write_graphs(tiny_backbone("bert"), tmp_path, int8=False)

@@ -1,0 +1,105 @@
+"""Builds whose tiers are run by ONNX Runtime: certified so, and the same answers as torch's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from tiny_builds import context_of, recipe_in, write_data, write_model
+
+from adaptive import tokens as token_rows
+from adaptive.bundle.contents import Bundle
+from adaptive.bundle.manifest import seal
+from adaptive.bundle.store import load_bundle
+from adaptive.errors import BundleError
+from adaptive.pipeline import AdaptivePipeline
+from adaptive.recording import outcomes
+from adaptive.tiers import int8
+from adaptive.tiers.store import in_torch
+from adaptive.training.build import build
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.skipif(not int8.available(), reason="this torch build has no int8 kernel")
+
+CHANGES: dict[str, Any] = {"quantise": {"tiers": ["mid"]}, "export": {"tiers": ["mid", "full"]}}
+TEXTS = ["the great plot", "a dull cast", "very warm story and film the a"] * 20
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model, data, `run` and `bundle`. Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("export")
+    write_model(folder / "model")
+    write_data(folder / "data.csv")
+    build(recipe_in(folder, CHANGES), folder / "run", quiet=True)
+    return folder
+
+
+@pytest.fixture
+def bundle(built: Path) -> Bundle:
+    return load_bundle(built / "bundle")
+
+
+def test_the_named_tiers_run_in_onnx_runtime_and_are_certified_so(bundle: Bundle) -> None:
+    assert [tier.in_graphs for tier in bundle.tiers] == [False, True, True]
+    assert bundle.dtype == "float32, int8 in mid, ONNX Runtime in mid and full"
+    assert bundle.certificate is not None
+    assert bundle.certificate.conditions.dtype == bundle.dtype
+
+
+def test_answers_are_those_of_torch(built: Path, bundle: Bundle) -> None:
+    tokens = token_rows.tokenize(bundle.tokenizer, TEXTS, max_length=16)
+    unknown = np.full(len(TEXTS), -1, np.int32)
+    plain = replace(bundle, tiers=(*bundle.tiers[:2], in_torch(bundle.tiers[2])))
+    found, expected = (outcomes(each, tokens, unknown, 32) for each in (bundle, plain))
+    assert np.array_equal(found.predictions, expected.predictions)
+    np.testing.assert_allclose(found.reliability, expected.reliability, atol=1e-4)
+    answers = AdaptivePipeline.from_config(built / "bundle")(TEXTS)
+    assert len(answers) == len(TEXTS) and not any("certified" in each for each in answers)
+
+
+def test_the_step_tells_what_the_runtime_does_to_each_exit(built: Path) -> None:
+    figures = context_of(recipe_in(built, CHANGES), built / "run").figures("export")
+    assert list(figures) == ["mid", "full"]
+    for told in figures.values():
+        for batch in ("batch_1", "batch_32"):
+            assert all(each["agreement"] == 1.0 for each in told[batch]["exits"])
+            assert told[batch]["time_ratio"] > 0.0
+    card = (built / "bundle" / "README.md").read_text()
+    assert "In ONNX Runtime: the layers of the full tier" in card
+
+
+def test_a_changed_graph_is_refused(built: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(built / "bundle", tmp_path / "bundle"))
+    graphs = folder / "tiers" / "full" / "layers"
+    shutil.copy(graphs / "00.onnx", graphs / "01.onnx")
+    with pytest.raises(BundleError, match=r"layers/01.onnx"):
+        load_bundle(folder)
+    seal(folder)
+    with pytest.raises(BundleError, match=r"tiers/full.*is not the one that was"):
+        load_bundle(folder)
+    assert load_bundle(folder, uncertified=True).certificate is None
+    (graphs / "01.onnx").write_text("no graph")
+    with pytest.raises(BundleError, match=r"layers/01.onnx: is no ONNX graph"):
+        seal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"export": {"tiers": ["mid"]}, "mid": None}, "export.tiers: the recipe has no mid tier"),
+        ({"export": {"tiers": ["tiny"]}}, "export.tiers: tiny is a bag"),
+        ({"export": {"tiers": ["full"]}, "cost": {"dtype": "bfloat16"}}, "with export.tiers"),
+    ],
+)
+def test_a_recipe_that_cannot_be_exported_says_why(
+    tmp_path: Path, changes: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        recipe_in(tmp_path, changes)
