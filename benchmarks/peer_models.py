@@ -24,7 +24,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.store import unquantised
+from adaptive.tiers.store import in_torch
 from adaptive.tiers.tier import Tier
 from adaptive.tokens import batches, pack, tokenize
 
@@ -50,7 +50,7 @@ class Shop:
     @property
     def full(self) -> Tier:
         """The full tier in float32, though the bundle may serve it in int8."""
-        return unquantised(self.bundle.tiers[-1])
+        return in_torch(self.bundle.tiers[-1])
 
     @property
     def plain(self) -> Plain:

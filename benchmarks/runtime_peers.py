@@ -14,6 +14,7 @@ makes the peers that are not torch's; those that fail are told in `left_out`.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import os
 import tempfile
@@ -36,6 +37,10 @@ from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.evaluation import in_float32
 from adaptive.policy import tier_alone
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.graphs import Graphs
+from adaptive.tiers.tier import Tier
+from adaptive.training.export import write_graphs
 
 SETS = ("clinc150", "ag_news", "sst2")
 CALLS = 16  # of a round at most, for latencies
@@ -77,15 +82,15 @@ def peers(given: argparse.Namespace, kept: Mapping[str, Any]) -> dict[str, Any]:
 def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, Any]], Any]:
     """Every peer on one data set, and ours over the fastest at each batch size."""
     source = given.bundles / name / "bundle"
-    bundle = AdaptivePipeline.from_config(source).bundle
     texts = some_texts(given.data / name / "test.csv", given.texts + SAMPLE, given.seed)
     sample, texts = texts[:SAMPLE], texts[SAMPLE:]
     lines, fastest, before = [], [], os.getloadavg()[0]
     with one_pool(given.threads), tempfile.TemporaryDirectory() as folder:
+        bundle = AdaptivePipeline.from_config(source).bundle
         versions, ways, left_out = gather(
             given.peers, Shop(bundle, Path(folder), sample, given.threads)
         )
-        ways |= ours(bundle)
+        ways |= ours(bundle, Path(folder))
         peaks = measure_peaks(list(ways), source, Path(folder), texts, given.batches, given.threads)
         for batch in given.batches:
             found, own = measure_batch(ways, texts, batch, given.repeats)
@@ -145,14 +150,23 @@ def gather(names: list[str], shop: Shop) -> tuple[dict[str, str], dict[str, Serv
     return versions, ways, left_out
 
 
-def ours(bundle: Bundle) -> dict[str, Serve]:
+def ours(bundle: Bundle, folder: Path) -> dict[str, Serve]:
     """The bundle under its own policy, and its full tier alone: in float32, and as it is served."""
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
     served = replace(bundle, policy=alone, certificate=None)
     ways = {POLICY: bundle, FULL: in_float32(served)}
     if bundle.tiers[-1].int8:
         ways[SMALL] = served
+        if bundle.tiers[-1].in_graphs:
+            export(ways[FULL].tiers[-1], folder / "float32")
     return {name: serve_pipeline(AdaptivePipeline(way)) for name, way in ways.items()}
+
+
+def export(tier: Tier, folder: Path) -> None:
+    """Let ONNX Runtime run the layers of a tier in float32."""
+    assert isinstance(tier.backbone, Backbone)
+    write_graphs(copy.deepcopy(tier.backbone), folder, int8=False)
+    tier.backbone.graphs = Graphs(folder, tier.backbone.layers)
 
 
 def measure_batch(
