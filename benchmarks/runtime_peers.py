@@ -40,7 +40,7 @@ from adaptive.policy import tier_alone
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.graphs import Graphs
 from adaptive.tiers.tier import Tier
-from adaptive.training.export import write_graphs
+from adaptive.training.graphs import write_graphs
 
 SETS = ("clinc150", "ag_news", "sst2")
 CALLS = 16  # of a round at most, for latencies

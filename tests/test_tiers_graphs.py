@@ -20,7 +20,7 @@ from adaptive.tiers.int8 import available, quantise
 from adaptive.tiers.store import in_torch, load_tier, save_tier, unquantised
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
-from adaptive.training.export import write_graphs
+from adaptive.training.graphs import write_graphs
 from adaptive.types import TokenBatch
 
 pytest.importorskip("onnxruntime")

@@ -2,7 +2,7 @@
 
 On few tokens most of torch's time is in its many small calls, and ONNX Runtime is two to three
 times as fast; on many tokens the products decide, and the two are alike. The graphs are written
-by `adaptive.training.export`, in float32 or with the whole numbers of `int8`.
+by `adaptive.training.graphs`, in float32 or with the whole numbers of `int8`.
 """
 
 from __future__ import annotations
