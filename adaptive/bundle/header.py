@@ -24,7 +24,15 @@ from adaptive.errors import BundleError
 from adaptive.types import Target
 
 _FIELDS = frozenset({"format", "name", "labels", "tiers", "max_length", "targets", "info"})
-_LIBRARIES = ("adaptive-cascade", "torch", "transformers", "numpy", "scikit-learn", "safetensors")
+_LIBRARIES = (
+    "adaptive-cascade",
+    "torch",
+    "transformers",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+    "onnxruntime",  # where it is installed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,6 @@ def library_versions() -> dict[str, str]:
     for library in _LIBRARIES:
         try:
             found[library] = version(library)
-        except PackageNotFoundError:  # this library itself, in a checkout that is not installed
+        except PackageNotFoundError:  # this one in a checkout, or one of an extra
             continue
     return found
