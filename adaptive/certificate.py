@@ -165,7 +165,7 @@ def certify(
 
     Args:
         front: safe to cheap, or to good where costs are all that is promised, as
-            `adaptive.search.front` orders it on other rows. The full tier alone comes first
+            `adaptive.fronts.front` orders it on other rows. The full tier alone comes first
             unless a target is about costs or it is served in int8, since it keeps all others that
             are relative to it.
         table: outcomes of the certification rows, with the columns that targets name.

@@ -14,9 +14,10 @@ from adaptive.bundle.header import library_versions
 from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
+from adaptive.fronts import arranged
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
-from adaptive.search import Found, arranged
+from adaptive.search import Found
 from adaptive.targets import several
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens

@@ -33,9 +33,10 @@ from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
 from adaptive.evaluation import REPEATS, TIMED, in_float32, report, timings
+from adaptive.fronts import front, order
 from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import outcomes
-from adaptive.search import front, order, search
+from adaptive.search import search
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import load_rows

@@ -31,10 +31,11 @@ from adaptive.certifying import row_seed
 from adaptive.claims import Trial
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
+from adaptive.fronts import front
 from adaptive.policy import Lookup
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
-from adaptive.search import front, search
+from adaptive.search import search
 from adaptive.targets import mean_excess, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
 

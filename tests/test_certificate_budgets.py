@@ -20,8 +20,9 @@ from adaptive.certificate import Certificate
 from adaptive.claims import bound_loss
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BundleError, TargetError
+from adaptive.fronts import front, order
 from adaptive.policy import Lookup, dearest, evaluate, is_bare, single_stage, tier_alone
-from adaptive.search import front, order, search
+from adaptive.search import search
 from adaptive.targets import excess, loss, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
 

@@ -10,8 +10,8 @@ import tiny_population
 from tiny_population import CONDITIONS, COSTS, FULL, Population, answering, certified
 
 from adaptive.certificate import certify
+from adaptive.fronts import order
 from adaptive.policy import Lookup
-from adaptive.search import order
 from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
 

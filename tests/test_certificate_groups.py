@@ -15,8 +15,9 @@ from tiny_population import COSTS, FULL, STAGES, Mixed, Population, answering, c
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
 from adaptive.errors import TargetError
+from adaptive.fronts import order
 from adaptive.policy import Lookup
-from adaptive.search import order, search
+from adaptive.search import search
 from adaptive.targets import excess, mean_excess
 from adaptive.types import Groups, OutcomeTable, Policy, Target
 

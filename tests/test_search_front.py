@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
+from adaptive.fronts import FRONT, GAIN, front, moved, order
 from adaptive.policy import Lookup, is_bare, tier_alone
-from adaptive.search import FRONT, GAIN, Found, front, moved, order, search
+from adaptive.search import Found, search
 from adaptive.targets import excess
 from adaptive.types import Target
 
@@ -137,9 +138,9 @@ def test_an_order_does_not_depend_on_how_the_policies_are_given() -> None:
 
 def test_a_long_front_is_thinned_and_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     lookup = cascade(6, 400)
-    monkeypatch.setattr("adaptive.search.GAIN", 0.0)
+    monkeypatch.setattr("adaptive.fronts.GAIN", 0.0)
     whole = found_front(lookup, TARGETS[0])
-    monkeypatch.setattr("adaptive.search.FRONT", 3)
+    monkeypatch.setattr("adaptive.fronts.FRONT", 3)
     short = found_front(lookup, TARGETS[0])
     assert len(short) == 3 < len(whole)
     assert (short[0], short[-1]) == (whole[0], whole[-1])

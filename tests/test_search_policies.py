@@ -161,7 +161,7 @@ def test_moving_two_thresholds_at_once_finds_what_one_at_a_time_does_not(
         ]
 
     both = costs()
-    monkeypatch.setattr("adaptive.search._Judge._trades", lambda self, policy: [])
+    monkeypatch.setattr("adaptive.search.Judge._trades", lambda self, policy: [])
     single = costs()
     assert sum(both) < 0.99 * sum(single)
 

@@ -10,8 +10,9 @@ import numpy as np
 from adaptive.bundle.contents import stages_of
 from adaptive.certificate import Certificate, Conditions, certify
 from adaptive.costs import MILLISECONDS, CostTable
+from adaptive.fronts import front
 from adaptive.policy import Lookup
-from adaptive.search import front, search
+from adaptive.search import search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 
 STAGES = stages_of(((0,), (0,)))

@@ -18,11 +18,12 @@ from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.certificate import at_levels
 from adaptive.costs import UNITS, CostTable
 from adaptive.errors import TargetError
+from adaptive.fronts import front
 from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
-from adaptive.search import Found, front, refine, search
+from adaptive.search import Found, refine, search
 from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.timing import with_router
 from adaptive.training.measure_costs import load_costs
