@@ -144,7 +144,7 @@ def test_a_way_that_is_opened_for_its_memory_answers_the_same(
     source = tiny_bundle if way == "policy" else tmp_path / "alone"
     job = {"way": way, "bundle": str(source), "folder": str(tmp_path), "threads": 1}
     found = peer_memory.open_way(job)(texts, 8)
-    own = benchmark.ours(tiny_cascade)["policy" if way == "policy" else "full only"]
+    own = benchmark.ours(tiny_cascade, tmp_path)["policy" if way == "policy" else "full only"]
     assert found.tolist() == own(texts, 8).tolist()
     told = peer_memory.serve_job(job | {"texts": texts, "batches": [1, 8]})
     assert 0 < told[1] <= told[8]
