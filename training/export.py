@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptive.errors import BuildError
 from adaptive.training.graphs import write_graphs
-from adaptive.training.parts import TIERS, backbone_of, load_built, tier_steps
+from adaptive.training.parts import backbone_of, load_built, steps_by_tier
 from adaptive.training.quantise import compare, sample
 from adaptive.training.steps import Context, Figures, Step, section
 
@@ -21,7 +21,7 @@ def _work(context: Context, folder: Path) -> Figures:
             f"{context.device.type}; build with CUDA_VISIBLE_DEVICES= or leave `export` out"
         )
     tokens, labels = sample(context, ROWS)
-    steps = {TIERS.get(step, step): step for step in tier_steps(context)}
+    steps = steps_by_tier(context)
     figures: Figures = {}
     for name in recipe.export.tiers:
         int8 = name in recipe.quantise.tiers

@@ -31,6 +31,11 @@ def tier_steps(context: Context) -> tuple[str, ...]:
     return (*small, "exits")
 
 
+def steps_by_tier(context: Context) -> dict[str, str]:
+    """Name of each tier, in cascade order -> the step that left it."""
+    return {TIERS.get(step, step): step for step in tier_steps(context)}
+
+
 def finished_steps(context: Context) -> tuple[str, ...]:
     """The steps that decide what the finished tiers answer."""
     recipe = context.recipe
@@ -41,7 +46,6 @@ def finished_steps(context: Context) -> tuple[str, ...]:
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
     """The tiers in cascade order, in evaluation mode, as they are to be served."""
     recipe, exported = context.recipe, context.folder("export")
-    names = {step: TIERS.get(step, step) for step in tier_steps(context)}
     return tuple(
         load_built(
             context,
@@ -50,7 +54,7 @@ def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier
             int8=name in recipe.quantise.tiers,
             graphs=exported / name if name in recipe.export.tiers else None,
         )
-        for step, name in names.items()
+        for name, step in steps_by_tier(context).items()
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.errors import BuildError
 from adaptive.tiers.tier import Tier
-from adaptive.training.parts import TIERS, load_built, tier_steps
+from adaptive.training.parts import load_built, steps_by_tier
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Tokens
@@ -32,7 +32,7 @@ def _work(context: Context, folder: Path) -> Figures:
             "with CUDA_VISIBLE_DEVICES= or leave `quantise` out"
         )
     tokens, labels = sample(context, ROWS)
-    steps = {TIERS.get(step, step): step for step in tier_steps(context)}
+    steps = steps_by_tier(context)
     figures: Figures = {}
     for name in context.recipe.quantise.tiers:
         plain, small = (load_built(context, steps[name], int8=int8) for int8 in (False, True))
