@@ -49,9 +49,10 @@ class Queue:
         return self._todo.pop(0)
 
     def full(self, rows: Rows) -> bool:
-        """Whether rows are enough for a batch."""
-        tokens = int(self.lengths[rows].sum())
-        return len(rows) >= self.batch_size or tokens >= self.budget
+        """Whether rows make a batch that has no room for one more like the longest of them."""
+        lengths = self.lengths[rows]
+        more = int(lengths.sum() + lengths.max(initial=0))
+        return len(rows) >= self.batch_size or more > self.budget
 
     def fitting(self, rows: Rows) -> int:
         """How many of the rows, from the first on, make a batch."""

@@ -98,6 +98,18 @@ def test_fewer_than_two_batches_are_parked_before_a_segment(
     assert BATCH <= max(seen) < 2 * BATCH
 
 
+def test_batches_that_the_token_budget_cut_are_full(
+    tiny_cascade: Bundle, tokens: Tokens, ran: list[tuple[int, int]]
+) -> None:
+    """Where nobody leaves they go straight through: joined, they would only be cut again."""
+    length = int(tokens.lengths[0])
+    nobody = Policy((2,), (NEVER,) * 4 + (2.0, 2.0, 0.0))
+    answer(tiny_cascade, tokens, nobody, TEXTS, budget=BATCH * length + length // 2)
+    depths = [depth for depth, _ in ran]
+    assert {count for _, count in ran} == {BATCH}
+    assert depths == sorted(set(depths)) * (TEXTS // BATCH)
+
+
 def test_joined_states_are_those_of_one_batch(tiny_cascade: Bundle, tokens: Tokens) -> None:
     backbone = tiny_cascade.tiers[2].backbone
     with torch.inference_mode():
