@@ -28,7 +28,12 @@ class Queue:
     """Rows that wait for a tier, handed out longest first in batches that fit into memory."""
 
     def __init__(
-        self, rows: Rows, lengths: NDArray[np.int64], batch_size: int, budget: int
+        self,
+        rows: Rows,
+        lengths: NDArray[np.int64],
+        batch_size: int,
+        budget: int,
+        first: int | None = None,
     ) -> None:
         """All rows of a call are known by their numbers; some of them wait.
 
@@ -37,9 +42,11 @@ class Queue:
             lengths: [r] tokens of every row of the call.
             batch_size: rows of a batch at most.
             budget: tokens of a batch at most, unless one row alone has more.
+            first: rows that are handed out at once at most; None for `batch_size`.
         """
         self.lengths, self.batch_size, self.budget = lengths, batch_size, budget
-        self._todo = self._cut(rows)
+        self._first = first or batch_size
+        self._todo = self._part(rows)
 
     def __bool__(self) -> bool:
         return bool(self._todo)
@@ -48,17 +55,13 @@ class Queue:
         """The next batch."""
         return self._todo.pop(0)
 
-    def full(self, rows: Rows) -> bool:
-        """Whether rows make a batch that has no room for one more like the longest of them."""
-        lengths = self.lengths[rows]
-        more = int(lengths.sum() + lengths.max(initial=0))
-        return len(rows) >= self.batch_size or more > self.budget
+    def full(self, rows: int, tokens: int, longest: int) -> bool:
+        """Whether so many rows make a batch that has no room for one more like the longest."""
+        return rows >= self.batch_size or tokens + longest > self.budget
 
-    def fitting(self, rows: Rows) -> int:
-        """How many of the rows, from the first on, make a batch."""
-        ends = np.cumsum(self.lengths[rows])
-        fits = int(np.searchsorted(ends, self.budget, side="right"))
-        return max(1, min(self.batch_size, fits, len(rows)))
+    def cut(self, rows: Rows) -> list[Rows]:
+        """Places [b'] in `rows` of those that make a batch, longest first."""
+        return batches(self.lengths[rows], self.batch_size, self.budget)
 
     def attempt(self, run: Callable[[], Result], rows: Rows) -> Result | None:
         """What `run` makes of a batch; None where memory ran out.
@@ -90,10 +93,10 @@ class Queue:
 
     def put_back(self, rows: Rows) -> None:
         """Rows that were taken wait again."""
-        self._todo = self._cut(np.unique(np.concatenate([rows, *self._todo])))
+        self._todo = self._part(np.unique(np.concatenate([rows, *self._todo])))
 
-    def _cut(self, rows: Rows) -> list[Rows]:
-        return [rows[part] for part in batches(self.lengths[rows], self.batch_size, self.budget)]
+    def _part(self, rows: Rows) -> list[Rows]:
+        return [rows[part] for part in batches(self.lengths[rows], self._first, self.budget)]
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -14,12 +14,12 @@ from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import History, measure, remember
 from adaptive.policy import choose_entry, is_bare, last_exits
+from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
 from adaptive.tiers.state import State
 from adaptive.types import Answers, Policy, Tokens
 
-SHALLOW_ROWS = 1024  # a tier without layers takes this many rows at once
-Rows = NDArray[np.int64]
+SHALLOW_ROWS = 1024  # an exit before the first layer takes this many rows at once
 Flags = NDArray[np.bool_]
 
 
@@ -37,7 +37,7 @@ def answer(
 
     Args:
         tokens: r rows.
-        batch_size: rows a transformer tier runs at once, at most.
+        batch_size: rows that layers run at once, at most; embeddings take more.
         budget: tokens it runs at once, at most; None for what suits the device. Halved, with a
             warning, where memory runs out.
 
@@ -47,8 +47,8 @@ def answer(
     wave = _Wave.start(bundle, tokens, policy)
     budget = budget or budget_of(bundle.device)
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
-        size = batch_size if bundle.tiers[tier].backbone.layers else SHALLOW_ROWS
-        queue = Queue(wave.waiting(tier), tokens.lengths, size, budget)
+        first = batch_size if bundle.tiers[tier].depths[0] else max(batch_size, SHALLOW_ROWS)
+        queue = Queue(wave.waiting(tier), tokens.lengths, batch_size, budget, first)
         _run_tier(wave, tier, queue)
         budget = queue.budget
     return wave.answers()
@@ -56,11 +56,11 @@ def answer(
 
 def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
     """One tier over all rows that wait for it, deepest first, in batches that stay full."""
-    pools = _Pools([[] for _ in range(wave.exits(tier))], queue)
+    pools = Pools([[] for _ in range(wave.exits(tier))], queue)
     while (exit := pools.ready()) is not None:
         # the first segment's rows come from the queue, the others' from where they were parked
         parts = pools.take(exit)
-        rows = _rows(parts) if exit else queue.take()
+        rows = rows_of(parts) if exit else queue.take()
         stay = queue.attempt(partial(_run_segment, wave, pools, tier, exit, rows, parts), rows)
         if stay is None:
             queue.put_back(pools.give_up())
@@ -69,107 +69,25 @@ def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
 
 
 def _run_segment(
-    wave: _Wave, pools: _Pools, tier: int, exit: int, rows: Rows, parts: list[_Live]
-) -> _Live:
-    """Segment, head, reliability over one batch; those that go on behind it."""
+    wave: _Wave, pools: Pools, tier: int, exit: int, rows: Rows, parts: list[Live]
+) -> list[Live]:
+    """Segment, head, reliability over one batch; those that go on behind it, by batches."""
     stage, model = wave.first[tier] + exit, wave.bundle.tiers[tier]
     if exit:
-        live = pools.full_batch(exit, parts)
+        live = pools.batch(exit, parts)
     else:
         live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
     live.state = model.advance(live.state, exit)
     if wave.bare and not wave.policy.on(stage):
-        return live
+        return pools.cut(live)
     logits, pooled = model.answer(live.state, exit)
     logits = wave.bundle.reliability.temper(stage, logits)
     if stage == 0 and not wave.bare:
         wave.look_first(live, logits, pooled)
     leaving = wave.judge(stage, live, logits, pooled)
-    return live if leaving is None or not leaving.any() else live.select(np.flatnonzero(~leaving))
-
-
-@dataclass(frozen=True, slots=True)
-class _Pools:
-    """Rows of a tier that stand before a segment, until there are enough for a full batch.
-
-    In a batch that has shrunk to a few rows, fixed costs outweigh the layers'. Fewer than two
-    batches stand before a segment, so memory stays bounded.
-    """
-
-    parked: list[list[_Live]]  # by segment; before the first they stand in the queue
-    queue: Queue
-
-    def park(self, segment: int, live: _Live) -> None:
-        """Rows wait before a segment; behind the last one they are done with the tier."""
-        if segment < len(self.parked) and len(live.rows):
-            self.parked[segment].append(live)
-
-    def ready(self) -> int | None:
-        """The deepest segment with a full batch, else the first one with any rows; or None."""
-        held = [segment for segment, parts in enumerate(self.parked) if parts]
-        full = [segment for segment in held if self.queue.full(_rows(self.parked[segment]))]
-        if full:
-            return full[-1]
-        return 0 if self.queue else min(held, default=None)
-
-    def take(self, segment: int) -> list[_Live]:
-        """All that are parked there."""
-        parts, self.parked[segment] = self.parked[segment], []
-        return parts
-
-    def full_batch(self, segment: int, parts: list[_Live]) -> _Live:
-        """Parts as one batch; rows too many for it are parked again."""
-        live = _Live.join(parts)
-        count = self.queue.fitting(live.rows)
-        if count == len(live.rows):
-            return live
-        self.park(segment, live.select(np.arange(count, len(live.rows))))
-        return live.select(np.arange(count))
-
-    def give_up(self) -> Rows:
-        """Nobody is parked any more; the rows that were."""
-        rows = _rows([live for parts in self.parked for live in parts])
-        self.parked[:] = [[] for _ in self.parked]
-        return rows
-
-
-def _rows(parts: list[_Live]) -> Rows:
-    return np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
-
-
-@dataclass(slots=True)
-class _Live:
-    """The rows of a batch that are still on their way, and what is known of them."""
-
-    rows: Rows  # [b] numbers in the call
-    state: State  # the loop's
-    history: History  # set by `_Wave.judge`
-    anchor: torch.Tensor  # [b, c] probabilities at the first stage
-    log_length: torch.Tensor  # [b]
-
-    def select(self, stay: Rows) -> _Live:
-        """The given ones; `stay` [b'] on the host."""
-        index = torch.from_numpy(stay).to(self.log_length.device)
-        return _Live(
-            self.rows[stay],
-            self.state.select(stay),
-            self.history.select(index),
-            self.anchor.index_select(0, index),
-            self.log_length.index_select(0, index),
-        )
-
-    @staticmethod
-    def join(parts: list[_Live]) -> _Live:
-        """The rows of several batches that stand before the same segment."""
-        if len(parts) == 1:
-            return parts[0]
-        return _Live(
-            np.concatenate([part.rows for part in parts]),
-            State.join([part.state for part in parts]),
-            History.join([part.history for part in parts]),
-            torch.cat([part.anchor for part in parts]),
-            torch.cat([part.log_length for part in parts]),
-        )
+    if leaving is not None and leaving.any():
+        live = live.select(np.flatnonzero(~leaving))
+    return pools.cut(live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +153,13 @@ class _Wave:
         """How many of the tier's exits run; off the path, the anchor alone."""
         return self.last.get(tier, self.first[tier]) - self.first[tier] + 1
 
-    def enter(self, state: State, rows: Rows) -> _Live:
+    def enter(self, state: State, rows: Rows) -> Live:
         """Rows before a tier's first layer."""
         index = torch.from_numpy(rows).to(self.device)
         history = History.start(len(rows), self.device)
-        return _Live(rows, state, history, self.anchor[index], self.log_length[index])
+        return Live(rows, state, history, self.anchor[index], self.log_length[index])
 
-    def look_first(self, live: _Live, logits: torch.Tensor, pooled: torch.Tensor) -> None:
+    def look_first(self, live: Live, logits: torch.Tensor, pooled: torch.Tensor) -> None:
         """The anchor's opinion, and the route that follows from it."""
         index = torch.from_numpy(live.rows).to(self.device)
         live.anchor = self.anchor[index] = logits.softmax(1)
@@ -251,7 +169,7 @@ class _Wave:
             self.entry[live.rows] = choose_entry(self.policy, risk)
 
     def judge(
-        self, stage: int, live: _Live, logits: torch.Tensor, pooled: torch.Tensor
+        self, stage: int, live: Live, logits: torch.Tensor, pooled: torch.Tensor
     ) -> Flags | None:
         """Who leaves after this stage, [b]; None where nobody can. Keeps their answers."""
         # The route parts the rows behind the first stage; later on all belong here.

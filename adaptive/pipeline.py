@@ -123,7 +123,7 @@ class AdaptivePipeline:
                 tokenise the next piece meanwhile, further than the answers were taken.
             top_k: labels wanted, best first; None for all. Each item's answer is then a list
                 of dicts; left out, it is the best label's dict alone.
-            batch_size: rows that a transformer tier runs at once; no answer depends on it.
+            batch_size: rows that a transformer's layers run at once; no answer depends on it.
             truncation: what happens to texts of too many tokens. "truncate" or True, "error"
                 or False, "windows" (the mean over overlapping windows); None for the preset's.
             errors: "raise" answers everything that can be answered, then raises; "return" puts

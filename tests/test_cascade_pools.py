@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny_cascade import WORDS
 
-from adaptive import cascade
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
+from adaptive.pools import Pools
 from adaptive.recording import outcomes
 from adaptive.tiers.state import State
 from adaptive.types import NEVER, Policy, Tokens
@@ -86,16 +86,38 @@ def test_a_call_of_one_batch_runs_each_segment_once(
 def test_fewer_than_two_batches_are_parked_before_a_segment(
     tiny_cascade: Bundle, tokens: Tokens, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-    ready = cascade._Pools.ready
+    """Behind layers. Behind the embeddings all of a call's rows may stand, within the budget."""
+    shallow, deep = [0], [0]
+    ready = Pools.ready
 
-    def watched(self: cascade._Pools) -> int | None:
-        seen.extend(sum(len(live.rows) for live in parts) for parts in self.parked)
+    def watched(self: Pools) -> int | None:
+        counts = [sum(len(live.rows) for live in parts) for parts in self.parked]
+        shallow.extend(counts[1:2])
+        deep.extend(counts[2:])
         return ready(self)
 
-    monkeypatch.setattr(cascade._Pools, "ready", watched)
+    monkeypatch.setattr(Pools, "ready", watched)
+    half = int(tokens.lengths[:32].sum())
+    answer(tiny_cascade, tokens, policy, BATCH, budget=half)
+    assert BATCH <= max(deep) < 2 * BATCH
+    assert BATCH < max(shallow) < 32 + 2 * BATCH
+
+
+def test_exits_before_the_first_layer_see_all_rows_at_once(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost a few small calls whatever the rows; layers run on batches all the same."""
+    full, seen = tiny_cascade.tiers[2], []
+    head = full.answer
+
+    def watched(state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((exit, len(state.layout.lengths)))
+        return head(state, exit)
+
+    monkeypatch.setattr(full, "answer", watched)
     answer(tiny_cascade, tokens, policy, BATCH)
-    assert BATCH <= max(seen) < 2 * BATCH
+    assert [rows for exit, rows in seen if exit == 0] == [TEXTS]
+    assert max(rows for exit, rows in seen if exit) == BATCH
 
 
 def test_batches_that_the_token_budget_cut_are_full(
