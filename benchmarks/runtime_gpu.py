@@ -182,8 +182,7 @@ def figures(
         }
     if name in work and name != FULL:
         saved = 1 - done / work[FULL]
-        whole = {each: times[each].whole for each in (name, FULL)}
-        realised = runtime_cpu.ratio(whole, name, FULL, lambda a, b: 1 - a / b)
+        realised = 1 - 1 / speed(times[name], times[FULL])
         found |= {"work_saved": round(saved, 3), "realised_over_ideal": round(realised / saved, 3)}
     return found
 
