@@ -18,6 +18,7 @@ from adaptive.types import Answers, Policy, Tokens
 class Prices:
     """What texts cost under one policy, looked up: a call would sum up the same again and again."""
 
+    covered: bool  # the bundle's certificate covers the policy
     unit: str
     cost: NDArray[np.float64]  # [m, L, k] by tier entered, tokens and stage that answered
 
@@ -32,7 +33,8 @@ class Prices:
         for tier, stage in np.ndindex(len(bundle.tiers), len(stages)):
             at, entry = np.full(rows, stage, np.int32), np.full(rows, tier, np.int32)
             cost[tier, :, stage] = spent(policy, stages, run, table.router, at, entry)
-        return cls(costs.unit, cost)
+        covered = bundle.certificate is not None and bundle.certificate.covers(policy)
+        return cls(covered, costs.unit, cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Joined:
     reliability: NDArray[np.float32]  # [n] the least of the windows'
     cost: NDArray[np.float64]  # [n] summed over windows
     unit: str
+    certified: NDArray[np.bool_]  # [n] covered, and not joined to what no test has seen
     abstained: NDArray[np.bool_]  # [n] nobody answers, as of one window at least
     windows: NDArray[np.int64]  # [n]
     truncated: NDArray[np.bool_]  # [n]
@@ -70,24 +73,27 @@ def join_windows(
         cost = np.add.reduceat(cost, starts)
         nobody = np.logical_or.reduceat(nobody, starts)
     return Joined(
-        means, stage, entry, reliability, cost, prices.unit, nobody, windows, tokens.truncated
+        means,
+        stage,
+        entry,
+        reliability,
+        cost,
+        prices.unit,
+        prices.covered & (windows == 1),
+        nobody,
+        windows,
+        tokens.truncated,
     )
 
 
-def answer_dicts(
-    bundle: Bundle, policy: Policy, joined: Joined, top_k: int | None
-) -> list[list[dict[str, Any]]]:
+def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list[dict[str, Any]]]:
     """The dicts of transformers' text-classification pipeline, with `routing` beside.
-
-    Args:
-        policy: that answered; answers are `certified` where the bundle's certificate covers it
-            and the text was not read in windows, which are joined to what no test has seen.
 
     Returns:
         For each text its `top_k` best labels (None: all), best first; they share one routing.
         A text that nobody answers has one entry, of label None with the best label's score.
     """
-    routings = _routings(bundle, policy, joined)
+    routings = _routings(bundle, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
     scores = joined.probabilities[np.arange(len(order))[:, None], order].tolist()
@@ -102,8 +108,7 @@ def answer_dicts(
     ]
 
 
-def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, Any]]:
-    covered = bundle.certificate is not None and bundle.certificate.covers(policy)
+def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
     names = [tier.name for tier in bundle.tiers]
     places = [
         {"tier": names[stage.tier], "exit": stage.exit, "depth": stage.depth}
@@ -114,6 +119,7 @@ def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, 
         joined.entry.tolist(),
         joined.reliability.tolist(),
         joined.cost.tolist(),
+        joined.certified.tolist(),
         joined.abstained.tolist(),
         joined.windows.tolist(),
         joined.truncated.tolist(),
@@ -129,7 +135,7 @@ def _routings(bundle: Bundle, policy: Policy, joined: Joined) -> list[dict[str, 
             "abstained": abstained,
             "windows": windows,
             "truncated": truncated,
-            "certified": covered and windows == 1,
+            "certified": certified,
         }
-        for stage, entry, reliability, cost, abstained, windows, truncated in columns
+        for stage, entry, reliability, cost, certified, abstained, windows, truncated in columns
     ]

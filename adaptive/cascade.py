@@ -47,6 +47,8 @@ def answer(
     wave = _Wave.start(bundle, tokens, policy)
     budget = budget or budget_of(bundle.device)
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
+        if wave.answered.all():
+            break
         first = batch_size if bundle.tiers[tier].depths[0] else max(batch_size, SHALLOW_ROWS)
         queue = Queue(wave.waiting(tier), tokens.lengths, batch_size, budget, first)
         _run_tier(wave, tier, queue)
@@ -85,9 +87,10 @@ def _run_segment(
     if stage == 0 and not wave.bare:
         wave.look_first(live, logits, pooled)
     leaving = wave.judge(stage, live, logits, pooled)
-    if leaving is not None and leaving.any():
-        live = live.select(np.flatnonzero(~leaving))
-    return pools.cut(live)
+    if leaving is None or not leaving.any():
+        return pools.cut(live)
+    stay = np.flatnonzero(~leaving)
+    return pools.cut(live.select(stay)) if len(stay) else []
 
 
 @dataclass(frozen=True, slots=True)

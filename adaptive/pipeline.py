@@ -243,7 +243,7 @@ class AdaptivePipeline:
         rows = answer(self.bundle, tokens, self.policy, options.batch_size)
         joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
         top_k = 1 if options.top_k == "" else options.top_k
-        answers = answer_dicts(self.bundle, self.policy, joined, top_k)
+        answers = answer_dicts(self.bundle, joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
 
     def _rows(

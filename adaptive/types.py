@@ -47,7 +47,7 @@ class Tokens:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, [r]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # np.diff takes five times as long for a text
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
