@@ -4,7 +4,7 @@
     python benchmarks/runtime_gpu.py --bundle FOLDER --data FILE.csv
 
 Needs no network. Shapes of random weights get token ids drawn at random, half the rows short and
-half long, and leave by the patterns of `runtime_cpu`; a bundle gets the texts of a CSV file and
+half long, and leave by the patterns of `runtime_cases`; a bundle gets the texts of a CSV file and
 leaves by its own policy. Everything is timed from token rows on the host to labels on the host,
 so no call returns before the device is done; ways take turns, ratios are medians over rounds.
 The full models get padded batches of rows alike in length, compiled and graphs of widths rounded
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import records
-import runtime_cpu
+import runtime_cases
 import torch
 from gpu_models import BASELINES, Row, Serve, baseline, join, ours
 from peer_models import Plain
@@ -117,8 +117,8 @@ def subjects(given: argparse.Namespace, device: torch.device) -> Iterator[Subjec
         config = BertConfig(**(SMALL if given.small else SHAPES[name]))
         backbone = Backbone(untrained_model(config, kind)).eval().to(device)
         rows = random_rows(given.rows, config.vocab_size, given.seed)
-        case = runtime_cpu.case_of(name, backbone, None, join(rows), given.seed, [])
-        policies = {pattern: case.policies[pattern] for pattern in runtime_cpu.PATTERNS}
+        case = runtime_cases.case_of(name, backbone, None, join(rows), given.seed, [])
+        policies = {pattern: case.policies[pattern] for pattern in runtime_cases.PATTERNS}
         yield Subject(name, case.bundle, rows, policies)
     if given.bundle is not None:
         pipe = AdaptivePipeline.from_config(
@@ -226,7 +226,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, square: int) -> float:
 def random_rows(count: int, vocabulary: int, seed: int) -> list[Row]:
     """Token ids drawn at random."""
     rng = np.random.default_rng(seed)
-    lengths = np.minimum(runtime_cpu.some_lengths(count, rng), runtime_cpu.MAX_LENGTH)
+    lengths = np.minimum(runtime_cases.some_lengths(count, rng), runtime_cases.MAX_LENGTH)
     ids = rng.integers(4, vocabulary, lengths.sum(), dtype=np.int32)
     return np.split(ids, np.cumsum(lengths)[:-1])
 

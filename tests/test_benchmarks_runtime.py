@@ -13,26 +13,40 @@ import pytest
 from tiny_cascade import make_cascade, tiny_bert, tiny_texts, tiny_tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import runtime_cases
 import runtime_cpu as benchmark
 import runtime_parts
 from runtime_parts import PARTS, clocks, shares
 
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.graphs import Graphs
+from adaptive.tiers.state import Step
 
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    return _measured(monkeypatch, tmp_path, ["minilm"], ["1", "8"], list(benchmark.SECTIONS))
+
+
+def _measured(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shapes: list[str],
+    batches: list[str],
+    sections: list[str],
+) -> dict[str, Any]:
     def load(*given: Any, **options: Any) -> tuple[Backbone, Any]:
         return Backbone(tiny_bert(6)).eval(), tiny_tokenizer()
 
-    monkeypatch.setattr(benchmark, "load_backbone", load)
-    monkeypatch.setattr(benchmark, "WORDS", (4, 12))
-    monkeypatch.setattr(benchmark, "MAX_LENGTH", 32)
-    monkeypatch.setattr(benchmark, "make_texts", _texts)
+    monkeypatch.setattr(runtime_cases, "load_backbone", load)
+    monkeypatch.setattr(runtime_cases, "WORDS", (4, 12))
+    monkeypatch.setattr(runtime_cases, "MAX_LENGTH", 32)
+    monkeypatch.setattr(runtime_cases, "make_texts", _texts)
     file = tmp_path / "record.json"
-    few = ["--texts", "20", "--batches", "1", "8", "--repeats", "1", "--record", str(file)]
-    monkeypatch.setattr(sys, "argv", ["runtime_cpu", "--shapes", "minilm", *few])
+    few = ["--texts", "20", "--repeats", "1", "--record", str(file)]
+    chosen = ["--shapes", *shapes, "--batches", *batches, "--only", *sections]
+    monkeypatch.setattr(sys, "argv", ["runtime_cpu", *chosen, *few])
     benchmark.main()
     record: dict[str, Any] = json.loads(file.read_text())
     return record
@@ -53,6 +67,24 @@ def test_every_section_is_recorded_for_every_batch(found: dict[str, Any]) -> Non
     for line in found["breakdown"]:
         assert sum(line[part] for part in PARTS) == pytest.approx(1, abs=1e-3)
         assert all((line[part] == 0) == (part == "route") for part in PARTS[:-1])
+
+
+def test_layers_in_onnx_runtime_are_a_shape_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs: list[int] = []
+    prepare = Graphs.prepare
+
+    def watched(self: Graphs, *given: Any) -> Step:
+        runs.append(1)
+        return prepare(self, *given)
+
+    monkeypatch.setattr(Graphs, "prepare", watched)
+    found = _measured(
+        monkeypatch, tmp_path, ["minilm_onnx"], ["8"], ["nothing_exits_overhead", "breakdown"]
+    )
+    assert {line["shape"] for line in found["nothing_exits_overhead"]} == {"minilm_onnx"}
+    assert {line["shape"] for line in found["breakdown"]} == {"minilm_onnx"} and runs
 
 
 def test_all_parts_of_a_routed_call_are_told_and_sum_to_the_whole() -> None:

@@ -24,8 +24,8 @@ def lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     monkeypatch.setattr(benchmark, "AXES", axes)
     monkeypatch.setattr(benchmark, "SHAPE", benchmark.SMALL)
     monkeypatch.setattr(benchmark, "TOKENS", 128)
-    monkeypatch.setattr(runtime_cpu, "load_backbone", lambda *a, **o: (None, tiny_tokenizer()))
-    monkeypatch.setattr(runtime_cpu, "make_texts", lambda tokenizer, count, seed: tiny_texts(count))
+    short = tiny_tokenizer(), tiny_texts(20)
+    monkeypatch.setattr(runtime_cpu, "short_texts", lambda count, seed: short)
     file = tmp_path / "record.json"
     few = ["--texts", "20", "--most", "1000", "--repeats", "1", "--record", str(file)]
     monkeypatch.setattr(sys, "argv", ["runtime_cpu", "--only", "scaling", *few])

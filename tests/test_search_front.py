@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
-from adaptive.fronts import FRONT, GAIN, front, moved, order
-from adaptive.policy import Lookup, is_bare, tier_alone
-from adaptive.search import Found, search
+from adaptive.fronts import FRONT, GAIN, HOPE, along, completed, front, moved, order
+from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
+from adaptive.search import Found, Judge, search
 from adaptive.targets import excess
-from adaptive.types import Target
+from adaptive.types import NEVER, Policy, Target
 
 TARGETS = [Target("agreement", 0.3), Target("accuracy_drop", 0.2), Target("accuracy", 0.5)]
 FULL = tier_alone(STAGES, 2)
@@ -50,13 +50,50 @@ def test_a_front_goes_from_the_full_tier_to_the_cheapest_that_keeps_the_target(
     costs = [f.cost for f in ordered]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] <= min(f.cost for f in found)
-    assert ordered[-1].excess <= 0
     assert all(b <= (1 - GAIN) * a for a, b in pairwise(costs[:-1]))
     for each in ordered:
         result = lookup.evaluate(each.policy)
         assert each.cost == pytest.approx(result.cost.mean())
         values = excess(target, result, lookup.table)
         assert each.excess == pytest.approx(values.mean())
+
+
+def test_a_front_goes_on_as_long_as_the_search_rows_may_be_wrong() -> None:
+    """What stands at the end of a sequence of tests costs those before it nothing."""
+    beyond = []
+    for seed in range(8):
+        lookup = cascade(seed)
+        last = found_front(lookup, TARGETS[0])[-1]
+        lost = excess(TARGETS[0], lookup.evaluate(last.policy), lookup.table)
+        assert lost.mean() <= HOPE * lost.std() / np.sqrt(len(lost)) + 1e-9
+        beyond.append(last.excess > 0)
+    assert sum(beyond) > 4
+
+
+def test_a_stage_alone_stands_in_a_front_only_where_no_policy_beats_it() -> None:
+    """Among policies that cost the same and lose less it would end their sequence."""
+    lookup, target = cascade(2, 400), TARGETS[0]
+    alone = single_stage(STAGES, 6)
+    line = [random_policy(seed, routed=False) for seed in range(60)]
+    judge = Judge(lookup, target, 0.0)
+    worse = [p for p in line if judge(p).cost > judge(alone).cost or judge(p).excess > 0]
+    assert judge(alone).excess <= 0
+    assert alone in [f.policy for f in along(lookup, target, [alone, *worse])]
+    better = moved(lookup, found_front(lookup, target)[-1].policy, 0.5)
+    assert judge(better).cost < judge(alone).cost and judge(better).excess < judge(alone).excess
+    assert alone not in [f.policy for f in along(lookup, target, [alone, better, *worse])]
+
+
+def test_the_line_of_a_policy_that_ends_before_the_full_tier_begins_near_it() -> None:
+    lookup, target = cascade(0, 400), TARGETS[0]
+    early = Policy((0, 1), (0.6, 0.7, *(NEVER,) * (len(STAGES) - 2)))
+    found = [Judge(lookup, target, 0.0)(early)]
+    ordered = front(lookup, target, found, sweeps=1)
+    assert ordered[0].policy == FULL and len(ordered) > 5
+    lost = [f.excess for f in ordered]
+    assert lost[1] < lost[0] + 0.05
+    same = lookup.evaluate(completed(lookup, early))
+    assert (same.stage == lookup.evaluate(early).stage).all()
 
 
 def test_a_front_has_policies_with_little_and_with_much_to_spare() -> None:

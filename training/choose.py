@@ -245,5 +245,5 @@ def _reads(context: Context) -> Mapping[str, Any]:
     return {
         **section("router", "target", "search")(context),
         "levels": levels,
-        "writes": "lines of 200",
+        "writes": "lines that end at the full tier",
     }
