@@ -122,7 +122,7 @@ def measure(
         (probabilities * shares).sum(1) / -math.log(logits.shape[1]),
         first - logits.amax(1),
         first - second - others.log(),
-        later.streak > 0,
+        later.streak.clamp(max=1),
         later.streak,
         _saturation(pooled, history.pooled),
         *_second_opinion(chosen, anchor_probabilities),
@@ -147,4 +147,5 @@ def _second_opinion(
         return nothing, nothing, nothing
     largest, choice = anchor.max(1, keepdim=True)
     own = anchor.gather(1, chosen)
-    return (choice == chosen).squeeze(1), own.squeeze(1), largest.squeeze(1)
+    # stacking flags among numbers would take twice as long
+    return (choice == chosen).squeeze(1).float(), own.squeeze(1), largest.squeeze(1)
