@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_builds import context_of, recipe_in, write_data, write_model
+from tiny_builds import build_in, context_of, recipe_in
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle
@@ -42,11 +42,7 @@ from adaptive.work import work_of
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model, data, `run` (the steps) and `bundle`. Not to be changed: copy it."""
-    folder = tmp_path_factory.mktemp("build")
-    write_model(folder / "model")
-    write_data(folder / "data.csv")
-    assert build(recipe_in(folder), folder / "run", quiet=True) == folder / "bundle"
-    return folder
+    return build_in(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="session")

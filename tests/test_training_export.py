@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tiny_builds import context_of, recipe_in, write_data, write_model
+from tiny_builds import build_in, context_of, recipe_in
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
@@ -21,7 +21,6 @@ from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers import int8
 from adaptive.tiers.store import in_torch
-from adaptive.training.build import build
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -34,11 +33,7 @@ TEXTS = ["the great plot", "a dull cast", "very warm story and film the a"] * 20
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model, data, `run` and `bundle`. Not to be changed: copy it."""
-    folder = tmp_path_factory.mktemp("export")
-    write_model(folder / "model")
-    write_data(folder / "data.csv")
-    build(recipe_in(folder, CHANGES), folder / "run", quiet=True)
-    return folder
+    return build_in(tmp_path_factory.mktemp("export"), CHANGES)
 
 
 @pytest.fixture

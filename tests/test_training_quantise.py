@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tiny_builds import context_of, recipe_in, write_data, write_model
+from tiny_builds import build_in, context_of, recipe_in
 from transformers import AutoModelForSequenceClassification
 
 from adaptive import tokens as token_rows
@@ -27,7 +27,7 @@ from adaptive.recording import outcomes
 from adaptive.search import Found
 from adaptive.tiers import int8
 from adaptive.tiers.store import load_tier, unquantised
-from adaptive.training.build import build, steps_of
+from adaptive.training.build import steps_of
 from adaptive.training.choose import _best
 from adaptive.training.record_outcomes import load_table
 from adaptive.types import ALWAYS, Policy, Target
@@ -41,11 +41,7 @@ pytestmark = pytest.mark.skipif(not int8.available(), reason="this torch build h
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model, data, `run` and `bundle`. Not to be changed: copy it."""
-    folder = tmp_path_factory.mktemp("int8")
-    write_model(folder / "model")
-    write_data(folder / "data.csv")
-    build(recipe_in(folder, CHANGES), folder / "run", quiet=True)
-    return folder
+    return build_in(tmp_path_factory.mktemp("int8"), CHANGES)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from adaptive.config.recipe import Recipe
+from adaptive.training.build import build
 from adaptive.training.journal import Journal
 from adaptive.training.steps import Context
 
@@ -116,6 +117,14 @@ def recipe_in(folder: Path, changes: dict[str, Any] | None = None) -> Recipe:
         merged = both and "kind" not in value
         values[name] = values[name] | value if merged else value
     return Recipe.model_validate(values)
+
+
+def build_in(folder: Path, changes: dict[str, Any] | None = None) -> Path:
+    """The folder with a model, data, the work folder `run` and the `bundle` of such a recipe."""
+    write_model(folder / "model")
+    write_data(folder / "data.csv")
+    assert build(recipe_in(folder, changes), folder / "run", quiet=True) == folder / "bundle"
+    return folder
 
 
 def context_of(recipe: Recipe, workdir: Path) -> Context:
