@@ -182,7 +182,8 @@ def oracle(bundle: Bundle, lookup: Lookup, sweeps: int) -> Policy:
     """The cheapest policy found that keeps the target on these very rows, with nothing to spare."""
     targets, routed = bundle.targets, bundle.router is not None
     found = search(lookup, targets, margin=0.0, sweeps=sweeps, routed=routed)
-    tried = [each.policy for each in front(lookup, targets, found, sweeps=sweeps)]
+    line = front(lookup, targets, found, sweeps=sweeps)
+    tried = [each.policy for each in (*found, *line)]
     return order(lookup, targets, [*tried, bundle.policy])[-1].policy
 
 
