@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tiny_transformers import VOCABULARY, packed, tiny_backbone, tiny_rows
 
 from adaptive.errors import BuildError, BundleError, FamilyError
+from adaptive.tiers import graphs
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.graphs import FOLDER, Graphs, name_of, places
+from adaptive.tiers.graphs import FOLDER, LEAST, Graphs, blocks, name_of, places
 from adaptive.tiers.int8 import available, quantise
 from adaptive.tiers.store import in_torch, load_tier, save_tier, unquantised
 from adaptive.tiers.surgery import Shape, shrink
@@ -108,6 +109,29 @@ def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
 def test_families_whose_layers_take_more_are_refused(tmp_path: Path, family: str) -> None:
     with pytest.raises(FamilyError, match=r"not exported.*Leave the tier out of `export`"):
         write_graphs(tiny_backbone(family), tmp_path, int8=False)
+
+
+def test_rows_unlike_in_length_run_in_blocks_of_their_own(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very same numbers: filled up in attention or not, a row sees itself alone."""
+    batch = packed(tiny_rows((40, 40, 40, 12, 12, 3, 40)))
+    _, whole = both(written, "float32")
+    expected = states(whole, batch)
+    monkeypatch.setattr(graphs, "LEAST", 10)
+    parts = blocks(batch.lengths)
+    assert [(part.start, part.stop) for part in parts] == [(0, 3), (3, 6), (6, 7)]
+    torch.testing.assert_close(states(whole, batch), expected, rtol=1e-5, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60))
+def test_blocks_hold_every_row_once_and_enough_tokens(lengths: list[int]) -> None:
+    rows = np.array(sorted(lengths, reverse=True))
+    parts = blocks(rows)
+    assert np.concatenate([np.arange(p.start, p.stop) for p in parts]).tolist() == [
+        *range(len(rows))
+    ]
+    assert len(parts) == 1 or min(int(rows[part].sum()) for part in parts) >= LEAST
 
 
 def test_places_part_the_rows_of_a_batch() -> None:
