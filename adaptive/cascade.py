@@ -87,6 +87,8 @@ def _run_segment(
     if stage == 0 and not wave.bare:
         wave.look_first(live, logits, pooled)
     leaving = wave.judge(stage, live, logits, pooled)
+    if pools.ends(exit):
+        return []
     if leaving is None or not leaving.any():
         return pools.cut(live)
     stay = np.flatnonzero(~leaving)

@@ -63,9 +63,13 @@ class Pools:
     queue: Queue
 
     def park(self, segment: int, parts: list[Live]) -> None:
-        """Rows wait before a segment; behind the last one they are done with the tier."""
-        if segment < len(self.parked):
+        """Rows wait before a segment."""
+        if parts:
             self.parked[segment] += parts
+
+    def ends(self, segment: int) -> bool:
+        """Whether it is the last one: behind it rows are done with the tier."""
+        return segment == len(self.parked) - 1
 
     def ready(self) -> int | None:
         """The deepest segment with a full batch, else the first one with any rows; or None."""

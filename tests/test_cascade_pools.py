@@ -132,6 +132,23 @@ def test_batches_that_the_token_budget_cut_are_full(
     assert depths == sorted(set(depths)) * (TEXTS // BATCH)
 
 
+def test_rows_done_with_a_tier_are_neither_picked_nor_parted(
+    tiny_cascade: Bundle, tokens: Tokens, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next tier begins with their tokens, so what the last one left is thrown away."""
+    picked: list[int] = []
+    select = State.select
+
+    def watched(self: State, rows: np.ndarray) -> State:
+        picked.append(self.hidden.shape[1] // len(self.layout.lengths))
+        return select(self, rows)
+
+    monkeypatch.setattr(State, "select", watched)
+    found = answer(tiny_cascade, tokens, policy, BATCH)
+    assert set(found.stage.tolist()) == {4, 5, 6}
+    assert picked and 1 not in picked  # a bag's rows are of one token
+
+
 def test_joined_states_are_those_of_one_batch(tiny_cascade: Bundle, tokens: Tokens) -> None:
     backbone = tiny_cascade.tiers[2].backbone
     with torch.inference_mode():
