@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
-from adaptive.exits.measures import History, measure, remember
+from adaptive.exits.measures import History
+from adaptive.opinions import Opinion, opinion
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
 from adaptive.tiers.state import State
+from adaptive.transfer import put
 from adaptive.types import Answers, Policy, Tokens
 
 SHALLOW_ROWS = 1024  # an exit before the first layer takes this many rows at once
@@ -49,7 +51,8 @@ def answer(
     for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
         if wave.answered.all():
             break
-        first = batch_size if bundle.tiers[tier].depths[0] else max(batch_size, SHALLOW_ROWS)
+        layers = bundle.tiers[tier].depths[wave.exits(tier)[0]]  # before the first exit that runs
+        first = batch_size if layers else max(batch_size, SHALLOW_ROWS)
         queue = Queue(wave.waiting(tier), tokens.lengths, batch_size, budget, first)
         _run_tier(wave, tier, queue)
         budget = queue.budget
@@ -58,36 +61,45 @@ def answer(
 
 def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
     """One tier over all rows that wait for it, deepest first, in batches that stay full."""
-    pools = Pools([[] for _ in range(wave.exits(tier))], queue)
-    while (exit := pools.ready()) is not None:
+    pools = Pools([[] for _ in wave.exits(tier)], queue)
+    while (segment := pools.ready()) is not None:
         # the first segment's rows come from the queue, the others' from where they were parked
-        parts = pools.take(exit)
-        rows = rows_of(parts) if exit else queue.take()
-        stay = queue.attempt(partial(_run_segment, wave, pools, tier, exit, rows, parts), rows)
+        parts = pools.take(segment)
+        rows = rows_of(parts) if segment else queue.take()
+        stay = queue.attempt(partial(_run_segment, wave, pools, tier, segment, rows, parts), rows)
         if stay is None:
             queue.put_back(pools.give_up())
         else:
-            pools.park(exit + 1, stay)
+            pools.park(segment + 1, stay)
 
 
 def _run_segment(
-    wave: _Wave, pools: Pools, tier: int, exit: int, rows: Rows, parts: list[Live]
+    wave: _Wave, pools: Pools, tier: int, segment: int, rows: Rows, parts: list[Live]
 ) -> list[Live]:
     """Segment, head, reliability over one batch; those that go on behind it, by batches."""
-    stage, model = wave.first[tier] + exit, wave.bundle.tiers[tier]
-    if exit:
-        live = pools.batch(exit, parts)
+    exit, model = wave.exits(tier)[segment], wave.bundle.tiers[tier]
+    stage = wave.first[tier] + exit
+    if segment:
+        live = pools.batch(segment, parts)
     else:
         live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
-    live.state = model.advance(live.state, exit)
-    if wave.bare and not wave.policy.on(stage):
-        return pools.cut(live)
-    logits, pooled = model.answer(live.state, exit)
-    logits = wave.bundle.reliability.temper(stage, logits)
+    live.state = model.advance(live.state, exit, past=wave.bare)
+    said = opinion(
+        model,
+        exit,
+        live.state,
+        live.history,
+        live.anchor,
+        live.log_length,
+        stage=stage,
+        reliability=wave.bundle.reliability,
+        judged=wave.policy.on(stage) and not wave.bare,
+    )
+    live.history = said.history
     if stage == 0 and not wave.bare:
-        wave.look_first(live, logits, pooled)
-    leaving = wave.judge(stage, live, logits, pooled)
-    if pools.ends(exit):
+        wave.look_first(live, said)
+    leaving = wave.judge(stage, live, said)
+    if pools.ends(segment):
         return []
     if leaving is None or not leaving.any():
         return pools.cut(live)
@@ -129,7 +141,7 @@ class _Wave:
         statistics = None
         if policy.risk_weight is not None:
             values = token_statistics(tokens, bundle.log_frequency)
-            statistics = torch.from_numpy(values).to(device)
+            statistics = put(values, device)
         return cls(
             bundle=bundle,
             tokens=tokens,
@@ -142,7 +154,7 @@ class _Wave:
             ],
             last=last_exits(policy, bundle.stages),
             statistics=statistics,
-            log_length=torch.from_numpy(tokens.lengths).to(device).float().log(),
+            log_length=put(tokens.lengths, device).float().log(),
             anchor=torch.zeros(rows, len(bundle.labels), device=device),
             entry=np.full(rows, policy.path[0], dtype=np.int32),
             answered=np.zeros(rows, dtype=np.bool_),
@@ -154,62 +166,47 @@ class _Wave:
             return np.arange(len(self.tokens))
         return np.flatnonzero(~self.answered & (self.entry <= tier))
 
-    def exits(self, tier: int) -> int:
-        """How many of the tier's exits run; off the path, the anchor alone."""
-        return self.last.get(tier, self.first[tier]) - self.first[tier] + 1
+    def exits(self, tier: int) -> range:
+        """Which of the tier's exits run; off the path, the anchor alone."""
+        last = self.last.get(tier, self.first[tier]) - self.first[tier]
+        return range(last if self.bare else 0, last + 1)
 
     def enter(self, state: State, rows: Rows) -> Live:
         """Rows before a tier's first layer."""
-        index = torch.from_numpy(rows).to(self.device)
+        index = put(rows, self.device)
         history = History.start(len(rows), self.device)
         return Live(rows, state, history, self.anchor[index], self.log_length[index])
 
-    def look_first(self, live: Live, logits: torch.Tensor, pooled: torch.Tensor) -> None:
-        """The anchor's opinion, and the route that follows from it."""
-        index = torch.from_numpy(live.rows).to(self.device)
-        live.anchor = self.anchor[index] = logits.softmax(1)
+    def look_first(self, live: Live, said: Opinion) -> None:
+        """The anchor's opinion is kept, and the route that follows from it."""
+        index = put(live.rows, self.device)
+        live.anchor = self.anchor[index] = said.anchor
         if self.statistics is not None and self.bundle.router is not None:
-            features = router_features(pooled, live.anchor, self.statistics[index])
+            features = router_features(said.pooled, said.anchor, self.statistics[index])
             risk = self.bundle.router.risk(features).cpu().numpy()
             self.entry[live.rows] = choose_entry(self.policy, risk)
 
-    def judge(
-        self, stage: int, live: Live, logits: torch.Tensor, pooled: torch.Tensor
-    ) -> Flags | None:
+    def judge(self, stage: int, live: Live, said: Opinion) -> Flags | None:
         """Who leaves after this stage, [b]; None where nobody can. Keeps their answers."""
         # The route parts the rows behind the first stage; later on all belong here.
         routed = stage == 0 and self.statistics is not None
         elsewhere = self.entry[live.rows] > 0 if routed else np.zeros(len(live.rows), np.bool_)
         if not self.policy.on(stage):
-            live.history = remember(logits, pooled, live.history)
             return elsewhere if routed else None
-        reliability = None
-        if not self.bare:
-            features, live.history = measure(
-                logits, pooled, live.history, live.anchor, live.log_length
-            )
-            reliability = self.bundle.reliability(stage, features)
         done = ~elsewhere
-        if reliability is not None and stage != self.last[self.policy.path[-1]]:
+        if said.reliability is not None and stage != self.last[self.policy.path[-1]]:
             # the one synchronisation
-            done &= (reliability >= self.policy.thresholds[stage]).cpu().numpy()
-        self.keep(stage, live.rows, done, logits, reliability)
+            done &= (said.reliability >= self.policy.thresholds[stage]).cpu().numpy()
+        self.keep(stage, live.rows, done, said)
         return done | elsewhere
 
-    def keep(
-        self,
-        stage: int,
-        rows: Rows,
-        done: Flags,
-        logits: torch.Tensor,
-        reliability: torch.Tensor | None,
-    ) -> None:
+    def keep(self, stage: int, rows: Rows, done: Flags, said: Opinion) -> None:
         """Keep the answers of those that are done, on the device."""
-        gone = np.flatnonzero(done)
+        gone, logits, reliability = np.flatnonzero(done), said.logits, said.reliability
         if not len(gone):
             return
         if len(gone) < len(rows):
-            index = torch.from_numpy(gone).to(self.device)
+            index = put(gone, self.device)
             rows, logits = rows[gone], logits.index_select(0, index)
             reliability = None if reliability is None else reliability.index_select(0, index)
         self.left.append(_Left(rows, stage, logits.softmax(1), reliability))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,18 @@ class AdaptivePipeline:
             return self._all(inputs, options)
         answers = self._all([inputs], options)
         return answers[0] if options.nested else answers
+
+    def warm_up(self, texts: Sequence[Any], *, batch_size: int | None = None) -> None:
+        """Answer typical texts, so that the first callers do not wait for what is done only once.
+
+        On a GPU CUDA graphs are captured, for batches of the sizes that these texts make. Sizes
+        that come later are captured when they are met the second time.
+
+        Raises:
+            InputError: as a call does.
+        """
+        for _ in range(2):
+            self(texts, batch_size=batch_size)
 
     def explain(
         self, text: str | Mapping[str, str] | tuple[str, str], *, attributions: bool = False

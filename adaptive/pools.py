@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from adaptive.batching import Queue
 from adaptive.exits.measures import History
 from adaptive.tiers.state import State
+from adaptive.transfer import put
 
 Rows = NDArray[np.int64]
 
@@ -21,13 +22,13 @@ class Live:
 
     rows: Rows  # [b] numbers in the call
     state: State  # the loop's
-    history: History  # set by `_Wave.judge`
+    history: History  # the loop's
     anchor: torch.Tensor  # [b, c] probabilities at the first stage
     log_length: torch.Tensor  # [b]
 
     def select(self, stay: Rows) -> Live:
         """The given ones; `stay` [b'] on the host."""
-        index = torch.from_numpy(stay).to(self.log_length.device)
+        index = put(stay, self.log_length.device)
         return Live(
             self.rows[stay],
             self.state.select(stay),

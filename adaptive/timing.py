@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from tqdm.auto import tqdm
 
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
-from adaptive.exits.measures import History, measure
+from adaptive.exits.measures import History
 from adaptive.exits.reliability import Reliability
+from adaptive.opinions import opinion
 from adaptive.routers import Router
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch
@@ -49,7 +51,7 @@ def measure_costs(
     segment, head = (np.zeros((repeats, stages, len(lengths))) for _ in range(2))
     for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
         batch = _batch(batch_size, length, tiers[-1], device)
-        for repeat in range(-1, repeats):  # the first round warms up
+        for repeat in range(-2, repeats):  # two rounds warm up: graphs are captured in the second
             times = _round(tiers, reliability, batch, device)
             if repeat >= 0:
                 embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = (
@@ -123,19 +125,10 @@ def _round(
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-            (logits, pooled), answering = _timed(device, tier.answer, state, exit)
-            (features, history), measuring = _timed(
-                device,
-                measure,
-                reliability.temper(stage, logits),
-                pooled,
-                history,
-                anchor,
-                log_length,
-            )
-            _, judging = _timed(device, reliability, stage, features)
-            head.append(answering + measuring + judging)
-            stage += 1
+            say = partial(opinion, stage=stage, reliability=reliability, judged=True)
+            said, took = _timed(device, say, tier, exit, state, history, anchor, log_length)
+            head.append(took)
+            history, stage = said.history, stage + 1
     return embed, segment, head
 
 

@@ -111,13 +111,16 @@ def pack(
     """The given rows [b] on a device, one behind the other."""
     import torch
 
+    from adaptive.transfer import put
+
     lengths = tokens.lengths[rows]
     flat = ranges(tokens.offsets[rows], lengths)
 
-    def put(values: NDArray[np.integer[Any]]) -> torch.Tensor:
-        return torch.from_numpy(values[flat].astype(np.int64)).to(device)
+    def taken(values: NDArray[np.integer[Any]]) -> torch.Tensor:
+        return put(values[flat].astype(np.int64), torch.device(device))
 
-    return TokenBatch(put(tokens.ids), lengths, None if tokens.types is None else put(tokens.types))
+    types = None if tokens.types is None else taken(tokens.types)
+    return TokenBatch(taken(tokens.ids), lengths, types)
 
 
 def batches(

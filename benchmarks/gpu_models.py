@@ -5,7 +5,8 @@ All take token rows on the host and give label numbers on the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -24,13 +25,25 @@ BASELINES = ("eager", "compiled", "graphs")
 WIDTH = 32  # compiled models and graphs see multiples of it
 
 
-def ours(bundle: Bundle, policy: Policy) -> Serve:
-    """The cascade under a policy."""
+def ours(bundle: Bundle, policy: Policy, *, graphs: bool = True) -> Serve:
+    """The cascade under a policy, by CUDA graphs where they pay or without any."""
 
     def serve(rows: list[Row], batch: int) -> Ids:
-        return answer(bundle, join(rows), policy, batch).probabilities.argmax(1)
+        with nullcontext() if graphs else launched_singly(bundle):
+            return answer(bundle, join(rows), policy, batch).probabilities.argmax(1)
 
     return serve
+
+
+@contextmanager
+def launched_singly(bundle: Bundle) -> Iterator[None]:
+    """No graphs, while it lasts."""
+    before = [tier.captures.off for tier in bundle.tiers]
+    for tier in bundle.tiers:
+        tier.captures.off = True
+    yield
+    for tier, off in zip(bundle.tiers, before, strict=True):
+        tier.captures.off = off
 
 
 def baseline(name: str, plain: Plain, device: torch.device) -> Serve:

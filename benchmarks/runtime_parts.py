@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from adaptive import cascade, tokens
-from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
@@ -29,11 +28,7 @@ PLACES: tuple[tuple[Any, str, str], ...] = (
     (State, "select", "gather"),
     (Tier, "embed", "segments"),
     (Tier, "advance", "segments"),
-    (Tier, "answer", "heads"),
-    (cascade, "measure", "heads"),
-    (cascade, "remember", "heads"),
-    (Reliability, "temper", "heads"),
-    (Reliability, "forward", "heads"),
+    (cascade, "opinion", "heads"),
     (torch.Tensor, "cpu", "transfer"),
 )
 

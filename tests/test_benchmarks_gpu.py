@@ -43,8 +43,14 @@ def found(
 
 def test_every_shape_batch_and_way_has_a_line(found: dict[str, Any]) -> None:
     ways = {
-        "bert_base": [benchmark.FULL, "half, then 30 %", "all at a third", "eager"],
-        "tiny-cascade": [benchmark.FULL, "policy", "eager"],
+        "bert_base": [
+            benchmark.FULL,
+            benchmark.SINGLY,
+            "half, then 30 %",
+            "all at a third",
+            "eager",
+        ],
+        "tiny-cascade": [benchmark.FULL, benchmark.SINGLY, "policy", "eager"],
     }
     places = [(line["shape"], line["batch"], line["way"]) for line in found["lines"]]
     assert places == [
@@ -53,7 +59,7 @@ def test_every_shape_batch_and_way_has_a_line(found: dict[str, Any]) -> None:
     for line in found["lines"]:
         assert line["texts_per_second"] > 0 and line["p50_milliseconds"] > 0
         assert line["utilisation"] > 0
-        if line["way"] in (benchmark.FULL, "eager"):
+        if line["way"] in (benchmark.FULL, benchmark.SINGLY, "eager"):
             assert line["agreement"] == 1.0
         if line["way"] != "eager":
             assert set(line["over"]) == {"eager"}

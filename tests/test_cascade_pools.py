@@ -10,6 +10,7 @@ from tiny_cascade import WORDS
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
+from adaptive.policy import tier_alone
 from adaptive.pools import Pools
 from adaptive.recording import outcomes
 from adaptive.tiers.state import State
@@ -118,6 +119,14 @@ def test_exits_before_the_first_layer_see_all_rows_at_once(
     answer(tiny_cascade, tokens, policy, BATCH)
     assert [rows for exit, rows in seen if exit == 0] == [TEXTS]
     assert max(rows for exit, rows in seen if exit) == BATCH
+
+
+def test_a_stage_alone_is_one_segment_on_batches(
+    tiny_cascade: Bundle, tokens: Tokens, ran: list[tuple[int, int]]
+) -> None:
+    """Nobody asks the exits before it, so nothing stops there."""
+    answer(tiny_cascade, tokens, tier_alone(tiny_cascade.stages, 2), BATCH)
+    assert ran == [(0, BATCH)] * (TEXTS // BATCH)
 
 
 def test_batches_that_the_token_budget_cut_are_full(

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from adaptive.tiers import attention
 from adaptive.tiers.attention import Sight, attend
+from adaptive.tiers.state import Packed
 
 LENGTHS = (33, 32, 32, 17, 16, 16, 5, 5, 1, 1, 9)  # sorted but for the last
 SIGHTS = pytest.mark.parametrize("causal", [False, True])
@@ -20,7 +21,8 @@ WINDOWS = pytest.mark.parametrize("window", [None, 0, 1, 4, 15, 100])
 
 
 def sight(causal: bool, window: int | None, lengths: tuple[int, ...] = LENGTHS) -> Sight:
-    return Sight(np.array(lengths), torch.float32, torch.device("cpu"), causal, window)
+    layout = Packed(np.array(lengths), torch.device("cpu"))
+    return Sight(layout, torch.float32, causal, window)
 
 
 def parts(tokens: int, seed: int = 0) -> list[torch.Tensor]:
@@ -117,7 +119,8 @@ def test_the_kernel_for_gpus_is_asked_for_the_same(
 def test_the_kernel_for_gpus_computes_the_same(causal: bool, window: int | None) -> None:
     assert attention.VARLEN is not None
     given = [part.repeat(1, 1, 4).to("cuda", torch.bfloat16) for part in parts(sum(LENGTHS))]
-    seen = Sight(np.array(LENGTHS), torch.bfloat16, torch.device("cuda"), causal, window)
+    layout = Packed(np.array(LENGTHS), torch.device("cuda"))
+    seen = Sight(layout, torch.bfloat16, causal, window)
     found = attention._by_kernel(given, seen, 0.0, 0.5)
     expected = attention._by_blocks(given, seen, 0.0, 0.5)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)

@@ -22,6 +22,9 @@ from torch.nn import functional
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from adaptive.tiers.state import Packed
+from adaptive.transfer import put
+
 NAME = "adaptive_packed"
 # Kernels of CPUs are up to twice as fast where the tokens of a row are a multiple of this.
 WIDTH = 16
@@ -45,26 +48,20 @@ class Block:
 class Sight:
     """Which tokens each token sees: one value for all layers of a kind."""
 
-    lengths: NDArray[np.int64]  # [b] tokens of each row, on the host
+    layout: Packed
     dtype: torch.dtype  # of the hidden states
-    device: torch.device
     causal: bool = False  # nobody sees what comes later
     window: int | None = None  # tokens further apart do not see each other; None = all do
 
     @cached_property
-    def ends(self) -> torch.Tensor:
-        """Where rows start, and where the last one ends, [b + 1] int32."""
-        ends = np.concatenate([[0], np.cumsum(self.lengths)])
-        return torch.from_numpy(ends.astype(np.int32)).to(self.device)
-
-    @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """All rows that have tokens, in their order."""
-        widths = -(-self.lengths // WIDTH) * WIDTH
-        starts = np.cumsum(self.lengths) - self.lengths
+        lengths = self.layout.lengths
+        widths = -(-lengths // WIDTH) * WIDTH
+        starts = np.cumsum(lengths) - lengths
         changes = np.flatnonzero(np.diff(widths)) + 1
         return tuple(
-            self._block(int(starts[rows[0]]), self.lengths[rows], int(widths[rows[0]]))
+            self._block(int(starts[rows[0]]), lengths[rows], int(widths[rows[0]]))
             for rows in np.split(np.arange(len(widths)), changes)
             if len(rows) and widths[rows[0]]
         )
@@ -74,8 +71,9 @@ class Sight:
         take = back = None
         if not real.all():
             starts = start + np.cumsum(lengths) - lengths
-            take = self._put(np.where(real, starts[:, None] + np.arange(width), start).ravel())
-            back = self._put(np.flatnonzero(real))
+            places = np.where(real, starts[:, None] + np.arange(width), start).ravel()
+            take = put(places, self.layout.device)
+            back = put(np.flatnonzero(real), self.layout.device)
         window = None if self.window is None or self.window >= width - 1 else self.window
         return Block(
             start=start,
@@ -103,10 +101,7 @@ class Sight:
             seen = real[:, None]
         mask = torch.zeros(seen.shape, dtype=self.dtype)
         mask.masked_fill_(torch.from_numpy(~seen), -torch.inf)
-        return mask.reshape(-1, 1, *mask.shape[-2:]).to(self.device)
-
-    def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
+        return mask.reshape(-1, 1, *mask.shape[-2:]).to(self.layout.device)
 
 
 def attend(
@@ -138,9 +133,13 @@ def attend(
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     # Layers hold tokens before heads in memory, so these are views.
     parts = [x.transpose(1, 2).squeeze(0) for x in (query, key, value)]
-    fused = VARLEN is not None and query.is_cuda and query.dtype in _HALVES and not dropout
-    run = _by_kernel if fused else _by_blocks
+    run = _by_kernel if fused(query) and not dropout else _by_blocks
     return run(parts, attention_mask, dropout, scaling).unsqueeze(0), None
+
+
+def fused(hidden: torch.Tensor) -> bool:
+    """Whether a kernel that takes rows of any length computes attention of such values."""
+    return VARLEN is not None and hidden.is_cuda and hidden.dtype in _HALVES
 
 
 def _by_blocks(
@@ -177,13 +176,13 @@ def _by_kernel(
     """The same by a kernel that takes rows of any length."""
     assert VARLEN is not None
     reach = -1 if sight.window is None else sight.window
-    longest = int(sight.lengths.max(initial=0))
+    layout = sight.layout
     out: torch.Tensor = VARLEN(
         *(part.contiguous() for part in parts),
-        sight.ends,
-        sight.ends,
-        longest,
-        longest,
+        layout.ends,
+        layout.ends,
+        layout.longest,
+        layout.longest,
         scale=scaling,
         window_size=(reach, 0 if sight.causal else reach),
     )

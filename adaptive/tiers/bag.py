@@ -10,6 +10,7 @@ from adaptive.errors import FamilyError
 from adaptive.tiers.projection import project
 from adaptive.tiers.state import Packed, State
 from adaptive.tokens import ranges
+from adaptive.transfer import put
 from adaptive.types import TokenBatch
 
 
@@ -92,14 +93,14 @@ class Bag(nn.Module):
         seen = None if batch.seen is None else batch.seen[1:]  # the second token decides
         if len(batch.lengths) > 1:  # pairs of the last token of one text and the first of the next
             starts = np.cumsum(batch.lengths) - batch.lengths
-            inside = torch.from_numpy(ranges(starts, layout.lengths)).to(layout.device)
+            inside = put(ranges(starts, layout.lengths), layout.device)
             bucket = bucket.index_select(0, inside)
             seen = None if seen is None else seen.index_select(0, inside)
         if seen is not None:
             return _mean(table, bucket, seen.float(), layout)
         count = layout.lengths.astype(np.float32)
         share = np.repeat(1 / np.maximum(count, 1), layout.lengths)
-        return _sum(table, bucket, torch.from_numpy(share).to(layout.device), layout)
+        return _sum(table, bucket, put(share, layout.device), layout)
 
 
 def _mean(

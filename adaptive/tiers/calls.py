@@ -134,7 +134,7 @@ def prepare_decoder(body: Any, hidden: torch.Tensor, layout: Packed) -> Step:
 def _sight(
     hidden: torch.Tensor, layout: Packed, causal: bool = False, window: int | None = None
 ) -> Sight:
-    return Sight(layout.lengths, hidden.dtype, hidden.device, causal, window)
+    return Sight(layout, hidden.dtype, causal, window)
 
 
 def _rotary_step(

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptive.tokens import ranges
+from adaptive.transfer import put
 
 # Runs layer number i of a model on hidden states.
 Step = Callable[[int, nn.Module, torch.Tensor], torch.Tensor]
@@ -29,17 +30,28 @@ class Packed:
     @cached_property
     def positions(self) -> torch.Tensor:
         """Place of each token in its row, [t]."""
-        return self._put(ranges(np.zeros_like(self.lengths), self.lengths))
+        return put(ranges(np.zeros_like(self.lengths), self.lengths), self.device)
 
     @cached_property
     def owner(self) -> torch.Tensor:
         """Row of each token, [t]."""
-        return self._put(np.repeat(np.arange(len(self.lengths)), self.lengths))
+        return put(np.repeat(np.arange(len(self.lengths)), self.lengths), self.device)
 
     @cached_property
     def starts(self) -> torch.Tensor:
         """First token of each row, [b]."""
-        return self._put(self._starts)
+        return put(self._starts, self.device)
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """Where rows start, and where the last one ends, [b + 1] int32."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        return put(ends.astype(np.int32), self.device)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max(initial=0))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -67,7 +79,7 @@ class Packed:
     def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Packed]:
         """Hidden states of the given rows [b'], and how they lie."""
         kept = Packed(self.lengths[rows], self.device)
-        tokens = self._put(ranges(self._starts[rows], kept.lengths))
+        tokens = put(ranges(self._starts[rows], kept.lengths), self.device)
         return hidden.index_select(1, tokens), kept
 
     @staticmethod
@@ -77,9 +89,6 @@ class Packed:
         """Hidden states of several batches as those of one."""
         lengths = np.concatenate([layout.lengths for layout in layouts])
         return torch.cat(list(parts), 1), Packed(lengths, layouts[0].device)
-
-    def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +105,7 @@ class Padded:
     def mask(self) -> torch.Tensor:
         """True at real tokens, [b, w]."""
         real = np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
-        return torch.from_numpy(real).to(self.device)
+        return put(real, self.device)
 
     def lay(self, values: torch.Tensor, filler: int = 0) -> torch.Tensor:
         """Values [t] of a batch as this layout has them: [b, w]."""
@@ -118,7 +127,7 @@ class Padded:
     def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Padded]:
         """Hidden states of the given rows [b'], cut to their longest, and how they lie."""
         kept = Padded(self.lengths[rows], self.device)
-        index = torch.from_numpy(rows).to(self.device)
+        index = put(rows, self.device)
         return hidden.index_select(0, index)[:, : kept.lengths.max(initial=0)], kept
 
     @staticmethod
@@ -144,8 +153,8 @@ class State:
     def select(self, rows: NDArray[np.int64]) -> State:
         """The given rows; `rows` [b'] on the host."""
         hidden, layout = self.layout.select(self.hidden, rows)
-        index = torch.from_numpy(rows).to(hidden.device)
-        return State(hidden, layout, None if self.last is None else self.last[index])
+        last = None if self.last is None else self.last[put(rows, hidden.device)]
+        return State(hidden, layout, last)
 
     @staticmethod
     def join(states: Sequence[State]) -> State:

@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from adaptive.captures import Captures
 from adaptive.exits.heads import ExitHead
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.captured import can_capture, most_tokens, run_layers
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import State
 from adaptive.types import TokenBatch
@@ -27,6 +29,7 @@ class Tier(nn.Module):
         own_head: the last exit answers with the model's own head.
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
+        captures: its CUDA graphs, if it runs on a GPU.
         int8: the layers multiply in int8.
         source: where the weights lie, of a tier whose layers do not run on them as they are: in
             int8, or in ONNX Runtime; None of any other.
@@ -68,6 +71,8 @@ class Tier(nn.Module):
         self.labels = tuple(labels)
         self.own_head = own_head
         self.head_width = head_width
+        self.captures = Captures()
+        self._most_tokens = most_tokens(backbone)
         table = backbone.embedding_table
         self.heads = nn.ModuleList(
             ExitHead(backbone.hidden, len(self.labels), head_width)
@@ -83,9 +88,13 @@ class Tier(nn.Module):
         """The state before the first layer."""
         return self.backbone.embed(batch)
 
-    def advance(self, state: State, exit: int) -> State:
-        """From the previous exit's depth (or the embeddings) to this one's."""
-        return self.backbone.run(state, self._start(exit), self.depths[exit])
+    def advance(self, state: State, exit: int, *, past: bool = False) -> State:
+        """From the previous exit's depth to this one's; past all exits before it, if so wanted."""
+        start, stop, backbone = self._start(0 if past else exit), self.depths[exit], self.backbone
+        few = state.hidden.shape[1] <= self._most_tokens
+        if start < stop and few and isinstance(backbone, Backbone) and can_capture(state.hidden):
+            return run_layers(self.captures, backbone, state, start, stop)
+        return backbone.run(state, start, stop)
 
     def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [b, c] and pooled hidden states [b, h] at an exit."""
