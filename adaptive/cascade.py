@@ -13,11 +13,12 @@ from adaptive import tokens as token_rows
 from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import History
-from adaptive.opinions import Opinion, opinion
+from adaptive.opinions import Opinion, answer_alone, opinion, overlook
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
 from adaptive.tiers.state import State
+from adaptive.tiers.tier import Tier
 from adaptive.transfer import put
 from adaptive.types import Answers, Policy, Tokens
 
@@ -84,21 +85,11 @@ def _run_segment(
     else:
         live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
     live.state = model.advance(live.state, exit, past=wave.bare)
-    said = opinion(
-        model,
-        exit,
-        live.state,
-        live.history,
-        live.anchor,
-        live.log_length,
-        stage=stage,
-        reliability=wave.bundle.reliability,
-        judged=wave.policy.on(stage) and not wave.bare,
-    )
-    live.history = said.history
-    if stage == 0 and not wave.bare:
-        wave.look_first(live, said)
-    leaving = wave.judge(stage, live, said)
+    if stage and not wave.policy.on(stage):
+        live.history, leaving = overlook(model, exit, live.state, live.history), None
+    else:
+        said = wave.ask(model, exit, stage, live)
+        leaving = wave.judge(stage, live, said)
     if pools.ends(segment):
         return []
     if leaving is None or not leaving.any():
@@ -125,6 +116,7 @@ class _Wave:
     tokens: Tokens
     policy: Policy
     bare: bool
+    in_graphs: bool  # ONNX Runtime is here and reckons reliabilities
     device: torch.device
     first: list[int]  # first stage of each tier
     last: dict[int, int]  # last switched-on stage of each tier on the path
@@ -147,6 +139,7 @@ class _Wave:
             tokens=tokens,
             policy=policy,
             bare=is_bare(policy),
+            in_graphs=any(tier.in_graphs for tier in bundle.tiers),
             device=device,
             first=[
                 next(k for k, s in enumerate(bundle.stages) if s.tier == tier)
@@ -177,12 +170,32 @@ class _Wave:
         history = History.start(len(rows), self.device)
         return Live(rows, state, history, self.anchor[index], self.log_length[index])
 
+    def ask(self, model: Tier, exit: int, stage: int, live: Live) -> Opinion:
+        """What an exit says of the rows before it."""
+        reliability, before = self.bundle.reliability, (live.state, live.history)
+        if self.bare:
+            return answer_alone(model, exit, *before, stage=stage, reliability=reliability)
+        said = opinion(
+            model,
+            exit,
+            *before,
+            live.anchor,
+            live.log_length,
+            stage=stage,
+            reliability=reliability,
+            in_graph=self.in_graphs,
+        )
+        live.history = said.history
+        if stage == 0:
+            self.look_first(live, said)
+        return said
+
     def look_first(self, live: Live, said: Opinion) -> None:
         """The anchor's opinion is kept, and the route that follows from it."""
         index = put(live.rows, self.device)
-        live.anchor = self.anchor[index] = said.anchor
+        live.anchor = self.anchor[index] = said.probabilities
         if self.statistics is not None and self.bundle.router is not None:
-            features = router_features(said.pooled, said.anchor, self.statistics[index])
+            features = router_features(said.pooled, live.anchor, self.statistics[index])
             risk = self.bundle.router.risk(features).cpu().numpy()
             self.entry[live.rows] = choose_entry(self.policy, risk)
 
@@ -202,14 +215,14 @@ class _Wave:
 
     def keep(self, stage: int, rows: Rows, done: Flags, said: Opinion) -> None:
         """Keep the answers of those that are done, on the device."""
-        gone, logits, reliability = np.flatnonzero(done), said.logits, said.reliability
+        gone, found, reliability = np.flatnonzero(done), said.probabilities, said.reliability
         if not len(gone):
             return
         if len(gone) < len(rows):
             index = put(gone, self.device)
-            rows, logits = rows[gone], logits.index_select(0, index)
+            rows, found = rows[gone], found.index_select(0, index)
             reliability = None if reliability is None else reliability.index_select(0, index)
-        self.left.append(_Left(rows, stage, logits.softmax(1), reliability))
+        self.left.append(_Left(rows, stage, found, reliability))
         self.answered[rows] = True
 
     def answers(self) -> Answers:

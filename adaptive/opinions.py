@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from adaptive.captures import Tensors, size_of, wanted
-from adaptive.exits.measures import History, measure, remember
+from adaptive.captures import Function, Tensors, size_of, wanted
+from adaptive.exits.judging import judge, judge_in_graph
+from adaptive.exits.measures import History, remember
 from adaptive.exits.reliability import Reliability
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
@@ -18,10 +20,9 @@ from adaptive.tiers.tier import Tier
 class Opinion:
     """An exit's own, on b texts."""
 
-    logits: torch.Tensor  # [b, c] tempered
+    probabilities: torch.Tensor  # [b, c]
     pooled: torch.Tensor  # [b, h] what its head read
     history: History  # for the tier's next exit
-    anchor: torch.Tensor  # [b, c] probabilities at the first stage; there its own
     reliability: torch.Tensor | None  # [b]; None where nobody asks
 
 
@@ -35,7 +36,7 @@ def opinion(
     *,
     stage: int,
     reliability: Reliability,
-    judged: bool,
+    in_graph: bool,
 ) -> Opinion:
     """Head and reliability of a tier's exit, on texts that stand behind its segment.
 
@@ -44,39 +45,50 @@ def opinion(
         anchor: [b, c] probabilities at the first stage; not read at the first stage itself.
         log_length: [b].
         stage: the exit's number in the cascade.
-        judged: whether its reliability is wanted.
+        in_graph: ONNX Runtime reckons the reliability; of float32 on a CPU alone.
     """
-
-    def say(
-        logits: torch.Tensor,
-        pooled: torch.Tensor,
-        prediction: torch.Tensor,
-        streak: torch.Tensor,
-        anchor: torch.Tensor,
-        log_length: torch.Tensor,
-        previous: torch.Tensor | None = None,
-    ) -> Tensors:
-        before = History(prediction, streak, previous)
-        logits = reliability.temper(stage, logits)
-        if stage == 0:
-            anchor = logits.softmax(1)
-        if not judged:
-            after = remember(logits, pooled, before)
-            return logits, after.prediction, after.streak, anchor
-        features, after = measure(logits, pooled, before, anchor, log_length)
-        return logits, after.prediction, after.streak, anchor, reliability(stage, features)
-
     logits, pooled = tier.answer(state, exit)
-    given = [logits, pooled, history.prediction, history.streak, anchor, log_length]
-    if history.pooled is not None:
-        given.append(history.pooled)
-    if wanted(pooled.device):
-        name = (exit, judged, len(given), reliability.temperature.data_ptr())
-        sizes = [size_of(len(pooled))] * len(given)
-        found = tier.captures(name, partial(say, *given), say, given, sizes)
+    before = (history.prediction, history.streak, history.pooled)
+    given = (logits, pooled, *before, anchor, log_length)
+    found: Tensors
+    if in_graph:
+        found = judge_in_graph(reliability, stage, *given)
     else:
-        found = say(*given)
-    tempered, prediction, streak, anchor, *score = found
-    return Opinion(
-        tempered, pooled, History(prediction, streak, pooled), anchor, score[0] if score else None
-    )
+        name = ("judge", exit, reliability.temperature.data_ptr())
+        found = _launch(tier, name, partial(judge, reliability, stage), *given)
+    probabilities, prediction, streak, score = found
+    return Opinion(probabilities, pooled, History(prediction, streak, pooled), score)
+
+
+def answer_alone(
+    tier: Tier, exit: int, state: State, history: History, *, stage: int, reliability: Reliability
+) -> Opinion:
+    """The answer of an exit whose reliability nobody asks for, and which none follows."""
+    logits, pooled = tier.answer(state, exit)
+    return Opinion(reliability.temper(stage, logits).softmax(1), pooled, history, None)
+
+
+def overlook(tier: Tier, exit: int, state: State, history: History) -> History:
+    """What an exit that is switched off leaves for the tier's next one."""
+    logits, pooled = tier.answer(state, exit)
+    given = (logits, history.prediction, history.streak)
+    prediction, streak = _launch(tier, ("remember",), remember, *given)
+    return History(prediction, streak, pooled)
+
+
+def _launch(
+    tier: Tier, name: tuple[Hashable, ...], function: Function, *given: torch.Tensor | None
+) -> Tensors:
+    """A function of tensors of one row a text, as one launch on a GPU."""
+    run = partial(function, *given)
+    held = [each for each in given if each is not None]
+    if not wanted(held[0].device):
+        return run()
+    missing = [each is None for each in given]
+
+    def filled(*tensors: torch.Tensor) -> Tensors:
+        rest = iter(tensors)
+        return function(*(None if none else next(rest) for none in missing))
+
+    sizes = [size_of(len(held[0]))] * len(held)
+    return tier.captures((*name, len(held)), run, filled, held, sizes)

@@ -116,6 +116,7 @@ def _round(
     """Seconds of every embedding, segment and head, once."""
     embed, segment, head = [], [], []
     rows, stage = len(batch.lengths), 0
+    in_graph = any(tier.in_graphs for tier in tiers)
     anchor = torch.full((rows, len(tiers[0].labels)), 1.0 / len(tiers[0].labels), device=device)
     log_length = torch.zeros(rows, device=device)
     for tier in tiers:
@@ -125,7 +126,7 @@ def _round(
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-            say = partial(opinion, stage=stage, reliability=reliability, judged=True)
+            say = partial(opinion, stage=stage, reliability=reliability, in_graph=in_graph)
             said, took = _timed(device, say, tier, exit, state, history, anchor, log_length)
             head.append(took)
             history, stage = said.history, stage + 1

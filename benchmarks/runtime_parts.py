@@ -29,6 +29,8 @@ PLACES: tuple[tuple[Any, str, str], ...] = (
     (Tier, "embed", "segments"),
     (Tier, "advance", "segments"),
     (cascade, "opinion", "heads"),
+    (cascade, "answer_alone", "heads"),
+    (cascade, "overlook", "heads"),
     (torch.Tensor, "cpu", "transfer"),
 )
 

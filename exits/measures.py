@@ -78,12 +78,15 @@ class History:
         )
 
 
-def remember(logits: torch.Tensor, pooled: torch.Tensor, history: History) -> History:
-    """The history behind an exit; all that an exit which is switched off has to leave."""
+def remember(
+    logits: torch.Tensor, before: torch.Tensor, streak: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prediction and streak [b] behind an exit of logits [b, c], from those before it.
+
+    With `pooled` they are the history, and all that an exit which is switched off leaves.
+    """
     prediction = logits.argmax(1)
-    if history.pooled is None:  # nobody to agree with
-        return History(prediction, history.streak, pooled)
-    return History(prediction, (history.streak + 1) * (prediction == history.prediction), pooled)
+    return prediction, (streak + 1) * (prediction == before)
 
 
 def measure(
@@ -107,7 +110,7 @@ def measure(
         The features, and the history for the tier's next exit.
     """
     logits = logits.float()
-    later = remember(logits, pooled, history)
+    later = History(*remember(logits, history.prediction, history.streak), pooled)
     chosen = later.prediction.unsqueeze(1)
     shares = logits.log_softmax(1)
     probabilities = shares.exp()
@@ -119,7 +122,7 @@ def measure(
     features = [
         top,
         top - next_best,
-        (probabilities * shares).sum(1) / -math.log(logits.shape[1]),
+        (probabilities * shares).sum(1) / -_log_classes(logits),
         first - logits.amax(1),
         first - second - others.log(),
         later.streak.clamp(max=1),
@@ -129,6 +132,13 @@ def measure(
         log_length,
     ]
     return torch.stack(features, dim=1), later
+
+
+def _log_classes(logits: torch.Tensor) -> float | torch.Tensor:
+    """log c: of a number, but where a graph is written that leaves the number of classes open."""
+    if torch.compiler.is_exporting():
+        return torch.ones_like(logits[0]).sum().log()
+    return math.log(logits.shape[1])
 
 
 def _saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:

@@ -39,11 +39,11 @@ class Reliability(nn.Module):
         """How many stages it knows."""
         return len(self.temperature)
 
-    def temper(self, stage: int, logits: torch.Tensor) -> torch.Tensor:
+    def temper(self, stage: int | torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Logits [b, c] of a stage over its temperature, float32 (Guo et al. 2017)."""
         return logits.float() / self.temperature[stage]
 
-    def forward(self, stage: int, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, stage: int | torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Reliability [b] in [0, 1] of a stage's answers with features [b, F]."""
         standard = (features.float() - self.mean[stage]) / self.scale[stage]
         return torch.sigmoid(standard @ self.weight[stage] + self.bias[stage])

@@ -154,7 +154,7 @@ def test_sizes_met_once_are_not_captured(made: Made) -> None:
     assert not made
     answers(bundle, tiny_texts(1), policy)
     count = len(made)
-    assert count == 2  # its layers, in one piece, and its last exit
+    assert count == 1  # its layers, in one piece
     answers(bundle, tiny_texts(1), policy)
     assert len(made) == count
 
@@ -266,6 +266,13 @@ def test_a_copied_tier_captures_anew(made: Made) -> None:
     for _ in range(3):
         assert_same(answers(changed, texts, policy), expected)
     assert len(made) > count
+
+
+def test_graphs_do_not_outlive_the_place_of_their_weights() -> None:
+    tier = make_cascade().tiers[2]
+    before = tier.captures
+    assert tier.eval().captures is before
+    assert tier.to(torch.float64).captures is not before
 
 
 def test_layers_are_captured_where_launching_outweighs_computing(

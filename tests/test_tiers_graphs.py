@@ -169,6 +169,12 @@ def test_weights_that_graphs_stand_for_take_no_memory(written: Path) -> None:
     assert {each.device.type for each in tier.backbone.blocks.parameters()} == {"meta"}
 
 
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_graph_does_not_tell_where_it_was_written(written: Path, kind: str) -> None:
+    graph = (written / kind / name_of(0)).read_bytes()
+    assert b".py" not in graph and b"forward" not in graph
+
+
 def test_a_missing_or_damaged_graph_is_named(written: Path, tmp_path: Path) -> None:
     tier = load_tier(written / "tier", graphs=written / "float32")
     save_tier(tier, tmp_path)

@@ -12,11 +12,15 @@ import pytest
 from pydantic import ValidationError
 from tiny_builds import build_in, context_of, recipe_in
 
+from adaptive import opinions
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle
+from adaptive.cascade import answer
 from adaptive.errors import BundleError
+from adaptive.exits.judging import Judged, judge, judge_in_graph
+from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers import int8
@@ -57,6 +61,30 @@ def test_answers_are_those_of_torch(built: Path, bundle: Bundle) -> None:
     np.testing.assert_allclose(found.reliability, expected.reliability, atol=1e-4)
     answers = AdaptivePipeline.from_config(built / "bundle")(TEXTS)
     assert len(answers) == len(TEXTS) and not any("certified" in each for each in answers)
+
+
+def test_reliabilities_are_reckoned_in_a_graph_for_every_tier(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers as by torch, from the first stage to the last."""
+    tokens = token_rows.tokenize(bundle.tokenizer, TEXTS, max_length=16)
+    policy = replace(
+        bundle.policy, path=(0, 1, 2), thresholds=(2.0,) * (len(bundle.stages) - 1) + (0.0,)
+    )
+    seen: list[int] = []
+
+    def noted(reliability: Reliability, stage: int, *given: Any) -> Judged:
+        seen.append(stage)
+        return judge_in_graph(reliability, stage, *given)
+
+    monkeypatch.setattr(opinions, "judge_in_graph", noted)
+    found = answer(bundle, tokens, policy, 8)
+    assert set(seen) == set(range(len(bundle.stages)))
+    monkeypatch.setattr(opinions, "judge_in_graph", judge)
+    expected = answer(bundle, tokens, policy, 8)
+    np.testing.assert_array_equal(found.stage, expected.stage)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.reliability, expected.reliability, atol=1e-5)
 
 
 def test_the_step_tells_what_the_runtime_does_to_each_exit(built: Path) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def _exported(layer: nn.Module, hidden: int) -> Any:
         torch.zeros(12, dtype=whole),
         torch.zeros(3, 1, 1, 5),
     )
-    with _quiet():
+    with quiet_exporter():
         program = torch.onnx.export(
             _Layer(layer),
             example,
@@ -168,11 +169,21 @@ def _exported(layer: nn.Module, hidden: int) -> Any:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    return plain(program.model_proto)
+
+
+def plain(model: Any) -> Any:
+    """A model without what the exporter notes of itself, such as where this file lies."""
+    graph = model.graph
+    parts = (graph.input, graph.output, graph.node, graph.value_info, graph.initializer)
+    for each in (model, graph, *chain(*parts)):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Nothing of what torch's exporter has to say about itself."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
     before = [logger.level for logger in loggers]

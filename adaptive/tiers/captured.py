@@ -76,7 +76,6 @@ def run_layers(
         found = backbone.run(State(hidden.unsqueeze(0), layout), start, stop)
         return (found.hidden.squeeze(0),)
 
-    name = (start, stop, longest, backbone.embedding_table.data_ptr())
     inputs = (state.hidden.squeeze(0), put(ends, state.hidden.device))
-    (hidden,) = captures(name, plain, run, inputs, (tokens, len(ends)))
+    (hidden,) = captures((start, stop, longest), plain, run, inputs, (tokens, len(ends)))
     return replace(state, hidden=hidden.unsqueeze(0))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -123,6 +124,12 @@ class Tier(nn.Module):
         packed = [part for part in self.modules() if isinstance(part, Int8Linear)]
         floats = sum(each.numel() for each in self.parameters())
         return floats + sum(part.in_features * part.out_features for part in packed)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Tier:
+        """Moved or cast, the weights lie elsewhere than graphs would look for them."""
+        self.captures = Captures()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _start(self, exit: int) -> int:
         return self.depths[exit - 1] if exit else 0
