@@ -16,6 +16,8 @@ def put(values: NDArray[np.generic] | NDArray[Any], device: torch.device) -> tor
     keeps the memory until the copy is done.
     """
     found = torch.from_numpy(values)
+    if device.type == "cpu":
+        return found
     if device.type == "cuda":
         return found.pin_memory().to(device, non_blocking=True)
     return found.to(device)

@@ -71,11 +71,18 @@ def judge_in_graph(
     """The same by ONNX Runtime, of float32 on a CPU."""
     if previous is None:  # the cosine with zeros is zero
         previous = torch.zeros_like(pooled)
-    given = (logits, pooled, prediction, streak, previous, anchor, log_length)
-    feed = dict(zip(INPUTS[1:], (each.numpy() for each in given), strict=True))
-    feed |= {name: buffer.numpy() for name, buffer in reliability.named_buffers()}
-    found = _session().run(OUTPUTS, feed | {"stage": _number(stage)})
-    probabilities, later, run, score = map(torch.from_numpy, found)
+    feed = {
+        "stage": _number(stage),
+        "logits": logits.numpy(),
+        "pooled": pooled.numpy(),
+        "prediction": prediction.numpy(),
+        "streak": streak.numpy(),
+        "previous": previous.numpy(),
+        "anchor": anchor.numpy(),
+        "log_length": log_length.numpy(),
+        **reliability.arrays(),
+    }
+    probabilities, later, run, score = map(torch.from_numpy, _session().run(OUTPUTS, feed))
     return probabilities, later, run, score
 
 

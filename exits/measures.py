@@ -111,27 +111,26 @@ def measure(
     """
     logits = logits.float()
     later = History(*remember(logits, history.prediction, history.streak), pooled)
-    chosen = later.prediction.unsqueeze(1)
+    chosen, streak = later.prediction.unsqueeze(1), later.streak.unsqueeze(1)
     shares = logits.log_softmax(1)
-    probabilities = shares.exp()
     best = shares.topk(2, dim=1).values
-    first, second = best.unbind(1)
-    top, next_best = best.exp().unbind(1)
+    first, second = best.split(1, dim=1)
+    top, next_best = best.exp().split(1, dim=1)
     # Relative to the second best, so that the others never vanish; the first may overflow.
-    others = (shares - best[:, 1:]).exp().scatter(1, chosen, 0.0).sum(1)
-    features = [
+    others = (shares - second).exp().scatter(1, chosen, 0.0).sum(1, keepdim=True)
+    columns = [
         top,
         top - next_best,
-        (probabilities * shares).sum(1) / -_log_classes(logits),
-        first - logits.amax(1),
+        (shares.exp() * shares).sum(1, keepdim=True) / -_log_classes(logits),
+        first - logits.amax(1, keepdim=True),
         first - second - others.log(),
-        later.streak.clamp(max=1),
-        later.streak,
+        streak.clamp(max=1),
+        streak,
         _saturation(pooled, history.pooled),
         *_second_opinion(chosen, anchor_probabilities),
-        log_length,
+        log_length.unsqueeze(1),
     ]
-    return torch.stack(features, dim=1), later
+    return torch.cat(columns, dim=1), later
 
 
 def _log_classes(logits: torch.Tensor) -> float | torch.Tensor:
@@ -142,10 +141,11 @@ def _log_classes(logits: torch.Tensor) -> float | torch.Tensor:
 
 
 def _saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+    """The cosine of both, [b, 1]."""
     if previous is None:
-        return torch.zeros(len(pooled), device=pooled.device)
+        return torch.zeros(len(pooled), 1, device=pooled.device)
     cosine: torch.Tensor = torch.cosine_similarity(pooled.float(), previous.float(), dim=1)
-    return cosine
+    return cosine.unsqueeze(1)
 
 
 def _second_opinion(
@@ -153,9 +153,8 @@ def _second_opinion(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the anchor [b, c] thinks of predictions [b, 1]: agrees, its probability, its largest."""
     if anchor is None:
-        nothing = torch.zeros(len(chosen), device=chosen.device)
+        nothing = torch.zeros(len(chosen), 1, device=chosen.device)
         return nothing, nothing, nothing
     largest, choice = anchor.max(1, keepdim=True)
-    own = anchor.gather(1, chosen)
-    # stacking flags among numbers would take twice as long
-    return (choice == chosen).squeeze(1).float(), own.squeeze(1), largest.squeeze(1)
+    # joining flags to numbers would take twice as long
+    return (choice == chosen).float(), anchor.gather(1, chosen), largest

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from adaptive.exits.measures import FEATURES
@@ -58,6 +60,11 @@ class Reliability(nn.Module):
         for buffer, values in ((self.mean, mean), (self.scale, scale), (self.weight, weight)):
             buffer[stage] = torch.as_tensor(values, dtype=torch.float32)
         self.bias[stage] = float(bias)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The buffers by name, on the host, as they are now and will be."""
+        # a module's attributes would take a microsecond each
+        return {name: each.numpy() for name, each in self._buffers.items() if each is not None}
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """The buffers by name, on the host, for a safetensors file."""
