@@ -114,8 +114,8 @@ def measure(
     chosen, streak = later.prediction.unsqueeze(1), later.streak.unsqueeze(1)
     shares = logits.log_softmax(1)
     best = shares.topk(2, dim=1).values
-    first, second = best.split(1, dim=1)
-    top, next_best = best.exp().split(1, dim=1)
+    first, second = best.chunk(2, dim=1)
+    top, next_best = best.exp().chunk(2, dim=1)
     # Relative to the second best, so that the others never vanish; the first may overflow.
     others = (shares - second).exp().scatter(1, chosen, 0.0).sum(1, keepdim=True)
     columns = [
