@@ -12,7 +12,8 @@ others alone.
 
     python benchmarks/runtime_cpu.py --only peers --bundles FOLDER --data FOLDER --threads 2
 
-takes finished bundles and real text instead, see `runtime_peers`.
+takes finished bundles and real text instead, see `runtime_peers`; so does `ahead`, on two cores,
+see `runtime_ahead`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import records
+import runtime_ahead
 import runtime_peers
 import runtime_scaling
 import torch
@@ -43,12 +45,13 @@ Way = Callable[[Tokens], Any]  # from token rows to answers
 BATCHES = (1, 8, 32, 128)
 PIECE = 4  # batches of a piece
 LEAST = 16  # texts of a piece
+ON_BUNDLES = ("peers", "ahead")  # sections that take finished ones
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--only", nargs="+", choices=[*SECTIONS, "scaling", "peers"], default=list(SECTIONS)
+        "--only", nargs="+", choices=[*SECTIONS, "scaling", *ON_BUNDLES], default=list(SECTIONS)
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -61,8 +64,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1_000_000, help="texts of `scaling`")
     runtime_peers.add_options(parser)
     given = parser.parse_args()
-    if "peers" in given.only and not (given.bundles and given.data):
-        parser.error("the section peers needs --bundles and --data")
+    if set(ON_BUNDLES) & set(given.only) and not (given.bundles and given.data):
+        parser.error(f"the sections {' and '.join(ON_BUNDLES)} need --bundles and --data")
     torch.set_num_threads(1)
     ours = [name for name in given.only if name in SECTIONS]
     cases = [make_case(shape, given) for shape in given.shapes if ours]
@@ -84,13 +87,16 @@ def measure(
         found = scaling(given)
         beside = {"scaling_verdicts": runtime_scaling.verdicts(found)}
         print(runtime_scaling.table(found), flush=True)
+    elif name == "ahead":
+        found = runtime_ahead.ahead(given)
     else:
         how = {"dtype": given.dtype, "texts": given.texts, "repeats": given.repeats}
         # shapes take unlike time, so each may be measured in a run of its own
         found = [line for line in kept.get(name, []) if line["shape"] not in given.shapes]
         found += [line | how for case in cases for line in SECTIONS[name](case, given)]
     told = {"texts": given.texts, "repeats": given.repeats, "seed": given.seed}
-    told |= {"dtype": given.dtype} if name in SECTIONS else {"most": given.most}
+    told |= {"dtype": given.dtype} if name in SECTIONS else {}
+    told |= {"most": given.most} if name == "scaling" else {}
     return {name: found, **beside, "measured": kept.get("measured", {}) | {name: told}}
 
 

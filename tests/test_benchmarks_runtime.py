@@ -87,6 +87,25 @@ def test_layers_in_onnx_runtime_are_a_shape_of_their_own(
     assert {line["shape"] for line in found["breakdown"]} == {"minilm_onnx"} and runs
 
 
+def test_tokenising_ahead_is_timed_against_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    for name in ("bundles", "data"):
+        (tmp_path / name / "sst2").mkdir(parents=True)
+    (tmp_path / "bundles" / "sst2" / "bundle").symlink_to(tiny_bundle)
+    rows = "".join(f"{text},bad\n" for text in tiny_texts(30))
+    (tmp_path / "data" / "sst2" / "test.csv").write_text("text,label\n" + rows)
+    where = ["--bundles", str(tmp_path / "bundles"), "--data", str(tmp_path / "data")]
+    few = ["--sets", "sst2", "--batches", "1", "2", "--texts", "30", "--repeats", "2"]
+    file = tmp_path / "record.json"
+    how = ["--only", "ahead", *where, *few, "--record", str(file)]
+    monkeypatch.setattr(sys, "argv", ["runtime_cpu", *how])
+    benchmark.main()
+    lines = json.loads(file.read_text())["ahead"]
+    assert [(line["data"], line["batch"]) for line in lines] == [("sst2", 1), ("sst2", 2)]
+    assert all(line["value"] > 0 and line["texts"] >= 64 for line in lines)
+
+
 def test_all_parts_of_a_routed_call_are_told_and_sum_to_the_whole() -> None:
     bundle = make_cascade()
     policy = replace(bundle.policy, risk_weight=1.0, entry_cost=(0.0, 0.0, 0.145))
