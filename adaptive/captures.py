@@ -21,6 +21,7 @@ Tensors = tuple[torch.Tensor, ...]
 Function = Callable[..., Tensors]
 MOST = 256  # graphs of one tier; those not used for longest are dropped
 TOLERANCE = 0.05  # of what a graph gives, relative to what it was captured from
+_capturing = threading.Lock()  # a capture waits for the whole GPU, which would end another one
 
 
 def size_of(count: int) -> int:
@@ -112,7 +113,8 @@ class Captures:
             self._fill(held, inputs)
             if self._pool is None:
                 self._pool = torch.cuda.graph_pool_handle() if inputs[0].is_cuda else ()
-            graph = capture(function, held, self._pool)
+            with _capturing:
+                graph = capture(function, held, self._pool)
             found = self._run(graph, inputs)
             if not all(map(_alike, found, expected)):
                 raise RuntimeError("a graph gives other values than what it was captured from")

@@ -162,7 +162,7 @@ def test_sizes_met_once_are_not_captured(made: Made) -> None:
 CASCADE = make_cascade(3)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_launches_leave_nothing_behind_for_the_next(counts: list[int], seed: int) -> None:
     """Batches of many sizes one after the other, in the same places of memory."""
