@@ -7,8 +7,10 @@ Three shapes, a BERT-base of random weights, MiniLM's six layers of 384, and the
 Runtime, with an exit behind every layer; half the texts short (25 words in the mean), half long
 (128). Times are CPU seconds of this process on one thread, of pieces of a few batches that all
 ways take in turns, so that neighbours on the machine disturb ratios little: a way's time is the
-sum over pieces of medians over rounds. `--only` runs some of the sections and leaves the record's
-others alone.
+sum over pieces of medians over rounds. glibc is told to keep freed memory: else it is given back to
+the system and asked for again, which costs float32 layers on large batches 5 to 10 % of their time,
+now in one way and now in another. `--only` runs some of the sections and leaves the record's others
+alone.
 
     python benchmarks/runtime_cpu.py --only peers --bundles FOLDER --data FOLDER --threads 2
 
@@ -19,6 +21,7 @@ see `runtime_ahead`.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +48,8 @@ Way = Callable[[Tokens], Any]  # from token rows to answers
 BATCHES = (1, 8, 32, 128)
 PIECE = 4  # batches of a piece
 LEAST = 16  # texts of a piece
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT = 1 << 29  # bytes
 ON_BUNDLES = ("peers", "ahead")  # sections that take finished ones
 
 
@@ -68,12 +73,22 @@ def main() -> None:
         parser.error(f"the sections {' and '.join(ON_BUNDLES)} need --bundles and --data")
     torch.set_num_threads(1)
     ours = [name for name in given.only if name in SECTIONS]
+    if ours:
+        keep_freed_memory()
     cases = [make_case(shape, given) for shape in given.shapes if ours]
     for name in given.only:
         kept = records.read(given.record)
         found = measure(name, cases, given, kept)
         records.write(given.record, kept | found)
         print(json.dumps(found, indent=1), flush=True)
+
+
+def keep_freed_memory() -> None:
+    """What MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ do in the environment."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
+    if adjust is not None:
+        for option in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+            adjust(option, KEPT)
 
 
 def measure(
