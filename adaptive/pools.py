@@ -106,6 +106,8 @@ class Pools:
 
     def cut(self, live: Live) -> list[Live]:
         """Rows as parts of one batch each."""
+        if len(live.rows) == 1:
+            return [live]
         places = self.queue.cut(live.rows)
         return [live] * len(places) if len(places) < 2 else [live.select(each) for each in places]
 
