@@ -41,9 +41,11 @@ def launched_singly(bundle: Bundle) -> Iterator[None]:
     before = [tier.captures.off for tier in bundle.tiers]
     for tier in bundle.tiers:
         tier.captures.off = True
-    yield
-    for tier, off in zip(bundle.tiers, before, strict=True):
-        tier.captures.off = off
+    try:
+        yield
+    finally:  # a way that fails is left out, and the others go on
+        for tier, off in zip(bundle.tiers, before, strict=True):
+            tier.captures.off = off
 
 
 def baseline(name: str, plain: Plain, device: torch.device) -> Serve:
