@@ -77,18 +77,22 @@ def overlook(tier: Tier, exit: int, state: State, history: History) -> History:
 
 
 def _launch(
-    tier: Tier, name: tuple[Hashable, ...], function: Function, *given: torch.Tensor | None
+    tier: Tier,
+    name: tuple[Hashable, ...],
+    function: Function,
+    logits: torch.Tensor,
+    *others: torch.Tensor | None,
 ) -> Tensors:
     """A function of tensors of one row a text, as one launch on a GPU."""
-    run = partial(function, *given)
+    if not wanted(logits.device):
+        return function(logits, *others)
+    given = (logits, *others)
     held = [each for each in given if each is not None]
-    if not wanted(held[0].device):
-        return run()
     missing = [each is None for each in given]
 
     def filled(*tensors: torch.Tensor) -> Tensors:
         rest = iter(tensors)
         return function(*(None if none else next(rest) for none in missing))
 
-    sizes = [size_of(len(held[0]))] * len(held)
-    return tier.captures((*name, len(held)), run, filled, held, sizes)
+    sizes = [size_of(len(logits))] * len(held)
+    return tier.captures((*name, len(held)), partial(function, *given), filled, held, sizes)

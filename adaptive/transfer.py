@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 
-def put(values: NDArray[np.generic] | NDArray[Any], device: torch.device) -> torch.Tensor:
+def put(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     """An array as a tensor on a device.
 
     On a GPU it goes through pinned memory, so that the host does not wait for the copy; torch

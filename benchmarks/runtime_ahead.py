@@ -11,8 +11,7 @@ import time
 from typing import Any
 from unittest import mock
 
-import numpy as np
-from runtime_peers import one_pool, some_texts
+from runtime_peers import Times, one_pool, some_texts, speed
 
 from adaptive import AdaptivePipeline, pipeline
 from adaptive.pipeline import AHEAD
@@ -29,14 +28,13 @@ def ahead(given: argparse.Namespace) -> list[dict[str, Any]]:
             texts = some_texts(given.data / name / "test.csv", given.texts, given.seed)
             for batch in given.batches:
                 stream = texts * -(-PIECES * AHEAD * batch // len(texts))
-                spent = {beside: [] for beside in (False, True)}
+                spent = {beside: Times([], []) for beside in (False, True)}
                 for repeat in range(given.repeats + 1):
                     for beside, times in spent.items():
                         took = clocked(pipe, stream, batch, beside)
                         if repeat:  # the first round warms up
-                            times.append(took)
-                ratios = [a / b for a, b in zip(spent[False], spent[True], strict=True)]
-                value = round(float(np.median(ratios)), 3)
+                            times.whole.append(took)
+                value = speed(spent[True], spent[False])
                 lines.append({"data": name, "batch": batch, "texts": len(stream), "value": value})
     return lines
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from adaptive.exits.measures import History, measure
@@ -24,7 +25,7 @@ Judged = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 def judge(
     reliability: Reliability,
-    stage: int,
+    stage: int | torch.Tensor,
     logits: torch.Tensor,
     pooled: torch.Tensor,
     prediction: torch.Tensor,
@@ -36,6 +37,7 @@ def judge(
     """What an exit makes of b texts.
 
     Args:
+        stage: its number in the cascade; a tensor [] where a graph is written.
         logits: [b, c] as the head gives them.
         pooled: [b, h] what it read.
         prediction, streak, previous: the `History` of the tier's previous exit.
@@ -47,41 +49,23 @@ def judge(
     """
     logits = reliability.temper(stage, logits)
     probabilities = logits.softmax(1)
-    features, later = measure(
-        logits,
-        pooled,
-        History(prediction, streak, previous),
-        anchor if stage else probabilities,
-        log_length,
-    )
+    if isinstance(stage, torch.Tensor):
+        anchor = torch.where(stage == 0, probabilities, anchor)
+    elif stage == 0:
+        anchor = probabilities
+    history = History(prediction, streak, previous)
+    features, later = measure(logits, pooled, history, anchor, log_length)
     return probabilities, later.prediction, later.streak, reliability(stage, features)
 
 
-def judge_in_graph(
-    reliability: Reliability,
-    stage: int,
-    logits: torch.Tensor,
-    pooled: torch.Tensor,
-    prediction: torch.Tensor,
-    streak: torch.Tensor,
-    previous: torch.Tensor | None,
-    anchor: torch.Tensor,
-    log_length: torch.Tensor,
-) -> Judged:
-    """The same by ONNX Runtime, of float32 on a CPU."""
-    if previous is None:  # the cosine with zeros is zero
-        previous = torch.zeros_like(pooled)
-    feed = {
-        "stage": _number(stage),
-        "logits": logits.numpy(),
-        "pooled": pooled.numpy(),
-        "prediction": prediction.numpy(),
-        "streak": streak.numpy(),
-        "previous": previous.numpy(),
-        "anchor": anchor.numpy(),
-        "log_length": log_length.numpy(),
-        **reliability.arrays(),
-    }
+def judge_in_graph(reliability: Reliability, stage: int, *given: torch.Tensor | None) -> Judged:
+    """The same by ONNX Runtime, of float32 on a CPU; `given` as `judge` takes them."""
+    named = zip(INPUTS[1:], given, strict=True)
+    feed = {name: each.numpy() for name, each in named if each is not None}
+    if "previous" not in feed:  # the cosine with zeros is zero
+        feed["previous"] = np.zeros_like(feed["pooled"])
+    feed |= reliability.arrays()
+    feed["stage"] = _number(stage)
     probabilities, later, run, score = map(torch.from_numpy, _session().run(OUTPUTS, feed))
     return probabilities, later, run, score
 

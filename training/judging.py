@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptive.exits.judging import GRAPH, INPUTS, OUTPUTS
-from adaptive.exits.measures import History, measure
+from adaptive.exits.judging import GRAPH, INPUTS, OUTPUTS, judge
 from adaptive.exits.reliability import Reliability
 from adaptive.training.graphs import OPSET, plain, quiet_exporter
 
@@ -21,21 +20,11 @@ class _Judge(nn.Module):
     """`judge` as a function of tensors alone, the stage's number and what was fitted among them."""
 
     def forward(self, stage: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        logits, pooled, prediction, streak, previous, anchor, log_length, *fitted = given
+        seen, fitted = given[: len(INPUTS) - 1], given[len(INPUTS) - 1 :]
         reliability = Reliability(1)
         for (name, _), buffer in zip(list(reliability.named_buffers()), fitted, strict=True):
             setattr(reliability, name, buffer)
-        logits = reliability.temper(stage, logits)
-        probabilities = logits.softmax(1)
-        features, later = measure(
-            logits,
-            pooled,
-            History(prediction, streak, previous),
-            torch.where(stage == 0, probabilities, anchor),
-            log_length,
-        )
-        score = reliability(stage, features)
-        return probabilities, later.prediction, later.streak, score
+        return judge(reliability, stage, *seen)
 
 
 def write_graph(file: Path) -> None:
