@@ -1,0 +1,74 @@
+"""What the stages share: the device, what was carried, and what is loaded already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu.speed import matmul_peak
+from gpu.subjects import CLINC, Subject, carried, read_texts, shaped
+from numpy.typing import NDArray
+
+from adaptive.bundle.header import read_header
+
+SQUARE, SMALL_SQUARE = 8192, 256  # of the matmul whose speed is the peak
+ROWS, SMALL_ROWS = 4096, 64
+BATCHES = (1, 512, 32, 4096, 8, 128, 1024)  # in the order of their worth
+SMALL_BATCHES = (1, 8)
+
+
+@dataclass(slots=True)
+class Bench:
+    """Where and on what everything is measured."""
+
+    device: torch.device
+    dtype: str  # of what is timed
+    folder: Path  # with `bundle`, certify.csv and test.csv
+    small: bool  # tiny shapes and few rows, to see that it runs
+    subjects: dict[tuple[str, str], Subject] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  # what one piece leaves for later ones
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Rows of a batch that are measured."""
+        return SMALL_BATCHES if self.small else BATCHES
+
+    @property
+    def bundle(self) -> Path:
+        """The carried bundle."""
+        return self.folder / "bundle"
+
+    def subject(self, name: str, dtype: str | None = None) -> Subject:
+        """One of `SHAPES` or the carried bundle, on the device; made once."""
+        key = (name, dtype or self.dtype)
+        if key not in self.subjects:
+            self.subjects[key] = self.load(key[1], self.device, name)
+        return self.subjects[key]
+
+    def load(self, dtype: str, device: torch.device, name: str = CLINC) -> Subject:
+        """The same, made anew wherever it is wanted."""
+        kind = getattr(torch, dtype)
+        if name == CLINC:
+            return carried(self.bundle, self.texts("test")[0], kind, device)
+        return shaped(name, kind, device, SMALL_ROWS if self.small else ROWS, self.small)
+
+    def texts(self, split: str) -> tuple[list[str], NDArray[np.int32]]:
+        """Texts of a carried file, and the places of their labels."""
+        return read_texts(self.folder / f"{split}.csv", self.labels)
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s of a large product in the dtype of what is timed."""
+        if self.dtype not in self.peaks:
+            square = SMALL_SQUARE if self.small else SQUARE
+            self.peaks[self.dtype] = matmul_peak(self.device, getattr(torch, self.dtype), square)
+        return self.peaks[self.dtype]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the bundle's classes."""
+        return read_header(self.bundle).labels
