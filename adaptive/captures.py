@@ -1,18 +1,20 @@
 """CUDA graphs: work that a GPU is given again and again, captured once and launched in one go.
 
 Few tokens keep a GPU busy for a shorter time than the host needs to launch what is to be done with
-them: some fifteen kernels a layer, and forty an exit. A graph has fixed sizes, so tensors are
-filled up to a few of them (`size_of`). What stands in the places too many is left over from
-earlier calls and nobody's, so no row of what is captured may depend on another's.
+them: some fifteen kernels a layer. A graph has fixed sizes, so tensors are filled up to a few of
+them (`size_of`). The places that are too many hold values of earlier calls, so no row of what is
+captured may depend on another's.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,6 +37,16 @@ def wanted(device: torch.device) -> bool:
     return device.type == "cuda" and torch.is_inference_mode_enabled()
 
 
+def by_kernel(values: torch.Tensor) -> bool:
+    """Whether the project's own Triton kernels take such values; they know no gradients."""
+    return values.is_cuda and torch.is_inference_mode_enabled() and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Graph:
     """A captured call: what it reads, what it writes, and how it is launched."""
@@ -48,8 +60,8 @@ class Captures:
     """The graphs of one tier. They share inputs and memory, so one runs at a time.
 
     Sizes that are met for the first time run as they are, since they may never come again; the
-    second time they are captured. A capture that fails, or whose graph gives other values,
-    ends captures for this tier, with a warning.
+    second time they are captured. A capture that fails, or whose graph gives other values than
+    the same kernels launched one by one, ends captures for this tier, with a warning.
 
     Attributes:
         off: nothing is captured or launched as a graph; functions run as they are.
@@ -73,8 +85,9 @@ class Captures:
         name: Hashable,
         plain: Callable[[], Tensors],
         function: Function,
-        inputs: Sequence[torch.Tensor],
+        inputs: Mapping[str, torch.Tensor],
         sizes: Sequence[int],
+        counts: Sequence[int],
     ) -> Tensors:
         """What `plain` gives, by a graph of `function` where there is one.
 
@@ -82,95 +95,106 @@ class Captures:
             name: tells functions apart, and all that they depend on beside their inputs.
             plain: computes the same as `function` of the inputs.
             function: is captured on inputs that are filled up.
-            inputs: [n, ...] each, on the GPU.
+            inputs: [n, ...] each, on the GPU, in the order in which `function` takes them. What
+                fills them up are earlier values of the same name.
             sizes: to how many rows each of them is filled up.
-
-        Returns:
-            Tensors of as many rows as the first input has.
+            counts: how many rows of each output are those of the inputs.
         """
-        key = (name, *sizes)
+        key = (name, *inputs, *sizes)
         with self._lock:
             if not self.off and key in self._graphs:
                 self._graphs.move_to_end(key)
-                return self._run(self._graphs[key], inputs)
+                return self._run(self._graphs[key], inputs, counts)
             if not self.off and key in self._met:
-                return self._first(key, plain, function, inputs, sizes)
+                try:
+                    return self._first(key, function, inputs, sizes, counts)
+                except RuntimeError as error:
+                    self._give_up(error)
             self._met.add(key)
         return plain()
 
     def _first(
         self,
         key: Hashable,
-        plain: Callable[[], Tensors],
         function: Function,
-        inputs: Sequence[torch.Tensor],
+        inputs: Mapping[str, torch.Tensor],
         sizes: Sequence[int],
+        counts: Sequence[int],
     ) -> Tensors:
-        """Capture, and compare with what is computed uncaptured, which is the answer."""
-        expected = plain()
-        try:
-            held = list(map(self._hold, range(len(sizes)), inputs, sizes))
-            self._fill(held, inputs)
-            if self._pool is None:
-                self._pool = torch.cuda.graph_pool_handle() if inputs[0].is_cuda else ()
-            with _capturing:
-                graph = capture(function, held, self._pool)
-            found = self._run(graph, inputs)
-            if not all(map(_alike, found, expected)):
-                raise RuntimeError("a graph gives other values than what it was captured from")
-        except RuntimeError as error:
-            self.off = True
-            self._graphs.clear()
-            self._held.clear()
-            warnings.warn(
-                f"going on without CUDA graphs, which is slower on few tokens: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return expected
+        """Capture, and compare with the very kernels uncaptured.
+
+        Raises:
+            RuntimeError: it cannot be captured, or gives other values.
+        """
+        held = list(map(self._hold, inputs, inputs.values(), sizes))
+        self._fill(held, inputs.values())
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle() if held[0].is_cuda else ()
+        with _capturing:
+            graph, expected = capture(function, held, self._pool)
+        found = self._run(graph, inputs, counts)
+        pairs = zip(found, expected, strict=True)
+        if not all(_alike(one, other[: len(one)]) for one, other in pairs):
+            raise RuntimeError("a graph gives other values than what it was captured from")
         self._graphs[key] = graph
         if len(self._graphs) > MOST:
             self._graphs.popitem(last=False)
-        return expected
+        return found
 
-    def _hold(self, place: int, like: torch.Tensor, size: int) -> torch.Tensor:
+    def _give_up(self, error: RuntimeError) -> None:
+        self.off = True
+        self._graphs.clear()
+        self._held.clear()
+        warnings.warn(
+            f"going on without CUDA graphs, which is slower on few tokens: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _hold(self, name: str, like: torch.Tensor, size: int) -> torch.Tensor:
         """Memory [size, ...] that graphs read an input from; graphs keep what they were given."""
-        kind = (place, like.shape[1:], like.dtype)
+        kind = (name, like.shape[1:], like.dtype)
         if kind not in self._held or len(self._held[kind]) < size:
             self._held[kind] = like.new_zeros(size, *like.shape[1:])
         return self._held[kind][:size]
 
-    def _run(self, graph: _Graph, inputs: Sequence[torch.Tensor]) -> Tensors:
+    def _run(
+        self, graph: _Graph, inputs: Mapping[str, torch.Tensor], counts: Sequence[int]
+    ) -> Tensors:
         """Launch a graph on the inputs; its outputs are copied, since other graphs write there."""
-        stream = torch.cuda.current_stream() if inputs[0].is_cuda else None
+        stream = torch.cuda.current_stream() if graph.inputs[0].is_cuda else None
         if stream is not None and self._done is not None:
             stream.wait_event(self._done)  # the last use may be another stream's
-        self._fill(graph.inputs, inputs)
+        self._fill(graph.inputs, inputs.values())
         graph.replay()
-        found = tuple(output[: len(inputs[0])].clone() for output in graph.outputs)
+        outputs = zip(graph.outputs, counts, strict=True)
+        found = tuple(output[:count].clone() for output, count in outputs)
         if stream is not None:
             self._done = stream.record_event()
         return found
 
     @staticmethod
-    def _fill(held: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> None:
+    def _fill(held: Sequence[torch.Tensor], inputs: Iterable[torch.Tensor]) -> None:
         for place, values in zip(held, inputs, strict=True):
             place[: len(values)].copy_(values)
 
 
-def capture(function: Function, inputs: list[torch.Tensor], pool: Any) -> _Graph:
-    """A CUDA graph of a function of tensors in fixed places, in a pool of memory shared by many."""
+def capture(function: Function, inputs: list[torch.Tensor], pool: Any) -> tuple[_Graph, Tensors]:
+    """A CUDA graph of a function of tensors in fixed places, in a pool of memory shared by many.
+
+    Also what the function gives of these inputs uncaptured.
+    """
     here = torch.cuda.current_stream()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(here)
     with torch.cuda.stream(side):  # libraries set themselves up outside of a capture
-        function(*inputs)
+        expected = function(*inputs)
     here.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # thread_local: what other threads do with the GPU meanwhile is no part of it
     with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
         outputs = function(*inputs)
-    return _Graph(inputs, outputs, graph.replay)
+    return _Graph(inputs, outputs, graph.replay), expected
 
 
 def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:

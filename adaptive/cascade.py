@@ -1,9 +1,12 @@
-"""The hot loop: tier by tier, segment by segment, the sure leave and the unsure go on."""
+"""The hot loop: tier by tier, hop by hop, the sure leave and the unsure go on."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +15,19 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
-from adaptive.exits.measures import History
-from adaptive.opinions import Opinion, answer_alone, opinion, overlook
+from adaptive.hops import Around, Given, Hop, run
+from adaptive.opinions import Opinion
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
-from adaptive.tiers.state import State
-from adaptive.tiers.tier import Tier
-from adaptive.transfer import put
+from adaptive.transfer import fetch, put
 from adaptive.types import Answers, Policy, Tokens
 
-SHALLOW_ROWS = 1024  # an exit before the first layer takes this many rows at once
+# An exit before the first layer takes this many rows at once: it is a few small calls.
+SHALLOW_ON_CPU, SHALLOW_ELSEWHERE = 1024, 16384
+# Batches that are launched before the first of them is decided on. While a GPU computes one, the
+# host decides on the other; a CPU computes and decides in the same thread.
+IN_FLIGHT_ON_CPU, IN_FLIGHT_ELSEWHERE = 1, 2
 Flags = NDArray[np.bool_]
 
 
@@ -32,9 +37,9 @@ def answer(
 ) -> Answers:
     """Answer every token row under the policy.
 
-    Each tier of the path runs over all rows that wait for it, sorted by length, in batches, one
-    segment after the other. Those that an exit does not answer are parked before the next
-    segment until they make a full batch with others, or nobody else comes; those still unsure
+    Each tier of the path runs over all rows that wait for it, sorted by length, in batches, from
+    one switched-on exit to the next: a hop. Those that an exit does not answer are parked before
+    the next hop until they make a full batch with others, or no more can come; those still unsure
     after the tier's last switched-on exit wait for the next tier. Rows of a batch do not
     influence each other.
 
@@ -49,53 +54,79 @@ def answer(
     """
     wave = _Wave.start(bundle, tokens, policy)
     budget = budget or budget_of(bundle.device)
-    for tier in policy.path if is_bare(policy) else sorted({0, *policy.path}):
+    shallow = SHALLOW_ON_CPU if bundle.device.type == "cpu" else SHALLOW_ELSEWHERE
+    for tier in policy.path if wave.around.bare else sorted({0, *policy.path}):
         if wave.answered.all():
             break
-        layers = bundle.tiers[tier].depths[wave.exits(tier)[0]]  # before the first exit that runs
-        first = batch_size if layers else max(batch_size, SHALLOW_ROWS)
+        hops = wave.hops(tier)
+        layers = bundle.tiers[tier].depths[hops[0].exits[-1]]  # of the first hop
+        first = batch_size if layers else max(batch_size, shallow)
         queue = Queue(wave.waiting(tier), tokens.lengths, batch_size, budget, first)
-        _run_tier(wave, tier, queue)
+        _run_tier(wave, tier, hops, queue)
         budget = queue.budget
     return wave.answers()
 
 
-def _run_tier(wave: _Wave, tier: int, queue: Queue) -> None:
+def _run_tier(wave: _Wave, tier: int, hops: list[Hop], queue: Queue) -> None:
     """One tier over all rows that wait for it, deepest first, in batches that stay full."""
-    pools = Pools([[] for _ in wave.exits(tier)], queue)
-    while (segment := pools.ready()) is not None:
-        # the first segment's rows come from the queue, the others' from where they were parked
-        parts = pools.take(segment)
-        rows = rows_of(parts) if segment else queue.take()
-        stay = queue.attempt(partial(_run_segment, wave, pools, tier, segment, rows, parts), rows)
-        if stay is None:
-            queue.put_back(pools.give_up())
+    pools = Pools([[] for _ in hops], queue)
+    flying: deque[_Flight] = deque()
+    while True:
+        place = pools.ready(more=bool(flying))
+        if place is not None and len(flying) < wave.in_flight:
+            # the first hop's rows come from the queue, the others' from where they were parked
+            parts = pools.take(place)
+            rows = rows_of(parts) if place else queue.take()
+            start = partial(_start, wave, pools, tier, hops[place], place, rows, parts)
+            flight = queue.attempt(start, rows)
+            if flight is None:
+                queue.put_back(pools.give_up())
+            else:
+                flying.append(flight)
+        elif flying:
+            flight = flying.popleft()
+            stay = queue.attempt(partial(_land, wave, pools, flight), flight.live.rows)
+            if stay is None:
+                queue.put_back(pools.give_up())
+            else:
+                pools.park(flight.place + 1, stay)
         else:
-            pools.park(segment + 1, stay)
+            return
 
 
-def _run_segment(
-    wave: _Wave, pools: Pools, tier: int, segment: int, rows: Rows, parts: list[Live]
-) -> list[Live]:
-    """Segment, head, reliability over one batch; those that go on behind it, by batches."""
-    exit, model = wave.exits(tier)[segment], wave.bundle.tiers[tier]
-    stage = wave.first[tier] + exit
-    if segment:
-        live = pools.batch(segment, parts)
-    else:
-        live = wave.enter(model.embed(token_rows.pack(wave.tokens, rows, wave.device)), rows)
-    live.state = model.advance(live.state, exit, past=wave.bare)
-    if stage and not wave.policy.on(stage):
-        live.history, leaving = overlook(model, exit, live.state, live.history), None
-    else:
-        said = wave.ask(model, exit, stage, live)
-        leaving = wave.judge(stage, live, said)
-    if pools.ends(segment):
+def _start(
+    wave: _Wave, pools: Pools, tier: int, hop: Hop, place: int, rows: Rows, parts: list[Live]
+) -> _Flight:
+    """One batch through a hop; on a GPU it is under way when this returns."""
+    live = pools.batch(place, parts) if place else wave.enter(rows)
+    passed = run(wave.bundle.tiers[tier], hop, wave.given(live, hop), wave.around)
+    if not hop.ends:
+        assert passed.state is not None
+        live.state, live.history = passed.state, passed.said.history
+    return wave.ask(live, hop, place, passed.said)
+
+
+def _land(wave: _Wave, pools: Pools, flight: _Flight) -> list[Live]:
+    """Those of a batch that go on behind a hop, by batches."""
+    leaving, live = wave.decide(flight), flight.live
+    if flight.hop.ends:
         return []
     if leaving is None or not leaving.any():
         return pools.cut(live)
     stay = np.flatnonzero(~leaving)
     return pools.cut(live.select(stay)) if len(stay) else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch behind a hop, and what there is to decide by."""
+
+    live: Live
+    hop: Hop
+    place: int  # of the hop in its tier
+    said: Opinion
+    sure: Callable[[], Flags] | None  # [b] whether thresholds are reached; None where all leave
+    risk: Callable[[], NDArray[Any]] | None  # [b, m] what the router says
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +146,13 @@ class _Wave:
     bundle: Bundle
     tokens: Tokens
     policy: Policy
-    bare: bool
-    in_graphs: bool  # ONNX Runtime is here and reckons reliabilities
+    around: Around
     device: torch.device
+    in_flight: int  # batches, at most
     first: list[int]  # first stage of each tier
     last: dict[int, int]  # last switched-on stage of each tier on the path
     statistics: torch.Tensor | None  # [r, S] for the router
-    log_length: torch.Tensor  # [r]
+    log_length: NDArray[np.float32]  # [r]
     anchor: torch.Tensor  # [r, c] probabilities at the first stage
     entry: NDArray[np.int32]  # [r] tier
     answered: Flags  # [r]
@@ -138,16 +169,20 @@ class _Wave:
             bundle=bundle,
             tokens=tokens,
             policy=policy,
-            bare=is_bare(policy),
-            in_graphs=any(tier.in_graphs for tier in bundle.tiers),
+            around=Around(
+                reliability=bundle.reliability,
+                bare=is_bare(policy),
+                in_graph=any(tier.in_graphs for tier in bundle.tiers),
+            ),
             device=device,
+            in_flight=IN_FLIGHT_ON_CPU if device.type == "cpu" else IN_FLIGHT_ELSEWHERE,
             first=[
                 next(k for k, s in enumerate(bundle.stages) if s.tier == tier)
                 for tier in range(len(bundle.tiers))
             ],
             last=last_exits(policy, bundle.stages),
             statistics=statistics,
-            log_length=put(tokens.lengths, device).float().log(),
+            log_length=torch.from_numpy(tokens.lengths).float().log().numpy(),
             anchor=torch.zeros(rows, len(bundle.labels), device=device),
             entry=np.full(rows, policy.path[0], dtype=np.int32),
             answered=np.zeros(rows, dtype=np.bool_),
@@ -159,58 +194,66 @@ class _Wave:
             return np.arange(len(self.tokens))
         return np.flatnonzero(~self.answered & (self.entry <= tier))
 
-    def exits(self, tier: int) -> range:
-        """Which of the tier's exits run; off the path, the anchor alone."""
-        last = self.last.get(tier, self.first[tier]) - self.first[tier]
-        return range(last if self.bare else 0, last + 1)
+    def hops(self, tier: int) -> list[Hop]:
+        """From one switched-on exit of the tier to the next; off the path, the anchor alone."""
+        first = self.first[tier]
+        last = self.last.get(tier, first)
+        found: list[Hop] = []
+        exits: list[int] = []
+        for stage in range(last if self.around.bare else first, last + 1):
+            exits.append(stage - first)
+            if stage == 0 or self.policy.on(stage):
+                found.append(Hop(tuple(exits), stage, stage == last))
+                exits = []
+        return found
 
-    def enter(self, state: State, rows: Rows) -> Live:
-        """Rows before a tier's first layer."""
-        index = put(rows, self.device)
-        history = History.start(len(rows), self.device)
-        return Live(rows, state, history, self.anchor[index], self.log_length[index])
+    def enter(self, rows: Rows) -> Live:
+        """Rows before a tier's first hop."""
+        return Live(rows, token_rows.pack(self.tokens, rows, self.device), None)
 
-    def ask(self, model: Tier, exit: int, stage: int, live: Live) -> Opinion:
-        """What an exit says of the rows before it."""
-        reliability, before = self.bundle.reliability, (live.state, live.history)
-        if self.bare:
-            return answer_alone(model, exit, *before, stage=stage, reliability=reliability)
-        said = opinion(
-            model,
-            exit,
-            *before,
-            live.anchor,
-            live.log_length,
-            stage=stage,
-            reliability=reliability,
-            in_graph=self.in_graphs,
-        )
-        live.history = said.history
-        if stage == 0:
-            self.look_first(live, said)
-        return said
+    def given(self, live: Live, hop: Hop) -> Given:
+        """What a hop reads of a batch."""
+        anchor = log_length = None
+        if not self.around.bare:
+            log_length = put(self.log_length[live.rows], self.device)
+            if hop.stage:
+                anchor = self.anchor.index_select(0, put(live.rows, self.device))
+        return Given(live.state, live.history, anchor, log_length)
 
-    def look_first(self, live: Live, said: Opinion) -> None:
-        """The anchor's opinion is kept, and the route that follows from it."""
+    def ask(self, live: Live, hop: Hop, place: int, said: Opinion) -> _Flight:
+        """What a decision on a batch will need is sent on its way to the host."""
+        risk = sure = None
+        if hop.stage == 0 and not self.around.bare:
+            risk = self.look_first(live, said)
+        final = hop.stage == self.last[self.policy.path[-1]]
+        if self.policy.on(hop.stage) and said.reliability is not None and not final:
+            sure = fetch(said.reliability >= self.policy.thresholds[hop.stage])
+        return _Flight(live, hop, place, said, sure, risk)
+
+    def look_first(self, live: Live, said: Opinion) -> Callable[[], NDArray[Any]] | None:
+        """The anchor's opinion is kept; the router's of it, if there is one."""
         index = put(live.rows, self.device)
-        live.anchor = self.anchor[index] = said.probabilities
-        if self.statistics is not None and self.bundle.router is not None:
-            features = router_features(said.pooled, live.anchor, self.statistics[index])
-            risk = self.bundle.router.risk(features).cpu().numpy()
-            self.entry[live.rows] = choose_entry(self.policy, risk)
+        self.anchor[index] = said.probabilities
+        if self.statistics is None or self.bundle.router is None:
+            return None
+        assert said.pooled is not None
+        features = router_features(said.pooled, said.probabilities, self.statistics[index])
+        return fetch(self.bundle.router.risk(features))
 
-    def judge(self, stage: int, live: Live, said: Opinion) -> Flags | None:
-        """Who leaves after this stage, [b]; None where nobody can. Keeps their answers."""
+    def decide(self, flight: _Flight) -> Flags | None:
+        """Who leaves after this hop, [b]; None where all go on. Keeps their answers."""
+        rows, stage = flight.live.rows, flight.hop.stage
+        if flight.risk is not None:
+            self.entry[rows] = choose_entry(self.policy, flight.risk())
         # The route parts the rows behind the first stage; later on all belong here.
         routed = stage == 0 and self.statistics is not None
-        elsewhere = self.entry[live.rows] > 0 if routed else np.zeros(len(live.rows), np.bool_)
+        elsewhere = self.entry[rows] > 0 if routed else np.zeros(len(rows), np.bool_)
         if not self.policy.on(stage):
             return elsewhere if routed else None
         done = ~elsewhere
-        if said.reliability is not None and stage != self.last[self.policy.path[-1]]:
-            # the one synchronisation
-            done &= (said.reliability >= self.policy.thresholds[stage]).cpu().numpy()
-        self.keep(stage, live.rows, done, said)
+        if flight.sure is not None:
+            done &= flight.sure()  # the one synchronisation
+        self.keep(stage, rows, done, flight.said)
         return done | elsewhere
 
     def keep(self, stage: int, rows: Rows, done: Flags, said: Opinion) -> None:

@@ -1,17 +1,17 @@
-"""Rows on their way through a tier's segments, which wait for each other to fill batches."""
+"""Rows on their way through a tier's hops, which wait for each other to fill batches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from adaptive.batching import Queue
 from adaptive.exits.measures import History
 from adaptive.tiers.state import State
 from adaptive.transfer import put
+from adaptive.types import TokenBatch
 
 Rows = NDArray[np.int64]
 
@@ -21,21 +21,21 @@ class Live:
     """The rows of a batch that are still on their way, and what is known of them."""
 
     rows: Rows  # [b] numbers in the call
-    state: State  # the loop's
-    history: History  # the loop's
-    anchor: torch.Tensor  # [b, c] probabilities at the first stage
-    log_length: torch.Tensor  # [b]
+    state: State | TokenBatch  # the loop's; tokens before a tier's first hop
+    history: History | None  # the loop's; None before a tier's first hop
 
     def select(self, stay: Rows) -> Live:
         """The given ones; `stay` [b'] on the host."""
-        index = put(stay, self.log_length.device)
-        return Live(
-            self.rows[stay],
-            self.state.select(stay),
-            self.history.select(index),
-            self.anchor.index_select(0, index),
-            self.log_length.index_select(0, index),
-        )
+        state, history = self.between
+        index = put(stay, state.hidden.device)
+        return Live(self.rows[stay], state.select(stay), history.select(index))
+
+    @property
+    def between(self) -> tuple[State, History]:
+        """What two hops have between them."""
+        assert isinstance(self.state, State)
+        assert self.history is not None
+        return self.state, self.history
 
     @staticmethod
     def join(parts: list[Live]) -> Live:
@@ -44,46 +44,46 @@ class Live:
             return parts[0]
         return Live(
             np.concatenate([part.rows for part in parts]),
-            State.join([part.state for part in parts]),
-            History.join([part.history for part in parts]),
-            torch.cat([part.anchor for part in parts]),
-            torch.cat([part.log_length for part in parts]),
+            State.join([part.between[0] for part in parts]),
+            History.join([part.between[1] for part in parts]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """Rows of a tier that stand before a segment, until there are enough for a full batch.
+    """Rows of a tier that stand before a hop, until there are enough for a full batch.
 
     In a batch that has shrunk to a few rows, fixed costs outweigh the layers'. Behind layers fewer
-    than two batches stand before a segment, behind embeddings one batch of the queue more, so
-    memory stays bounded.
+    than two batches stand before a hop, behind embeddings one batch of the queue more, and those
+    in flight, so memory stays bounded.
     """
 
-    parked: list[list[Live]]  # by segment; before the first they stand in the queue
+    parked: list[list[Live]]  # by hop; before the first they stand in the queue
     queue: Queue
 
-    def park(self, segment: int, parts: list[Live]) -> None:
-        """Rows wait before a segment."""
+    def park(self, hop: int, parts: list[Live]) -> None:
+        """Rows wait before a hop."""
         if parts:
-            self.parked[segment] += parts
+            self.parked[hop] += parts
 
-    def ends(self, segment: int) -> bool:
-        """Whether it is the last one: behind it rows are done with the tier."""
-        return segment == len(self.parked) - 1
+    def ready(self, more: bool) -> int | None:
+        """The deepest hop with a full batch, else the first one with any rows; or None.
 
-    def ready(self) -> int | None:
-        """The deepest segment with a full batch, else the first one with any rows; or None."""
-        held = [segment for segment, parts in enumerate(self.parked) if parts]
-        full = [segment for segment in held if self.enough(segment)]
+        Args:
+            more: others may come yet, which a batch that is not full waits for.
+        """
+        held = [hop for hop, parts in enumerate(self.parked) if parts]
+        full = [hop for hop in held if self.enough(hop)]
         if full:
             return full[-1]
-        return 0 if self.queue else min(held, default=None)
+        if self.queue:
+            return 0
+        return None if more else min(held, default=None)
 
-    def enough(self, segment: int) -> int:
+    def enough(self, hop: int) -> int:
         """How many parts, from the first on, make a full batch; 0 where all of them do not."""
         rows = tokens = longest = 0
-        for count, live in enumerate(self.parked[segment], 1):
+        for count, live in enumerate(self.parked[hop], 1):
             lengths = self.queue.lengths[live.rows]
             rows, tokens = rows + len(lengths), tokens + int(lengths.sum())
             longest = max(longest, int(lengths.max()))
@@ -91,17 +91,17 @@ class Pools:
                 return count
         return 0
 
-    def take(self, segment: int) -> list[Live]:
+    def take(self, hop: int) -> list[Live]:
         """Enough parts for a full batch, or all that are parked there."""
-        count = self.enough(segment) or len(self.parked[segment])
-        parts = self.parked[segment][:count]
-        del self.parked[segment][:count]
+        count = self.enough(hop) or len(self.parked[hop])
+        parts = self.parked[hop][:count]
+        del self.parked[hop][:count]
         return parts
 
-    def batch(self, segment: int, parts: list[Live]) -> Live:
+    def batch(self, hop: int, parts: list[Live]) -> Live:
         """Parts as one batch; rows too many for it are parked again."""
         live, *rest = self.cut(Live.join(parts))
-        self.parked[segment][:0] = rest
+        self.parked[hop][:0] = rest
         return live
 
     def cut(self, live: Live) -> list[Live]:

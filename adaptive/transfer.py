@@ -1,7 +1,8 @@
-"""Values on the host to where they are computed with."""
+"""Values on the host to where they are computed with, and back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,3 +21,22 @@ def put(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return found.pin_memory().to(device, non_blocking=True)
     return found.to(device)
+
+
+def fetch(values: torch.Tensor) -> Callable[[], NDArray[Any]]:
+    """Values on their way to the host; the call waits for them.
+
+    On a GPU the host goes on meanwhile, and the call waits for no work that was launched later.
+    """
+    if values.device.type != "cuda":
+        found: NDArray[Any] = values.cpu().numpy()
+        return lambda: found
+    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    there.copy_(values, non_blocking=True)
+    copied = torch.cuda.current_stream(values.device).record_event()
+
+    def wait() -> NDArray[Any]:
+        copied.synchronize()
+        return there.numpy()
+
+    return wait

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from adaptive import cascade, tokens
+from adaptive import cascade, hops, tokens
 from adaptive.routers import Router
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
@@ -28,9 +28,9 @@ PLACES: tuple[tuple[Any, str, str], ...] = (
     (State, "select", "gather"),
     (Tier, "embed", "segments"),
     (Tier, "advance", "segments"),
-    (cascade, "opinion", "heads"),
-    (cascade, "answer_alone", "heads"),
-    (cascade, "overlook", "heads"),
+    (hops, "opinion", "heads"),
+    (hops, "answer_alone", "heads"),
+    (hops, "overlook", "heads"),
     (torch.Tensor, "cpu", "transfer"),
 )
 

@@ -31,7 +31,7 @@ def judge(
     prediction: torch.Tensor,
     streak: torch.Tensor,
     previous: torch.Tensor | None,
-    anchor: torch.Tensor,
+    anchor: torch.Tensor | None,
     log_length: torch.Tensor,
 ) -> Judged:
     """What an exit makes of b texts.
@@ -41,7 +41,8 @@ def judge(
         logits: [b, c] as the head gives them.
         pooled: [b, h] what it read.
         prediction, streak, previous: the `History` of the tier's previous exit.
-        anchor: [b, c] probabilities at the first stage; not read at the first stage itself.
+        anchor: [b, c] probabilities at the first stage; not read, and may be None, at the first
+            stage itself.
         log_length: [b].
 
     Returns:
@@ -50,6 +51,7 @@ def judge(
     logits = reliability.temper(stage, logits)
     probabilities = logits.softmax(1)
     if isinstance(stage, torch.Tensor):
+        assert anchor is not None
         anchor = torch.where(stage == 0, probabilities, anchor)
     elif stage == 0:
         anchor = probabilities
@@ -64,6 +66,8 @@ def judge_in_graph(reliability: Reliability, stage: int, *given: torch.Tensor | 
     feed = {name: each.numpy() for name, each in named if each is not None}
     if "previous" not in feed:  # the cosine with zeros is zero
         feed["previous"] = np.zeros_like(feed["pooled"])
+    if "anchor" not in feed:  # the first stage is its own
+        feed["anchor"] = np.zeros_like(feed["logits"])
     feed |= reliability.arrays()
     feed["stage"] = _number(stage)
     probabilities, later, run, score = map(torch.from_numpy, _session().run(OUTPUTS, feed))

@@ -24,7 +24,7 @@ from tiny_transformers import tiny_backbone
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from adaptive import AdaptivePipeline, captures, cascade, opinions
+from adaptive import AdaptivePipeline, captures, cascade, hops
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.captures import Captures, size_of
@@ -36,16 +36,19 @@ Function = Callable[..., tuple[torch.Tensor, ...]]
 Made = list[tuple[int, ...]]  # rows of the inputs of whatever was captured
 
 
-def traced(function: Function, inputs: list[torch.Tensor], pool: Any) -> captures._Graph:
+def traced(
+    function: Function, inputs: list[torch.Tensor], pool: Any
+) -> tuple[captures._Graph, tuple[torch.Tensor, ...]]:
     """What `captures.capture` does on a GPU."""
+    expected = tuple(each.clone() for each in function(*inputs))
     graph = make_fx(lambda *given: function(*given))(*inputs)
-    outputs = tuple(torch.full_like(each, 7) for each in function(*inputs))
+    outputs = tuple(torch.full_like(each, 7) for each in expected)
 
     def replay() -> None:
         for place, found in zip(outputs, graph(*inputs), strict=True):
             place.copy_(found)
 
-    return captures._Graph(inputs, outputs, replay)
+    return captures._Graph(inputs, outputs, replay), expected
 
 
 def kernel(
@@ -74,12 +77,12 @@ def like_gpu() -> Iterator[Made]:
     """The CPU taken for a GPU, where every warning is an error."""
     made: Made = []
 
-    def noted(function: Function, inputs: list[torch.Tensor], pool: Any) -> captures._Graph:
+    def noted(function: Function, inputs: list[torch.Tensor], pool: Any) -> Any:
         made.append(tuple(len(each) for each in inputs))
         return traced(function, inputs, pool)
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        for module in (captured, opinions):
+        for module in (captured, hops):
             patch.setattr(module, "wanted", lambda device: torch.is_inference_mode_enabled())
         patch.setattr(captures, "capture", noted)
         patch.setattr(attention, "fused", lambda hidden: True)
@@ -113,7 +116,7 @@ def uncaptured(bundle: Bundle, texts: list[str], policy: Policy, batch_size: int
 def run(
     graphs: Captures, name: str, function: Function, x: torch.Tensor, size: int = 16
 ) -> tuple[torch.Tensor, ...]:
-    return graphs(name, lambda: function(x), function, [x], [size])
+    return graphs(name, lambda: function(x), function, {"x": x}, [size], [len(x)])
 
 
 def assert_same(found: Answers, expected: Answers) -> None:
@@ -131,8 +134,11 @@ def test_sizes_are_few_and_waste_little() -> None:
     assert all(size_of(size) == size for size in sizes)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 32])
-def test_a_cascade_answers_the_same_by_graphs(made: Made, batch_size: int) -> None:
+@pytest.mark.parametrize(("batch_size", "in_flight"), [(1, 2), (7, 1), (7, 3), (32, 2)])
+def test_a_cascade_answers_the_same_by_graphs(
+    made: Made, batch_size: int, in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cascade, "IN_FLIGHT_ON_CPU", in_flight)
     bundle, texts = make_cascade(), tiny_texts(60)
     some = [NEVER if stage in (2, 5) else t for stage, t in enumerate(bundle.policy.thresholds)]
     fewer = replace(bundle.policy, thresholds=tuple(some))
@@ -140,10 +146,10 @@ def test_a_cascade_answers_the_same_by_graphs(made: Made, batch_size: int) -> No
         expected = uncaptured(bundle, texts, policy, batch_size)
         for _ in range(3):  # as they come, captured, launched
             assert_same(answers(bundle, texts, policy, batch_size), expected)
-    layers = {sizes for sizes in made if len(sizes) == 2}
-    exits = {sizes for sizes in made if len(sizes) > 2}
-    assert layers and all(tokens == size_of(tokens) for tokens, _ in layers)
-    assert exits and all(set(sizes) == {size_of(sizes[0])} for sizes in exits)
+    assert made
+    for ends, tokens, *others in made:
+        assert ends - 1 == size_of(ends - 1) and tokens == size_of(tokens)
+        assert set(others) <= {ends - 1, tokens}
 
 
 def test_sizes_met_once_are_not_captured(made: Made) -> None:
@@ -154,7 +160,7 @@ def test_sizes_met_once_are_not_captured(made: Made) -> None:
     assert not made
     answers(bundle, tiny_texts(1), policy)
     count = len(made)
-    assert count == 1  # its layers, in one piece
+    assert count == 1  # from tokens to answers, in one piece
     answers(bundle, tiny_texts(1), policy)
     assert len(made) == count
 
@@ -210,11 +216,11 @@ def test_a_graph_of_other_values_is_not_used(made: Made, wrong: float) -> None:
 
     def drifts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         calls.append(1)
-        return (x + (0.0 if len(calls) < 3 else wrong),)
+        return (x + (0.0 if len(calls) < 2 else wrong),)
 
-    run(graphs, "drifts", drifts, x)
+    graphs("drifts", lambda: (x,), drifts, {"x": x}, [16], [3])
     with pytest.warns(RuntimeWarning, match="other values"):
-        found = run(graphs, "drifts", drifts, x)
+        found = graphs("drifts", lambda: (x,), drifts, {"x": x}, [16], [3])
     assert found[0].tolist() == x.tolist() and graphs.off
 
 
@@ -284,10 +290,10 @@ def test_layers_are_captured_where_launching_outweighs_computing(
     assert captured.most_tokens(tiny_backbone("modernbert")) == 0  # takes more than its rows
     bundle = make_cascade()
     policy = tier_alone(bundle.stages, 2)
-    monkeypatch.setattr(bundle.tiers[2], "_most_tokens", 40)
+    monkeypatch.setattr(bundle.tiers[2], "most_tokens", 40)
     for _ in range(3):
         answers(bundle, tiny_texts(60), policy, 8)
-    assert {sizes[0] for sizes in made if len(sizes) == 2} <= {16, 32, 48}
+    assert {tokens for _ends, tokens, *_ in made} <= {16, 32, 48}
 
 
 def test_nothing_is_captured_where_gradients_are_wanted(made: Made) -> None:

@@ -91,11 +91,11 @@ def test_fewer_than_two_batches_are_parked_before_a_segment(
     shallow, deep = [0], [0]
     ready = Pools.ready
 
-    def watched(self: Pools) -> int | None:
+    def watched(self: Pools, more: bool) -> int | None:
         counts = [sum(len(live.rows) for live in parts) for parts in self.parked]
         shallow.extend(counts[1:2])
         deep.extend(counts[2:])
-        return ready(self)
+        return ready(self, more)
 
     monkeypatch.setattr(Pools, "ready", watched)
     half = int(tokens.lengths[:32].sum())

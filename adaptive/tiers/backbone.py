@@ -83,14 +83,19 @@ class Backbone(nn.Module):
         weight: torch.Tensor = self.body.get_input_embeddings().weight
         return weight
 
-    def embed(self, batch: TokenBatch) -> State:
-        """Hidden states before the first layer."""
-        layout = (Packed if self.family.packed else Padded)(batch.lengths, batch.ids.device)
-        hidden = self.family.embed(self.body, batch, layout)
+    def embed(self, batch: TokenBatch, layout: Packed | None = None) -> State:
+        """Hidden states before the first layer.
+
+        Args:
+            layout: how the rows lie, where that is not what the batch's lengths say.
+        """
+        kind = Packed if self.family.packed else Padded
+        where = layout or kind(batch.lengths, batch.ids.device)
+        hidden = self.family.embed(self.body, batch, where)
         if not self.family.causal:
-            return State(hidden, layout)
-        assert isinstance(layout, Packed)
-        return State(hidden, layout, self._last(batch, layout))
+            return State(hidden, where)
+        assert isinstance(where, Packed)
+        return State(hidden, where, self._last(batch, where))
 
     def run(self, state: State, start: int, stop: int) -> State:
         """Layers `start` to `stop`, the latter excluded."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adaptive.captures import by_kernel
 from adaptive.errors import FamilyError
 from adaptive.tiers.projection import project
 from adaptive.tiers.state import Packed, State
@@ -50,16 +51,27 @@ class Bag(nn.Module):
         """Weights of the token table [V, h]."""
         return self.table.weight
 
-    def embed(self, batch: TokenBatch) -> State:
-        """The pooled texts as rows of one token: hidden [1, b, h]."""
-        layout = Packed(batch.lengths, batch.ids.device)
+    def embed(self, batch: TokenBatch, layout: Packed | None = None) -> State:
+        """The pooled texts as rows of one token: hidden [1, b, h].
+
+        Args:
+            layout: how the rows lie, where that is not what the batch's lengths say.
+        """
+        told = layout is not None
+        layout = layout or Packed(batch.lengths, batch.ids.device)
+        if by_kernel(batch.ids) and batch.seen is None:
+            from adaptive.tiers.kernels import bag_means
+
+            pooled = bag_means(batch.ids, layout.ends, self.table.weight, self.score, self.pairs)
+            return _one_token_each(pooled)
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:
             weight = weight * batch.seen
         pooled = _mean(self.table.weight, batch.ids, weight, layout)
         if self.pairs is not None:
-            pooled = pooled + self._pair_mean(batch, self.pairs)
-        return State(pooled.unsqueeze(0), Packed(np.ones_like(batch.lengths), layout.device))
+            pairs = self._told_pair_mean if told else self._pair_mean
+            pooled = pooled + pairs(batch, self.pairs, layout)
+        return _one_token_each(pooled)
 
     def run(self, state: State, start: int, stop: int) -> State:
         """There are no layers: the state as it is."""
@@ -85,11 +97,25 @@ class Bag(nn.Module):
         """There is no own head."""
         return 0
 
-    def _pair_mean(self, batch: TokenBatch, table: torch.Tensor) -> torch.Tensor:
-        layout = Packed(np.maximum(batch.lengths - 1, 0), batch.ids.device)
+    def _buckets(self, ids: torch.Tensor) -> torch.Tensor:
+        """Where each token's pair with the next one is found, [t - 1] of [t]."""
         # multiplicative hashing; the products stay below 2^63 for any vocabulary
-        mixed = batch.ids[:-1] * 2654435761 + batch.ids[1:] * 2246822519
-        bucket = (mixed ^ (mixed >> 15)) % self.buckets
+        mixed = ids[:-1] * 2654435761 + ids[1:] * 2246822519
+        return (mixed ^ (mixed >> 15)) % self.buckets
+
+    def _told_pair_mean(
+        self, batch: TokenBatch, table: torch.Tensor, layout: Packed
+    ) -> torch.Tensor:
+        """The same without a number of the host: a row's last token has a pair that weighs 0."""
+        owner = layout.owner
+        inside = (owner[1:] == owner[:-1]).float()
+        bucket = torch.cat([self._buckets(batch.ids), batch.ids[-1:] * 0])
+        weight = torch.cat([inside, inside.new_zeros(1)])
+        return _mean(table, bucket, weight, layout)
+
+    def _pair_mean(self, batch: TokenBatch, table: torch.Tensor, rows: Packed) -> torch.Tensor:
+        layout = Packed(np.maximum(rows.lengths - 1, 0), batch.ids.device)
+        bucket = self._buckets(batch.ids)
         seen = None if batch.seen is None else batch.seen[1:]  # the second token decides
         if len(batch.lengths) > 1:  # pairs of the last token of one text and the first of the next
             starts = np.cumsum(batch.lengths) - batch.lengths
@@ -103,11 +129,17 @@ class Bag(nn.Module):
         return _sum(table, bucket, put(share, layout.device), layout)
 
 
+def _one_token_each(pooled: torch.Tensor) -> State:
+    """Texts [b, h] as rows of one token."""
+    layout = Packed(np.ones(len(pooled), np.int64), pooled.device)
+    return State(pooled.unsqueeze(0), layout)
+
+
 def _mean(
     table: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, layout: Packed
 ) -> torch.Tensor:
     """Weighted means of table rows, [b, h]; zeros where a row has no ids or no weight."""
-    total = weight.new_zeros(len(layout.lengths)).index_add(0, layout.owner, weight)
+    total = weight.new_zeros(layout.rows).index_add(0, layout.owner, weight)
     share = weight / total.clamp(min=1e-6).index_select(0, layout.owner)
     return _sum(table, ids, share, layout)
 

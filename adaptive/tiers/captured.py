@@ -1,13 +1,15 @@
-"""A backbone's layers as CUDA graphs, where launching them takes longer than computing them."""
+"""Which calls of a backbone are captured as CUDA graphs, and how their rows are told to them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from adaptive.captures import Captures, Tensors, size_of, wanted
+from adaptive.captures import Captures, Tensors, by_kernel, size_of, wanted
 from adaptive.tiers import attention
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
@@ -17,27 +19,96 @@ from adaptive.transfer import put
 
 # Multiply-adds of a layer beyond which it is not captured. Launching one takes the host about
 # 0.1 ms, in which an H100 does 2e10 of them in half precision at four tenths of its peak:
-# 2,400 tokens of BERT-base. Reckoned, not measured.
+# 2,400 tokens of BERT-base. Estimated, not measured.
 MOST_WORK = 2e10
 NARROWEST = 128  # tokens of a row that one block of an attention kernel takes anyway
 
 
 @dataclass(frozen=True, eq=False)
 class Told(Packed):
-    """A layout that is told where rows start, on the device, and how long they may be."""
+    """A layout that is told on the device where its rows start; its numbers are not the host's."""
 
-    told_ends: torch.Tensor  # [b + 1] int32
-    told_longest: int
+    told_ends: torch.Tensor  # [r + 1] int32
+    tokens: int
+    told_longest: int  # no row has more tokens
 
     @property
+    def rows(self) -> int:
+        """Rows, those that fill up among them."""
+        return len(self.told_ends) - 1
+
+    @cached_property
     def ends(self) -> torch.Tensor:
         """Where rows start, and where the last one ends."""
         return self.told_ends
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """No row has more tokens."""
         return self.told_longest
+
+    @cached_property
+    def starts(self) -> torch.Tensor:
+        """First token of each row, [r]."""
+        return self.told_ends[:-1].long()
+
+    @cached_property
+    def counts(self) -> torch.Tensor:
+        """Tokens of each row, [r]."""
+        return self.told_ends.diff()
+
+    @cached_property
+    def owner(self) -> torch.Tensor:
+        """Row of each token, [t]."""
+        place = torch.arange(self.tokens, dtype=torch.int32, device=self.device)
+        return torch.bucketize(place, self.told_ends[1:], right=True)
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """Place of each token in its row, [t]."""
+        return self._tokens - self.starts.index_select(0, self.owner)
+
+    @cached_property
+    def _tokens(self) -> torch.Tensor:
+        return torch.arange(self.tokens, device=self.device)
+
+    def mean(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Mean over the tokens of each row, [r, h]; zeros where there are none."""
+        if by_kernel(hidden):
+            return super().mean(hidden)
+        found: torch.Tensor = torch.embedding_bag(hidden[0], self._tokens, self.starts, False, 1)[0]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Rows of tokens, filled up to a few sizes."""
+
+    ends: NDArray[np.int32]  # [r + 1]
+    tokens: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: NDArray[np.int64]) -> Filled:
+        """The sizes for rows of so many tokens each [b]."""
+        longest = max(NARROWEST, 1 << (int(lengths.max()) - 1).bit_length())
+        total = int(lengths.sum())
+        tokens = size_of(total + 1)
+        # Tokens too many are rows of their own: attention would leave them undefined. They stand
+        # behind the rows too many, which are empty, so that all rows start at a token, and are
+        # no longer than the longest real one, so that the model knows their positions.
+        fillers = np.arange(total, tokens, max(1, int(lengths.max())))
+        rows = size_of(len(lengths) + len(fillers))
+        ends = np.full(rows + 1, total, np.int32)
+        ends[0] = 0
+        ends[1 : len(lengths) + 1] = lengths.cumsum()
+        ends[rows - len(fillers) : rows] = fillers
+        ends[rows] = tokens
+        return cls(ends, tokens, longest)
+
+    def layout(self, ends: torch.Tensor) -> Told:
+        """How they lie, told by `ends` on a device."""
+        return Told(np.empty(0, np.int64), ends.device, ends, self.tokens, self.longest)
 
 
 def most_tokens(backbone: Backbone | Bag) -> int:
@@ -59,23 +130,17 @@ def run_layers(
     captures: Captures, backbone: Backbone, state: State, start: int, stop: int
 ) -> State:
     """`Backbone.run` by a graph of tokens, rows and greatest length filled up to a few sizes."""
-    lengths = state.layout.lengths
-    longest = max(NARROWEST, 1 << (int(lengths.max()) - 1).bit_length())
-    tokens = size_of(int(lengths.sum()))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    # tokens too many are rows of their own, lest attention leave them undefined
-    starts = np.concatenate([starts, np.arange(starts[-1] + longest, tokens, longest)])
-    ends = np.full(size_of(len(starts)) + 1, tokens, np.int32)
-    ends[: len(starts)] = starts
+    filled = Filled.of(state.layout.lengths)
 
     def plain() -> Tensors:
         return (backbone.run(state, start, stop).hidden.squeeze(0),)
 
     def run(hidden: torch.Tensor, ends: torch.Tensor) -> Tensors:
-        layout = Told(np.empty(0, np.int64), hidden.device, ends, longest)
-        found = backbone.run(State(hidden.unsqueeze(0), layout), start, stop)
+        found = backbone.run(State(hidden.unsqueeze(0), filled.layout(ends)), start, stop)
         return (found.hidden.squeeze(0),)
 
-    inputs = (state.hidden.squeeze(0), put(ends, state.hidden.device))
-    (hidden,) = captures((start, stop, longest), plain, run, inputs, (tokens, len(ends)))
+    tokens = state.hidden.squeeze(0)
+    inputs = {"hidden": tokens, "ends": put(filled.ends, tokens.device)}
+    sizes = (filled.tokens, len(filled.ends))
+    (hidden,) = captures((start, stop, filled.longest), plain, run, inputs, sizes, [len(tokens)])
     return replace(state, hidden=hidden.unsqueeze(0))

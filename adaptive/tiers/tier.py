@@ -15,7 +15,7 @@ from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.captured import can_capture, most_tokens, run_layers
 from adaptive.tiers.int8 import Int8Linear
-from adaptive.tiers.state import State
+from adaptive.tiers.state import Packed, State
 from adaptive.types import TokenBatch
 
 
@@ -31,6 +31,7 @@ class Tier(nn.Module):
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
         captures: its CUDA graphs, if it runs on a GPU.
+        most_tokens: as many are run by graphs at most.
         int8: the layers multiply in int8.
         source: where the weights lie, of a tier whose layers do not run on them as they are: in
             int8, or in ONNX Runtime; None of any other.
@@ -73,7 +74,7 @@ class Tier(nn.Module):
         self.own_head = own_head
         self.head_width = head_width
         self.captures = Captures()
-        self._most_tokens = most_tokens(backbone)
+        self.most_tokens = most_tokens(backbone)
         table = backbone.embedding_table
         self.heads = nn.ModuleList(
             ExitHead(backbone.hidden, len(self.labels), head_width)
@@ -85,17 +86,21 @@ class Tier(nn.Module):
         """Whether ONNX Runtime runs the layers."""
         return isinstance(self.backbone, Backbone) and self.backbone.graphs is not None
 
-    def embed(self, batch: TokenBatch) -> State:
-        """The state before the first layer."""
-        return self.backbone.embed(batch)
+    def embed(self, batch: TokenBatch, layout: Packed | None = None) -> State:
+        """The state before the first layer; see `Backbone.embed`."""
+        return self.backbone.embed(batch, layout)
 
     def advance(self, state: State, exit: int, *, past: bool = False) -> State:
         """From the previous exit's depth to this one's; past all exits before it, if so wanted."""
         start, stop, backbone = self._start(0 if past else exit), self.depths[exit], self.backbone
-        few = state.hidden.shape[1] <= self._most_tokens
+        few = state.hidden.shape[1] <= self.most_tokens
         if start < stop and few and isinstance(backbone, Backbone) and can_capture(state.hidden):
             return run_layers(self.captures, backbone, state, start, stop)
-        return backbone.run(state, start, stop)
+        return self.advance_uncaptured(state, exit, past=past)
+
+    def advance_uncaptured(self, state: State, exit: int, *, past: bool = False) -> State:
+        """The same kernel by kernel, as part of a larger capture for one."""
+        return self.backbone.run(state, self._start(0 if past else exit), self.depths[exit])
 
     def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [b, c] and pooled hidden states [b, h] at an exit."""
