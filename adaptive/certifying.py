@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.header import library_versions
 from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
+from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
-from adaptive.fronts import arranged
+from adaptive.fronts import arranged, front
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
-from adaptive.search import Found
-from adaptive.targets import several
+from adaptive.search import Found, search
+from adaptive.targets import seeks_quality, several
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
 
@@ -39,7 +40,9 @@ def recertify(
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
-    measured on another device or in another dtype are measured anew.
+    measured on another device or in another dtype are measured anew, in batches of `batch_size`;
+    policies are then searched anew too, on the same search rows, since other policies are the
+    cheap ones there.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -51,6 +54,7 @@ def recertify(
             the labels. Every group that the bundle knows is promised for, and any new one.
         levels: further ones of the first target, each a promise of its own; see
             `adaptive.certificate.with_levels` for what holds together.
+        batch_size: rows at once, where costs are measured and rows recorded.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
@@ -68,13 +72,18 @@ def recertify(
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
     targets = several(target)
-    costs = costs_here(bundle, quiet)
+    costs = costs_here(bundle, batch_size, quiet)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
-    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
     promises = [targets, *at_levels(targets, levels)]
+    known = [_known(each, rows) for each in promises]
+    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    routed = bundle.router is not None
     try:
-        fronts = [arranged(lookup, _known(each, rows), family) for each in promises]
+        if costs is bundle.costs or bundle.costs is None:
+            fronts = [arranged(lookup, each, family) for each in known]
+        else:
+            fronts = [searched_front(lookup, each, routed=routed) for each in known]
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
@@ -89,8 +98,8 @@ def recertify(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
     first, *others = [
-        certify([f.policy for f in front], table, costs, each, row_seed(seed), conditions)
-        for each, front in zip(promises, fronts, strict=True)
+        certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
+        for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
     named = {each.group for each in targets}
@@ -104,6 +113,22 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -> list[Found]:
+    """Policies searched anew, safe to cheap.
+
+    Args:
+        routed: whether there is a router; it is used where it saves as much as a build asks for.
+    """
+    config, least = SearchConfig(), RouterConfig().min_gain
+    found = search(lookup, targets, margin=config.margin, sweeps=config.sweeps, routed=False)
+    if routed:
+        other = search(lookup, targets, margin=config.margin, sweeps=config.sweeps, routed=True)
+        aim = "loss" if seeks_quality(targets) else "cost"
+        if getattr(other[0], aim) < (1 - least) * getattr(found[0], aim):
+            found = other
+    return front(lookup, targets, found, sweeps=config.sweeps)
 
 
 def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:

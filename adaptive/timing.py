@@ -20,6 +20,7 @@ from adaptive.exits.measures import History
 from adaptive.exits.reliability import Reliability
 from adaptive.opinions import opinion
 from adaptive.routers import Router
+from adaptive.routers.features import STATISTICS, router_features
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch
 from adaptive.work import work_of
@@ -76,10 +77,13 @@ def with_router(measured: CostTable, tiers: Sequence[Tier], router: Router | Non
     return replace(measured, router=work.router[0] * pace)
 
 
-def costs_here(bundle: Bundle, quiet: bool = True) -> CostTable:
+def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable:
     """A bundle's cost table, measured anew where it was measured on another device or dtype.
 
-    Counted work is the same everywhere, and what a bundle without a table is reckoned in.
+    Counted work is the same everywhere, and what a bundle without a table is priced in.
+
+    Args:
+        batch_size: rows of a batch, where it is measured anew.
     """
     costs = bundle.costs
     if costs is None:
@@ -91,12 +95,30 @@ def costs_here(bundle: Bundle, quiet: bool = True) -> CostTable:
         bundle.tiers,
         bundle.reliability,
         bundle.device,
-        batch_size=int(costs.measured.get("batch_size", 32)),
+        batch_size=batch_size,
         lengths=[int(length) for length in costs.lengths],
         repeats=REPEATS,
         quiet=quiet,
     )
-    return with_router(table, bundle.tiers, bundle.router)
+    if bundle.router is None:
+        return table
+    router = _router_milliseconds(bundle, bundle.router, batch_size)
+    return replace(table, router=np.full(len(table.lengths), router))
+
+
+@torch.inference_mode()
+def _router_milliseconds(bundle: Bundle, router: Router, batch_size: int) -> float:
+    """What a router's features and its risk take, for each text."""
+    bag, classes = bundle.tiers[0].backbone, len(bundle.labels)
+    pooled = torch.zeros(batch_size, bag.hidden, device=bundle.device)
+    anchor = torch.full((batch_size, classes), 1.0 / classes, device=bundle.device)
+    statistics = torch.zeros(batch_size, len(STATISTICS), device=bundle.device)
+
+    def ask() -> torch.Tensor:
+        return router.risk(router_features(pooled, anchor, statistics)).cpu()
+
+    took = [_timed(bundle.device, ask)[1] for _ in range(2 + REPEATS)][2:]  # two warm up
+    return 1e3 * float(np.median(took)) / batch_size
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -306,15 +306,15 @@ def test_costs_are_measured_anew_where_the_bundle_lies_now(folder: Path) -> None
     given = {"batch_size": 4, "lengths": [4, 8], "repeats": 1}
     table = measure_costs(bundle.tiers, bundle.reliability, bundle.device, **given)  # type: ignore[arg-type]
     here = replace(bundle, costs=table)
-    assert costs_here(here) is table
-    assert costs_here(replace(bundle, costs=None)).unit == WORK
-    assert bundle.costs is not None and costs_here(bundle) is bundle.costs  # counted, not measured
+    assert costs_here(here, 4) is table
+    assert costs_here(replace(bundle, costs=None), 4).unit == WORK
+    assert bundle.costs is not None and costs_here(bundle, 4) is bundle.costs  # counted
     half = load_bundle(folder, dtype=torch.bfloat16, uncertified=True)
     for other in (
         replace(half, costs=table),
         replace(half, costs=replace(table, measured={**table.measured, "device": "H100"})),
     ):
-        again = recertify(other, rows_of(half, 3), UNKNOWN, half.targets)
+        again = recertify(other, rows_of(half, 3), UNKNOWN, half.targets, batch_size=4)
         assert again.costs is not None and again.costs.unit == MILLISECONDS
         assert again.costs.measured["dtype"] == "bfloat16"
         assert again.costs.measured["device"] == "cpu"
