@@ -13,7 +13,7 @@ import torch
 from tiny_cascade import make_cascade
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from gpu import models, speed, subjects
+from gpu import models, results, speed, subjects
 from peer_models import Plain
 
 from adaptive.bundle.contents import Bundle
@@ -41,21 +41,21 @@ def short_rows(count: int) -> list[models.Row]:
 
 def test_every_way_has_a_line(lines: dict[str, dict[str, Any]]) -> None:
     policies = ("half, then 30 %", "all at a third")
-    assert list(lines) == [speed.FULL, speed.SINGLY, *policies, "eager"]
+    assert list(lines) == [results.FULL, results.SINGLY, *policies, "eager"]
     for name, line in lines.items():
         assert line["texts_per_second"] > 0 and line["p50_milliseconds"] > 0
         assert line["utilisation"] > 0 and line["rounds"] == 3
         if name in (*speed.WHOLE, "eager"):
             assert line["agreement"] == 1.0
-    assert set(lines[speed.FULL]["over"]) == {"eager"}
+    assert set(lines[results.FULL]["over"]) == {"eager"}
     assert set(lines["all at a third"]["over"]) == {"eager", *speed.WHOLE}
-    assert lines[speed.FULL]["over_fastest"]["way"] == "eager"
+    assert lines[results.FULL]["over_fastest"]["way"] == "eager"
 
 
 def test_work_saved_is_that_of_the_pattern(lines: dict[str, dict[str, Any]]) -> None:
     assert 0.6 < lines["all at a third"]["work_saved"] < 0.68
     assert 0.35 < lines["half, then 30 %"]["work_saved"] < 0.55
-    assert "work_saved" not in lines[speed.FULL]
+    assert "work_saved" not in lines[results.FULL]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -127,7 +127,7 @@ def test_a_baseline_that_answers_otherwise_is_not_the_fastest() -> None:
         "eager": {"texts_per_second_ratio": 2.0, "p50_ratio": 0.5},
         "graphs": {"texts_per_second_ratio": 1.1, "p50_ratio": 0.9},
     }
-    line = {"way": speed.FULL, "agreement": 1.0, "shape": subjects.CLINC, "over": over}
+    line = {"way": results.FULL, "agreement": 1.0, "shape": subjects.CLINC, "over": over}
     others = [{"way": "eager", "agreement": 1.0}, {"way": "graphs", "agreement": 0.5}]
     found = speed.over_fastest(line, [line, *others])
     assert found is not None and (found["way"], found["value"]) == ("eager", 2.0)

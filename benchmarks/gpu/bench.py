@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
 import torch
 from gpu.speed import matmul_peak
 from gpu.subjects import CLINC, Subject, carried, read_texts, shaped
@@ -16,6 +17,8 @@ from adaptive.bundle.header import read_header
 
 SQUARE, SMALL_SQUARE = 8192, 256  # of the matmul whose speed is the peak
 ROWS, SMALL_ROWS = 4096, 64
+LARGE, LARGE_ROWS = "bert_large", 1024
+SMALL_TEXTS = 100
 BATCHES = (1, 512, 32, 4096, 8, 128, 1024)  # in the order of their worth
 SMALL_BATCHES = (1, 8)
 
@@ -54,11 +57,13 @@ class Bench:
         kind = getattr(torch, dtype)
         if name == CLINC:
             return carried(self.bundle, self.texts("test")[0], kind, device)
-        return shaped(name, kind, device, SMALL_ROWS if self.small else ROWS, self.small)
+        rows = SMALL_ROWS if self.small else LARGE_ROWS if name == LARGE else ROWS
+        return shaped(name, kind, device, rows, self.small)
 
     def texts(self, split: str) -> tuple[list[str], NDArray[np.int32]]:
         """Texts of a carried file, and the places of their labels."""
-        return read_texts(self.folder / f"{split}.csv", self.labels)
+        texts, labels = read_texts(self.folder / f"{split}.csv", self.labels)
+        return (texts[:SMALL_TEXTS], labels[:SMALL_TEXTS]) if self.small else (texts, labels)
 
     @property
     def peak(self) -> float:
@@ -72,3 +77,16 @@ class Bench:
     def labels(self) -> tuple[str, ...]:
         """Names of the bundle's classes."""
         return read_header(self.bundle).labels
+
+
+def about(device: torch.device, dtype: str, small: bool, commit: str) -> dict[str, Any]:
+    """What runs it."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "gpu": gpu,
+        "dtype": dtype,
+        "small": small,
+        "machine": records.machine(),
+        "versions": records.versions() | {"cuda": torch.version.cuda},
+        "commit": commit or records.commit(),
+    }

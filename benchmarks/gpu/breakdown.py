@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from gpu.bench import Bench
-from gpu.certified import POLICY, certified
+from gpu.certified import certified
 from gpu.models import Row, ours
+from gpu.results import FULL, POLICY
 from gpu.speed import WARM
 from gpu.stages import Work
 from torch.autograd import DeviceType
@@ -28,7 +29,7 @@ WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 def pieces(bench: Bench) -> Iterator[tuple[str, Work]]:
     """The full tier alone and the policy, at each batch size."""
     for batch in BATCHES:
-        for name in ("full only", POLICY):
+        for name in (FULL, POLICY):
             yield f"{name}, batch {batch}", partial(profiled, bench, name, batch)
 
 

@@ -28,7 +28,6 @@ Row = NDArray[np.int32]
 Serve = Callable[[list[Row], int], Ids]  # token rows and rows of a batch to label numbers
 # token ids [b, w] int32 in pinned memory, -1 where a row is filled up, to labels [b] on the device
 Forward = Callable[[torch.Tensor], torch.Tensor]
-BASELINES = ("eager", "compiled", "graphs", "compiled graphs")
 TOKENS = 65536  # of a padded batch at most
 
 
@@ -38,20 +37,20 @@ class Labeller(nn.Module):
     def __init__(self, plain: Plain) -> None:
         super().__init__()
         self.model, self.head = plain.model, plain.head
+        self.kind = plain.model.dtype
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Label numbers [b] of ids [b, w], -1 where a row is filled up."""
         real = rows >= 0
-        kind = self.model.dtype
         # in the form that kernels add, or each layer would make it anew of a mask of booleans
-        mask = torch.zeros(real.shape, dtype=kind, device=rows.device)
+        mask = torch.zeros(real.shape, dtype=self.kind, device=rows.device)
         mask = mask.masked_fill(~real, -torch.inf)[:, None, None]
         mask = mask.expand(-1, 1, rows.shape[1], -1)
         ids = rows.clamp(min=0)
         if self.head is None:
             return self.model(input_ids=ids, attention_mask=mask)[0].argmax(1)
         hidden = self.model.base_model(input_ids=ids, attention_mask=mask)[0]
-        weight = real.unsqueeze(-1).to(kind)
+        weight = real.unsqueeze(-1).to(self.kind)
         return self.head((hidden * weight).sum(1) / weight.sum(1)).argmax(1)
 
 
@@ -87,7 +86,7 @@ class Shop:
     fused: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def make(self, name: str) -> Serve:
-        """One of `BASELINES`."""
+        """One of `gpu.results.BASELINES`."""
         model = self.compiled() if name.startswith("compiled") else self.labeller
         if name.endswith("graphs"):
             return padded(graphed(model), self.device, whole=True)

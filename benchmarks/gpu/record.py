@@ -7,27 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import records
-import torch
-from gpu.models import BASELINES
-from gpu.speed import FULL
-from gpu.stages import read
+from gpu.results import BASELINES, FULL, POLICY, read
 
 Lines = list[dict[str, Any]]
-POLICY = "policy"
-
-
-def about(device: torch.device, dtype: str, commit: str, *, small: bool) -> dict[str, Any]:
-    """What runs it."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "gpu": gpu,
-        "dtype": dtype,
-        "small": small,
-        "machine": records.machine(),
-        "versions": records.versions() | {"cuda": torch.version.cuda},
-        "commit": commit or records.commit(),
-    }
 
 
 def write_record(results: Path, file: Path) -> None:

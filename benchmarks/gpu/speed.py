@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu.models import BASELINES, Row, Serve, join, ours
+from gpu.models import Row, Serve, join, ours
+from gpu.results import BASELINES, FULL, SINGLY
 from gpu.subjects import CLINC, Subject
 from peer_models import Ids
 from runtime_peers import FAITHFUL, Times, clocked, latency, share_alike, speed
@@ -23,7 +24,6 @@ from adaptive.cascade import answer
 from adaptive.types import Policy
 from adaptive.work import work_of
 
-FULL, SINGLY = "full only", "full only, without graphs"
 WHOLE = (FULL, SINGLY)
 LEAST, MOST = 64, 8  # rows of a round at least; batches of a round, beyond them
 WARM = 3  # rounds before the first that counts: ours captures a size when it is met again

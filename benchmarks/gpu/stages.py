@@ -1,24 +1,21 @@
 """Stages in pieces: each piece is caught by itself, bounded in time, and written when it is done.
 
-A stage yields names and what is to be called for each. What comes of it goes into one file at
-once, written beside and put in its place, so that whatever happens next costs nothing that was
-found.
+A stage yields names and what is to be called for each. What comes of it is on the disk before the
+next one begins, so whatever happens then costs nothing that was found.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from gpu.results import Report
 
 Work = Callable[[], Any]  # gives JSON
 GRACE = 4.0  # seconds that a piece may go on behind its stage's limit
@@ -39,49 +36,19 @@ class Stage:
     pieces: Callable[[Any], Iterator[tuple[str, Work]]]
 
 
-class Report:
-    """What was found so far, in memory and in a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.found: dict[str, Any] = read(file)
-        self.found.setdefault("stages", {})
-
-    def write(self, **told: Any) -> None:
-        """Put values at the top, and all of it on the disk."""
-        self.found |= told
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.file)
-
-    def tell(self, stage: str, **told: Any) -> None:
-        """What is known of a stage."""
-        self.found["stages"].setdefault(stage, {"pieces": {}}).update(told)
-        self.write()
-
-    def keep(self, stage: str, piece: str, value: Any) -> None:
-        """What came of a piece."""
-        self.found["stages"][stage]["pieces"][piece] = value
-        self.write()
+def share(seconds: float, weights: Sequence[float]) -> float:
+    """What the first of some stages may take of the time that is left."""
+    return seconds * weights[0] / sum(weights)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """What a report has written; empty where it has not yet."""
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return found
-
-
-def run(stage: Stage, bench: Any, report: Report, ends: float) -> None:
+def run(stage: Stage, bench: Any, report: Report) -> None:
     """Do a stage's pieces until it is done or its time is up.
-
-    Args:
-        ends: `time.time()` at which everything has to be done.
 
     Raises:
         SystemExit: with `LOST`, where the device does not answer any more.
     """
     begun = time.time()
-    until = min(begun + stage.seconds, ends)
+    until = begun + stage.seconds
     report.tell(stage.name, state="running", until=until)
     state, left_out = "done", []
     for name, work in stage.pieces(bench):
@@ -97,9 +64,7 @@ def run(stage: Stage, bench: Any, report: Report, ends: float) -> None:
             state, value = "cut", {"error": "took too long"}
         except Exception as error:  # the other pieces are done
             value = failure(error)
-        report.keep(stage.name, name, value)
-        spent = report.found["stages"][stage.name].setdefault("seconds_of", {})
-        spent[name] = round(time.time() - piece, 2)
+        report.keep(stage.name, name, value, time.time() - piece)
         if "error" in value and not answers(bench.device):
             report.tell(stage.name, state="device lost", seconds=round(time.time() - begun, 1))
             raise SystemExit(LOST)
