@@ -122,6 +122,7 @@ def test_parity_on_a_cpu_is_exact_but_for_rounding(bench: Bench) -> None:
     for told in [found[name] for name in names]:
         assert set(told["relative_norm"]) == {"depth 0", "depth 2", "depth 3", "logits"}
         assert max(told["relative_norm"].values()) < 1e-5 and told["labels_alike"] == 1.0
+    assert found["answers_over_own_forward"]["greatest"] < 1e-5
     assert found["graphs_over_single_launches"]["batch 32"]["greatest"] < 1e-6
     decided = parity.decisions(bench)
     assert decided["float32"]["both_alike"] == 1.0

@@ -79,6 +79,14 @@ class Bench:
         return read_header(self.bundle).labels
 
 
+def known_commit() -> str:
+    """The commit that is run, where git tells."""
+    try:
+        return records.commit()
+    except OSError:
+        return ""
+
+
 def about(device: torch.device, dtype: str, small: bool, commit: str) -> dict[str, Any]:
     """What runs it."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
@@ -88,5 +96,5 @@ def about(device: torch.device, dtype: str, small: bool, commit: str) -> dict[st
         "small": small,
         "machine": records.machine(),
         "versions": records.versions() | {"cuda": torch.version.cuda},
-        "commit": commit or records.commit(),
+        "commit": commit or known_commit(),
     }

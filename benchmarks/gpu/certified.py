@@ -24,7 +24,6 @@ from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
 from adaptive.certifying import recertify
-from adaptive.cli.certify import facts_of
 from adaptive.costs import CostTable
 from adaptive.types import Tokens
 
@@ -52,7 +51,12 @@ def certify(bench: Bench) -> dict[str, Any]:
     assert found is not None
     chosen = next(each for each in found.front if each.policy == bundle.policy)
     return {
-        **facts_of(found),
+        "verdict": found.verdict,
+        "headline": found.headline,
+        "rows_needed": found.rows_needed,
+        "n": found.n,
+        "certified": found.certified,
+        "front": len(found.front),
         "unit": found.unit,
         "cost": chosen.cost,
         "cost_full_alone": found.front[0].cost,

@@ -42,6 +42,7 @@ def full_tier(bench: Bench, dtype: str) -> dict[str, Any]:
     found["batches_over_single_rows"] = compare(
         ours(subject, rows, ROWS[1]), ours(subject, rows, 1), subject
     )
+    found["answers_over_own_forward"] = answers(subject, rows)
     return found | {"graphs_over_single_launches": graphs(subject)}
 
 
@@ -122,6 +123,20 @@ def compare(found: Exits, expected: Exits, subject: Subject) -> dict[str, Any]:
 def off(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Norm of the difference over that of what was expected."""
     return float(f"{float((found - expected).norm() / expected.norm()):.3g}")
+
+
+@torch.inference_mode()
+def answers(subject: Subject, rows: list[Row]) -> dict[str, Any]:
+    """Probabilities as the runtime gives them against those of transformers' own logits."""
+    stage, device = len(subject.bundle.stages) - 1, subject.bundle.device
+    logits = theirs(subject, rows, ROWS[1])[-1].to(device)
+    expected = subject.bundle.reliability.temper(stage, logits).softmax(1).cpu().numpy()
+    for _ in range(3):  # met, captured, launched
+        found = answer(subject.bundle, join(rows), subject.alone, ROWS[1]).probabilities
+    return {
+        "greatest": float(np.abs(found - expected).max()),
+        "labels_alike": float((found.argmax(1) == expected.argmax(1)).mean()),
+    }
 
 
 def graphs(subject: Subject) -> dict[str, Any]:

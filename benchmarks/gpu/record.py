@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpu.results import BASELINES, FULL, POLICY, read
+from gpu.results import FULL, POLICY, read
 
 Lines = list[dict[str, Any]]
 
@@ -98,18 +98,22 @@ def summary(results: Path) -> list[str]:
     if "about" not in found:
         return ["nothing was measured"]
     told = record_of(found)
-    lines = [json.dumps({key: found["about"][key] for key in ("gpu", "dtype", "versions")})]
+    lines = [*map(speed_line, told["lines"])]
     for name, stage in found["stages"].items():
+        seconds, count = stage.get("seconds"), len(stage["pieces"])
+        left = ", ".join(stage.get("left_out", []))
+        lines.append(f"{name}: {stage['state']}, {seconds} s, {count} pieces; left out: {left}")
         errors = {p: v["error"] for p, v in stage["pieces"].items() if "error" in v}
-        seconds = stage.get("seconds")
-        lines.append(f"{name}: {stage['state']}, {seconds} s, {len(stage['pieces'])} pieces")
         lines += [f"  {piece}: {error[:160]}" for piece, error in errors.items()]
-    for name in ("full_only_over_fastest", "realised_over_ideal", "certified"):
+    for name in ("full_only_over_fastest", "realised_over_ideal", "certificate", "certified"):
         values = told[name] if isinstance(told[name], list) else [told[name]]
         lines += [f"{name}:", *(f"  {json.dumps(each)}" for each in values)]
-    for line in told["lines"]:
-        if line["way"] in (FULL, POLICY, *BASELINES):
-            rate = line.get("texts_per_second", line.get("left_out"))
-            single = line.get("p50_milliseconds")
-            lines.append(f"  {line['shape']} {line['batch']} {line['way']}: {rate} /s, {single} ms")
-    return lines
+    about = {key: found["about"].get(key) for key in ("gpu", "dtype", "versions")}
+    return [*lines, json.dumps(about)]
+
+
+def speed_line(line: dict[str, Any]) -> str:
+    """One way at one batch size."""
+    rate = f"{line['texts_per_second']} /s" if "texts_per_second" in line else line["left_out"][:80]
+    single = f"{line['p50_milliseconds']} ms" if "p50_milliseconds" in line else ""
+    return f"  {line['shape']} {line['batch']} {line['way']}: {rate} {single}"

@@ -16,20 +16,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path += [str(ROOT / "benchmarks"), str(ROOT)]
 
-# What a stage is worth, of the time of those that are left.
-WEIGHTS = {
-    "parity": 40.0,
-    "full_only": 75.0,
-    "patterns": 35.0,
-    "certified": 50.0,
-    "breakdown": 15.0,
-    "large": 20.0,
-    "mfu": 10.0,
+# What a stage is worth, of the time of those that are left; and where its pieces are.
+STAGES = {
+    "parity": (40.0, "parity.pieces"),
+    "full_only": (75.0, "shapes.full_only"),
+    "patterns": (35.0, "shapes.patterns"),
+    "certified": (50.0, "certified.pieces"),
+    "breakdown": (15.0, "breakdown.pieces"),
+    "large": (20.0, "shapes.large"),
+    "mfu": (10.0, "shapes.mfu"),
 }
 RESULTS = "results.json"
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of results.json and log.txt")
     parser.add_argument("--carried", type=Path, default=ROOT / ".gpu", help="what pack.py left")
     parser.add_argument("--seconds", type=float, default=240.0, help="for everything")
-    parser.add_argument("--only", nargs="+", choices=WEIGHTS, default=list(WEIGHTS))
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--small", action="store_true", help="tiny shapes, to see that it runs")
@@ -70,33 +71,29 @@ def measure(given: argparse.Namespace) -> None:
     """The stages in this process, or what it is to compile."""
     ends = time.time() + given.seconds
     import torch
-    from gpu import breakdown, certified, parity, shapes
     from gpu.bench import Bench, about
     from gpu.results import Report
-    from gpu.stages import Stage, run, share
+    from gpu.stages import Stage, failure, run, share
     from gpu.watch import wait_for_compilers
 
-    pieces = {
-        "parity": parity.pieces,
-        "full_only": shapes.full_only,
-        "patterns": shapes.patterns,
-        "certified": certified.pieces,
-        "breakdown": breakdown.pieces,
-        "large": shapes.large,
-        "mfu": shapes.mfu,
-    }
     device = torch.device(given.device)
     bench = Bench(device, given.dtype, given.carried, given.small)
     if given.compile:
-        shapes.compile_ahead(bench, given.compile)
+        import_module("gpu.shapes").compile_ahead(bench, given.compile)
         return
     report = Report(given.out / RESULTS)
     report.write(about=about(device, given.dtype, given.small, given.commit))
     for name in given.only:
         if name != "parity":
             wait_for_compilers(given.out)
-        left = [WEIGHTS[each] for each in given.only[given.only.index(name) :]]
-        run(Stage(name, share(ends - time.time(), left), pieces[name]), bench, report)
+        try:
+            module, _, function = STAGES[name][1].partition(".")
+            pieces = getattr(import_module(f"gpu.{module}"), function)
+        except Exception as error:  # what a stage needs may be missing here
+            report.tell(name, state="failed", pieces={"import": failure(error)})
+            continue
+        left = [STAGES[each][0] for each in given.only[given.only.index(name) :]]
+        run(Stage(name, share(ends - time.time(), left), pieces), bench, report)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def shaped(name: str, dtype: torch.dtype, device: torch.device, count: int, smal
     """A cascade of one tier of random weights, left by the patterns of `runtime_cases`."""
     torch.manual_seed(0)
     config = BertConfig(**(SMALL if small else SHAPES[name]))
-    backbone = Backbone(untrained_model(config, dtype)).eval().to(device)
+    # made in float32, so that the weights of all dtypes are the same but for rounding
+    backbone = Backbone(untrained_model(config, torch.float32)).eval().to(device, dtype)
     rows = random_rows(count, config.vocab_size, 0)
     case = runtime_cases.case_of(name, backbone, None, join(rows), 0, [])
     policies = {pattern: case.policies[pattern] for pattern in runtime_cases.PATTERNS}
