@@ -59,7 +59,7 @@ def ours(bundle: Bundle, policy: Policy, *, graphs: bool = True) -> Serve:
 
     def serve(rows: list[Row], batch: int) -> Ids:
         with nullcontext() if graphs else launched_singly(bundle):
-            return answer(bundle, join(rows), policy, batch).probabilities.argmax(1)
+            return answer(bundle, join(rows), policy, batch, whole=False).label
 
     return serve
 

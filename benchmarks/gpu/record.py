@@ -41,7 +41,7 @@ def record_of(found: dict[str, Any]) -> dict[str, Any]:
         ],
         "certificate": stages.get("certified", {}).get("certify"),
         "accuracy": stages.get("certified", {}).get("accuracy"),
-        "command_line": stages.get("certified", {}).get("command line"),
+        "command_line": stages.get("command_line", {}).get("certify"),
         "certified": certified_lines(stages),
         "breakdown": stages.get("breakdown", {}),
         "mfu": stages.get("mfu", {}),

@@ -29,6 +29,7 @@ STAGES = {
     "patterns": (35.0, "shapes.patterns"),
     "certified": (50.0, "certified.pieces"),
     "breakdown": (15.0, "breakdown.pieces"),
+    "command_line": (25.0, "certified.command_line"),
     "large": (20.0, "shapes.large"),
     "mfu": (10.0, "shapes.mfu"),
 }

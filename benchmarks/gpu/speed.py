@@ -25,10 +25,11 @@ from adaptive.types import Policy
 from adaptive.work import work_of
 
 WHOLE = (FULL, SINGLY)
-LEAST, MOST = 64, 8  # rows of a round at least; batches of a round, beyond them
-WARM = 3  # rounds before the first that counts: ours captures a size when it is met again
+LEAST, MOST = 32, 4  # rows of a round at least; batches of a round, beyond them
+WARM = 3  # rounds before the first that counts: ours captures a size when it is met again,
+ELSE = 2  # the others at once
 ROUNDS = (3, 9)  # that count, at least and at most
-CALLS = (16, 4)  # single calls of a round, of few rows and of many
+CALLS = (16, 2)  # single calls of a round, of few rows and of many
 MANY = 32
 
 
@@ -81,7 +82,7 @@ def usable(
     for name in (*own, *baselines):
         try:
             serve = own[name] if name in own else subject.shop.make(name)
-            for _ in range(WARM):
+            for _ in range(WARM if name in own else ELSE):
                 serve(rows, batch)
             found[name] = serve
         except Exception as error:  # memory, a compiler, a capture: the others are measured
