@@ -41,7 +41,9 @@ class Prices:
 class Joined:
     """One answer a text, its windows joined."""
 
-    probabilities: NDArray[np.float32]  # [n, c] mean over the text's windows
+    label: NDArray[np.int32]  # [n] the likeliest
+    score: NDArray[np.float32]  # [n] its probability
+    probabilities: NDArray[np.float32] | None  # [n, c] mean over the text's windows
     stage: NDArray[np.int32]  # [n] the deepest that a window needed
     entry: NDArray[np.int32]  # [n] the lowest tier that a window entered
     reliability: NDArray[np.float32]  # [n] the least of the windows'
@@ -62,17 +64,22 @@ def join_windows(
     windows = np.bincount(tokens.owner, minlength=len(tokens.truncated))
     if len(tokens) == len(windows):
         means, stage, entry = rows.probabilities, rows.stage, rows.entry
-        reliability = rows.reliability
+        label, score, reliability = rows.label, rows.score, rows.reliability
     else:
         starts = np.concatenate([[0], np.cumsum(windows)[:-1]])
+        assert rows.probabilities is not None, "windows are joined by all their probabilities"
         sums = np.add.reduceat(rows.probabilities, starts, axis=0)
         means = (sums / windows[:, None]).astype(np.float32)
+        label = means.argmax(1).astype(np.int32)
+        score = means.max(1)
         stage = np.maximum.reduceat(rows.stage, starts)
         entry = np.minimum.reduceat(rows.entry, starts)
         reliability = np.minimum.reduceat(rows.reliability, starts)
         cost = np.add.reduceat(cost, starts)
         nobody = np.logical_or.reduceat(nobody, starts)
     return Joined(
+        label,
+        score,
         means,
         stage,
         entry,
@@ -95,8 +102,14 @@ def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list
     """
     routings = _routings(bundle, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
-    order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
-    scores = joined.probabilities[np.arange(len(order))[:, None], order].tolist()
+    order: NDArray[np.integer[Any]]
+    if count == 1:
+        order, best = joined.label[:, None], joined.score[:, None]
+    else:
+        assert joined.probabilities is not None, "one label alone was asked for"
+        order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
+        best = np.take_along_axis(joined.probabilities, order, 1)
+    scores = best.tolist()
     return [
         [{"label": None, "score": own[0], "routing": routing}]
         if routing["abstained"]

@@ -49,7 +49,7 @@ def attribute(
     """
     tokens = pipeline.row(text)
     answers = answer(pipeline.bundle, tokens, pipeline.policy, 1)
-    label = int(answers.probabilities[0].argmax())
+    label = int(answers.label[0])
     return list(attribute_row(pipeline.bundle, tokens, int(answers.stage[0]), label))
 
 

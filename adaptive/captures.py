@@ -15,12 +15,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 Tensors = tuple[torch.Tensor, ...]
 Function = Callable[..., Tensors]
+Read = TypeVar("Read")
 MOST = 256  # graphs of one tier; those not used for longest are dropped
 TOLERANCE = 0.05  # of what a graph gives, relative to what it was captured from
 _capturing = threading.Lock()  # a capture waits for the whole GPU, which would end another one
@@ -73,7 +74,7 @@ class Captures:
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._held: dict[Hashable, torch.Tensor] = {}  # inputs, the largest so far of each kind
         self._pool: Any = None
-        self._done: Any = None  # event behind the last use of inputs and outputs
+        self._stream: Any = None  # of the last use of inputs and outputs
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Captures:
@@ -83,63 +84,73 @@ class Captures:
     def __call__(
         self,
         name: Hashable,
-        plain: Callable[[], Tensors],
+        device: torch.device,
         function: Function,
         inputs: Mapping[str, torch.Tensor],
         sizes: Sequence[int],
         counts: Sequence[int],
-    ) -> Tensors:
-        """What `plain` gives, by a graph of `function` where there is one.
+        read: Callable[[Tensors], Read],
+    ) -> Read | None:
+        """What is read of a function's graph; None where there is none, and none can be made.
 
         Args:
             name: tells functions apart, and all that they depend on beside their inputs.
-            plain: computes the same as `function` of the inputs.
+            device: the GPU.
             function: is captured on inputs that are filled up.
-            inputs: [n, ...] each, on the GPU, in the order in which `function` takes them. What
-                fills them up are earlier values of the same name.
+            inputs: [n, ...] each, on the GPU or in pinned memory, in the order in which
+                `function` takes them. What fills them up are earlier values of the same name.
             sizes: to how many rows each of them is filled up.
             counts: how many rows of each output are those of the inputs.
+            read: takes these rows, and must launch whatever copies them: the next launch writes
+                over them.
         """
         key = (name, *inputs, *sizes)
         with self._lock:
-            if not self.off and key in self._graphs:
+            if self.off:
+                return None
+            if key in self._graphs:
                 self._graphs.move_to_end(key)
-                return self._run(self._graphs[key], inputs, counts)
-            if not self.off and key in self._met:
+                return self._run(self._graphs[key], inputs, counts, read)
+            if key in self._met:
                 try:
-                    return self._first(key, function, inputs, sizes, counts)
+                    return self._first(key, device, function, inputs, sizes, counts, read)
                 except RuntimeError as error:
                     self._give_up(error)
             self._met.add(key)
-        return plain()
+        return None
 
     def _first(
         self,
         key: Hashable,
+        device: torch.device,
         function: Function,
         inputs: Mapping[str, torch.Tensor],
         sizes: Sequence[int],
         counts: Sequence[int],
-    ) -> Tensors:
+        read: Callable[[Tensors], Read],
+    ) -> Read:
         """Capture, and compare with the very kernels uncaptured.
 
         Raises:
             RuntimeError: it cannot be captured, or gives other values.
         """
-        held = list(map(self._hold, inputs, inputs.values(), sizes))
+        held = [
+            self._hold(name, like, size, device)
+            for (name, like), size in zip(inputs.items(), sizes, strict=True)
+        ]
         self._fill(held, inputs.values())
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle() if held[0].is_cuda else ()
         with _capturing:
             graph, expected = capture(function, held, self._pool)
-        found = self._run(graph, inputs, counts)
-        pairs = zip(found, expected, strict=True)
-        if not all(_alike(one, other[: len(one)]) for one, other in pairs):
+        found = self._run(graph, inputs, counts, _cloned)
+        expected = tuple(other[:count] for other, count in zip(expected, counts, strict=True))
+        if not all(map(_alike, found, expected)):
             raise RuntimeError("a graph gives other values than what it was captured from")
         self._graphs[key] = graph
         if len(self._graphs) > MOST:
             self._graphs.popitem(last=False)
-        return found
+        return self._run(graph, inputs, counts, read)
 
     def _give_up(self, error: RuntimeError) -> None:
         self.off = True
@@ -151,32 +162,34 @@ class Captures:
             stacklevel=3,
         )
 
-    def _hold(self, name: str, like: torch.Tensor, size: int) -> torch.Tensor:
+    def _hold(self, name: str, like: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
         """Memory [size, ...] that graphs read an input from; graphs keep what they were given."""
         kind = (name, like.shape[1:], like.dtype)
         if kind not in self._held or len(self._held[kind]) < size:
-            self._held[kind] = like.new_zeros(size, *like.shape[1:])
+            self._held[kind] = torch.zeros(size, *like.shape[1:], dtype=like.dtype, device=device)
         return self._held[kind][:size]
 
     def _run(
-        self, graph: _Graph, inputs: Mapping[str, torch.Tensor], counts: Sequence[int]
-    ) -> Tensors:
-        """Launch a graph on the inputs; its outputs are copied, since other graphs write there."""
+        self,
+        graph: _Graph,
+        inputs: Mapping[str, torch.Tensor],
+        counts: Sequence[int],
+        read: Callable[[Tensors], Read],
+    ) -> Read:
+        """Launch a graph on the inputs."""
         stream = torch.cuda.current_stream() if graph.inputs[0].is_cuda else None
-        if stream is not None and self._done is not None:
-            stream.wait_event(self._done)  # the last use may be another stream's
+        if stream is not None and self._stream not in (None, stream):
+            stream.wait_event(self._stream.record_event())  # the last use was another stream's
+        self._stream = stream
         self._fill(graph.inputs, inputs.values())
         graph.replay()
         outputs = zip(graph.outputs, counts, strict=True)
-        found = tuple(output[:count].clone() for output, count in outputs)
-        if stream is not None:
-            self._done = stream.record_event()
-        return found
+        return read(tuple(output[:count] for output, count in outputs))
 
     @staticmethod
     def _fill(held: Sequence[torch.Tensor], inputs: Iterable[torch.Tensor]) -> None:
         for place, values in zip(held, inputs, strict=True):
-            place[: len(values)].copy_(values)
+            place[: len(values)].copy_(values, non_blocking=True)
 
 
 def capture(function: Function, inputs: list[torch.Tensor], pool: Any) -> tuple[_Graph, Tensors]:
@@ -195,6 +208,10 @@ def capture(function: Function, inputs: list[torch.Tensor], pool: Any) -> tuple[
     with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
         outputs = function(*inputs)
     return _Graph(inputs, outputs, graph.replay), expected
+
+
+def _cloned(outputs: Tensors) -> Tensors:
+    return tuple(output.clone() for output in outputs)
 
 
 def _alike(found: torch.Tensor, expected: torch.Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle
-from adaptive.hops import Around, Given, Hop, run
-from adaptive.opinions import Opinion
+from adaptive.hops import Around, Before, Behind, Hop, run
+from adaptive.opinions import Opinion, Told
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
@@ -33,7 +33,13 @@ Flags = NDArray[np.bool_]
 
 @torch.inference_mode()
 def answer(
-    bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int, budget: int | None = None
+    bundle: Bundle,
+    tokens: Tokens,
+    policy: Policy,
+    batch_size: int,
+    budget: int | None = None,
+    *,
+    whole: bool = True,
 ) -> Answers:
     """Answer every token row under the policy.
 
@@ -48,11 +54,12 @@ def answer(
         batch_size: rows that layers run at once, at most; embeddings take more.
         budget: tokens it runs at once, at most; None for what suits the device. Halved, with a
             warning, where memory runs out.
+        whole: all probabilities are wanted, not the best label's alone.
 
     Returns:
         Answers of the r rows, in their order.
     """
-    wave = _Wave.start(bundle, tokens, policy)
+    wave = _Wave.start(bundle, tokens, policy, whole)
     budget = budget or budget_of(bundle.device)
     shallow = SHALLOW_ON_CPU if bundle.device.type == "cpu" else SHALLOW_ELSEWHERE
     for tier in policy.path if wave.around.bare else sorted({0, *policy.path}):
@@ -99,11 +106,9 @@ def _start(
 ) -> _Flight:
     """One batch through a hop; on a GPU it is under way when this returns."""
     live = pools.batch(place, parts) if place else wave.enter(rows)
-    passed = run(wave.bundle.tiers[tier], hop, wave.given(live, hop), wave.around)
-    if not hop.ends:
-        assert passed.state is not None
-        live.state, live.history = passed.state, passed.said.history
-    return wave.ask(live, hop, place, passed.said)
+    behind = run(wave.bundle.tiers[tier], hop, wave.before(live, hop), wave.around)
+    live.tokens, live.state, live.history = None, behind.state, behind.said.history
+    return wave.ask(live, hop, place, behind)
 
 
 def _land(wave: _Wave, pools: Pools, flight: _Flight) -> list[Live]:
@@ -124,8 +129,8 @@ class _Flight:
     live: Live
     hop: Hop
     place: int  # of the hop in its tier
-    said: Opinion
-    sure: Callable[[], Flags] | None  # [b] whether thresholds are reached; None where all leave
+    told: Told
+    probabilities: torch.Tensor | None  # [b, c]
     risk: Callable[[], NDArray[Any]] | None  # [b, m] what the router says
 
 
@@ -135,8 +140,8 @@ class _Left:
 
     rows: Rows  # [b]
     stage: int
-    probabilities: torch.Tensor  # [b, c]
-    reliability: torch.Tensor | None  # [b]
+    told: Told  # [b, 3]
+    probabilities: torch.Tensor | None  # [b, c]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +157,16 @@ class _Wave:
     first: list[int]  # first stage of each tier
     last: dict[int, int]  # last switched-on stage of each tier on the path
     statistics: torch.Tensor | None  # [r, S] for the router
-    log_length: NDArray[np.float32]  # [r]
-    anchor: torch.Tensor  # [r, c] probabilities at the first stage
+    # probabilities [*, c] at the first stage, and which of them are each row's, [r]
+    heard: list[torch.Tensor]
+    place: NDArray[np.int64]
     entry: NDArray[np.int32]  # [r] tier
     answered: Flags  # [r]
     left: list[_Left] = field(default_factory=list)
 
     @classmethod
-    def start(cls, bundle: Bundle, tokens: Tokens, policy: Policy) -> _Wave:
-        device, rows = bundle.device, len(tokens)
+    def start(cls, bundle: Bundle, tokens: Tokens, policy: Policy, whole: bool) -> _Wave:
+        device, rows, last = bundle.device, len(tokens), last_exits(policy, bundle.stages)
         statistics = None
         if policy.risk_weight is not None:
             values = token_statistics(tokens, bundle.log_frequency)
@@ -171,7 +177,11 @@ class _Wave:
             policy=policy,
             around=Around(
                 reliability=bundle.reliability,
+                device=device,
                 bare=is_bare(policy),
+                whole=whole,
+                anchored=max(last.values()) > 0,
+                routed=statistics is not None and bundle.router is not None,
                 in_graph=any(tier.in_graphs for tier in bundle.tiers),
             ),
             device=device,
@@ -180,10 +190,10 @@ class _Wave:
                 next(k for k, s in enumerate(bundle.stages) if s.tier == tier)
                 for tier in range(len(bundle.tiers))
             ],
-            last=last_exits(policy, bundle.stages),
+            last=last,
             statistics=statistics,
-            log_length=torch.from_numpy(tokens.lengths).float().log().numpy(),
-            anchor=torch.zeros(rows, len(bundle.labels), device=device),
+            heard=[],
+            place=np.zeros(rows, dtype=np.int64),
             entry=np.full(rows, policy.path[0], dtype=np.int32),
             answered=np.zeros(rows, dtype=np.bool_),
         )
@@ -199,45 +209,46 @@ class _Wave:
         first = self.first[tier]
         last = self.last.get(tier, first)
         found: list[Hop] = []
-        exits: list[int] = []
+        stages: list[int] = []
         for stage in range(last if self.around.bare else first, last + 1):
-            exits.append(stage - first)
+            stages.append(stage)
             if stage == 0 or self.policy.on(stage):
-                found.append(Hop(tuple(exits), stage, stage == last))
-                exits = []
+                exits = tuple(each - first for each in stages)
+                found.append(Hop(exits, tuple(stages), stage == last))
+                stages = []
         return found
 
     def enter(self, rows: Rows) -> Live:
         """Rows before a tier's first hop."""
-        return Live(rows, token_rows.pack(self.tokens, rows, self.device), None)
+        return Live(rows, token_rows.pack(self.tokens, rows))
 
-    def given(self, live: Live, hop: Hop) -> Given:
+    def before(self, live: Live, hop: Hop) -> Before:
         """What a hop reads of a batch."""
-        anchor = log_length = None
-        if not self.around.bare:
-            log_length = put(self.log_length[live.rows], self.device)
-            if hop.stage:
-                anchor = self.anchor.index_select(0, put(live.rows, self.device))
-        return Given(live.state, live.history, anchor, log_length)
+        anchor = None
+        if hop.stage and not self.around.bare:
+            if len(self.heard) > 1:
+                self.heard[:] = [torch.cat(self.heard)]
+            anchor = self.heard[0].index_select(0, put(self.place[live.rows], self.device))
+        lengths = self.tokens.lengths[live.rows]
+        return Before(live.tokens, live.state, live.history, anchor, lengths)
 
-    def ask(self, live: Live, hop: Hop, place: int, said: Opinion) -> _Flight:
-        """What a decision on a batch will need is sent on its way to the host."""
-        risk = sure = None
-        if hop.stage == 0 and not self.around.bare:
+    def ask(self, live: Live, hop: Hop, place: int, behind: Behind) -> _Flight:
+        """What a decision on a batch will need."""
+        said, risk = behind.said, None
+        if hop.stage == 0 and self.around.anchored and not self.around.bare:
             risk = self.look_first(live, said)
-        final = hop.stage == self.last[self.policy.path[-1]]
-        if self.policy.on(hop.stage) and said.reliability is not None and not final:
-            sure = fetch(said.reliability >= self.policy.thresholds[hop.stage])
-        return _Flight(live, hop, place, said, sure, risk)
+        return _Flight(live, hop, place, behind.told, said.probabilities, risk)
 
     def look_first(self, live: Live, said: Opinion) -> Callable[[], NDArray[Any]] | None:
         """The anchor's opinion is kept; the router's of it, if there is one."""
-        index = put(live.rows, self.device)
-        self.anchor[index] = said.probabilities
+        assert said.probabilities is not None
+        self.place[live.rows] = np.arange(len(live.rows)) + sum(map(len, self.heard))
+        self.heard.append(said.probabilities)
         if self.statistics is None or self.bundle.router is None:
             return None
         assert said.pooled is not None
-        features = router_features(said.pooled, said.probabilities, self.statistics[index])
+        statistics = self.statistics[put(live.rows, self.device)]
+        features = router_features(said.pooled, said.probabilities, statistics)
         return fetch(self.bundle.router.risk(features))
 
     def decide(self, flight: _Flight) -> Flags | None:
@@ -251,39 +262,47 @@ class _Wave:
         if not self.policy.on(stage):
             return elsewhere if routed else None
         done = ~elsewhere
-        if flight.sure is not None:
-            done &= flight.sure()  # the one synchronisation
-        self.keep(stage, rows, done, flight.said)
+        if stage != self.last[self.policy.path[-1]]:
+            # the one synchronisation
+            done &= flight.told()[:, 2] >= np.float32(self.policy.thresholds[stage])
+        self.keep(flight, done)
         return done | elsewhere
 
-    def keep(self, stage: int, rows: Rows, done: Flags, said: Opinion) -> None:
-        """Keep the answers of those that are done, on the device."""
-        gone, found, reliability = np.flatnonzero(done), said.probabilities, said.reliability
+    def keep(self, flight: _Flight, done: Flags) -> None:
+        """Keep the answers of those that are done; their probabilities stay on the device."""
+        gone, rows, told = np.flatnonzero(done), flight.live.rows, flight.told
+        found = flight.probabilities if self.around.whole else None
         if not len(gone):
             return
         if len(gone) < len(rows):
-            index = put(gone, self.device)
-            rows, found = rows[gone], found.index_select(0, index)
-            reliability = None if reliability is None else reliability.index_select(0, index)
-        self.left.append(_Left(rows, stage, found, reliability))
+            rows, told = rows[gone], partial(np.take, told(), gone, axis=0)
+            if found is not None:
+                found = found.index_select(0, put(gone, self.device))
+        self.left.append(_Left(rows, flight.hop.stage, told, found))
         self.answered[rows] = True
 
     def answers(self) -> Answers:
-        """Everything to the host, in the order of the rows."""
+        """Everything on the host, in the order of the rows."""
         count = len(self.tokens)
         found = Answers(
-            probabilities=np.zeros((count, len(self.bundle.labels)), dtype=np.float32),
+            label=np.zeros(count, dtype=np.int32),
+            score=np.zeros(count, dtype=np.float32),
+            probabilities=None,
             stage=np.full(count, -1, dtype=np.int32),
             entry=self.entry,
             reliability=np.full(count, np.nan, dtype=np.float32),
         )
-        if self.left:
+        for part in self.left:
+            told = part.told()
+            found.stage[part.rows] = part.stage
+            found.label[part.rows], found.score[part.rows] = told[:, 0], told[:, 1]
+            if not self.around.bare:
+                found.reliability[part.rows] = told[:, 2]
+        if not self.around.whole:
+            return found
+        probabilities = np.zeros((count, len(self.bundle.labels)), dtype=np.float32)
+        parts = [part.probabilities for part in self.left if part.probabilities is not None]
+        if parts:
             rows = np.concatenate([part.rows for part in self.left])
-            stages = [part.stage for part in self.left]
-            found.stage[rows] = np.repeat(stages, [len(part.rows) for part in self.left])
-            probabilities = torch.cat([part.probabilities for part in self.left])
-            found.probabilities[rows] = probabilities.cpu().numpy()
-            known = [part.reliability for part in self.left if part.reliability is not None]
-            if known:  # all of a policy's answers have one, or none
-                found.reliability[rows] = torch.cat(known).cpu().numpy()
-        return found
+            probabilities[rows] = torch.cat(parts).cpu().numpy()
+        return replace(found, probabilities=probabilities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.captures import Tensors, wanted
-from adaptive.exits.measures import History
+from adaptive.exits.measures import Past, packed
 from adaptive.exits.reliability import Reliability
-from adaptive.opinions import Opinion, answer_alone, opinion, overlook
+from adaptive.opinions import Opinion, Told, answer_alone, opinion, overlook
 from adaptive.tiers import attention
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.captured import Filled, Told
+from adaptive.tiers.captured import Filled
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
-from adaptive.transfer import put
+from adaptive.transfer import fetch, pinned
 from adaptive.types import TokenBatch
 
-BY_TOKEN = ("ids", "types", "hidden")  # what has a row for each token; all else for each text
+NUMBERS = "numbers"  # the input of a graph that holds whole numbers of the host
+BY_TOKEN = ("hidden",)  # what has a row for each token; all else for each text
 Named = Mapping[str, torch.Tensor]
 
 
@@ -30,8 +31,13 @@ class Hop:
     """Some layers of a tier and the exits along them, the last of which decides who goes on."""
 
     exits: tuple[int, ...]  # of the tier, ascending; all but the last are switched off
-    stage: int  # the last one's number in the cascade
+    stages: tuple[int, ...]  # their numbers in the cascade
     ends: bool  # behind it rows are done with the tier
+
+    @property
+    def stage(self) -> int:
+        """That of the exit that decides."""
+        return self.stages[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,177 +45,192 @@ class Around:
     """What is the same for all hops of a call."""
 
     reliability: Reliability
+    device: torch.device
     bare: bool  # the policy is one exit, which answers everything
+    whole: bool  # all probabilities are wanted, not the best label's alone
+    anchored: bool  # later stages read what the first one says
+    routed: bool  # a router reads what the first one read
     in_graph: bool  # ONNX Runtime computes reliabilities
 
+    def outputs(self, hop: Hop) -> tuple[str, ...]:
+        """Names of whatever is read of a hop later on, beside its answers."""
+        first = hop.stage == 0
+        return (
+            *(["probabilities"] if self.whole or (first and self.anchored) else []),
+            *(["pooled"] if first and self.routed else []),
+            *([] if hop.ends else ["history", "hidden"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Before:
     """b texts before a hop."""
 
-    state: State | TokenBatch  # their tokens where it is the tier's first
-    history: History | None  # of the tier's previous exit, if there is one
+    tokens: TokenBatch | None  # on the host, where it is the tier's first
+    state: State | None  # else what the hop before left
+    history: Past  # of the tier's previous exit
     anchor: torch.Tensor | None  # [b, c] probabilities at the first stage, behind it
-    log_length: torch.Tensor | None  # [b], where reliabilities are asked for
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, [b]."""
-        state = self.state
-        return state.lengths if isinstance(state, TokenBatch) else state.layout.lengths
+    lengths: NDArray[np.int64]  # [b] tokens of each
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class Behind:
     """b texts behind a hop."""
 
     said: Opinion  # of its last exit
-    state: State | None  # None where its graph ends the tier
+    told: Told  # what it answers, for the host
+    state: State | None  # None where nothing reads it
 
 
-def run(tier: Tier, hop: Hop, given: Given, around: Around) -> Passed:
+def run(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
     """Layers, and what the exits along them say."""
-    if _one_launch(tier, given.state):
-        return _launch(tier, hop, given, around)
-    return _run(tier, hop, given, around, None)
+    found = _launch(tier, hop, before, around) if _one_launch(tier, before, around) else None
+    return found or _singly(tier, hop, before, around)
 
 
-def _run(tier: Tier, hop: Hop, given: Given, around: Around, layout: Told | None) -> Passed:
-    """Kernel by kernel; with a layout as part of a capture."""
-    advance = tier.advance if layout is None else tier.advance_uncaptured
-    state = given.state
-    if isinstance(state, TokenBatch):
-        state = tier.embed(state, layout)
-    rows = state.layout.rows
-    history = given.history or History.start(rows, state.hidden.device)
-    for exit in hop.exits[:-1]:
+def _singly(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
+    """Kernel by kernel."""
+    state, log_length = before.state, None
+    if before.tokens is not None:
+        state = tier.embed(before.tokens.to(around.device))
+    if not around.bare:
+        log_length = torch.from_numpy(before.lengths).float().log().to(around.device)
+    said, state = _pass(tier, hop, state, before, around, log_length, tier.advance)
+    return Behind(said, said.told(), state)
+
+
+def _pass(
+    tier: Tier,
+    hop: Hop,
+    state: State | None,
+    before: Before,
+    around: Around,
+    log_length: torch.Tensor | None,
+    advance: Callable[..., State],
+) -> tuple[Opinion, State]:
+    """From the state before the first layer to the opinion behind the last."""
+    assert state is not None, "texts have tokens before a tier's first hop, and then states"
+    reliability, history = around.reliability, before.history
+    for exit, stage in zip(hop.exits[:-1], hop.stages[:-1], strict=True):
         state = advance(state, exit)
-        history = overlook(tier, exit, state, history)
+        history = overlook(tier, exit, state, history, stage=stage, reliability=reliability)
     last = hop.exits[-1]
     state = advance(state, last, past=around.bare)
-    stage, reliability = hop.stage, around.reliability
     if around.bare:
-        said = answer_alone(tier, last, state, stage=stage, reliability=reliability)
-        return Passed(said, state)
-    assert given.log_length is not None
+        return answer_alone(tier, last, state, stage=hop.stage, reliability=reliability), state
+    assert log_length is not None
     said = opinion(
         tier,
         last,
         state,
         history,
-        given.anchor,
-        given.log_length,
-        stage=stage,
+        before.anchor,
+        log_length,
+        stage=hop.stage,
         reliability=reliability,
         in_graph=around.in_graph,
     )
-    return Passed(said, state)
+    return said, state
 
 
-def _one_launch(tier: Tier, state: State | TokenBatch) -> bool:
+def _one_launch(tier: Tier, before: Before, around: Around) -> bool:
     """Whether it is captured: few tokens, of layers that take nothing but their rows."""
-    if isinstance(state, TokenBatch):
-        values, tokens = tier.backbone.embedding_table, len(state.ids)
-    else:
-        values, tokens = state.hidden, state.hidden.shape[1]
-    if not wanted(values.device):
+    if not wanted(around.device):
         return False
     if isinstance(tier.backbone, Bag):
-        return isinstance(state, TokenBatch) and state.seen is None
-    return tokens <= tier.most_tokens and attention.fused(values)
+        return before.tokens is not None and before.tokens.seen is None
+    few = int(before.lengths.sum()) <= tier.most_tokens
+    return few and attention.fused(tier.backbone.embedding_table)
 
 
-def _launch(tier: Tier, hop: Hop, given: Given, around: Around) -> Passed:
-    """By a graph of tokens and rows filled up to a few sizes."""
-    filled = Filled.of(given.lengths)
-    inputs = _inputs(hop, given, around)
-    device = next(iter(inputs.values())).device
-    inputs = {"ends": put(filled.ends, device), **inputs}
-    sizes = {name: filled.tokens if name in BY_TOKEN else len(filled.ends) - 1 for name in inputs}
-    sizes["ends"] = len(filled.ends)
-    names = _outputs(hop, around)
-    tokens, rows = (
-        len(inputs[next(name for name in BY_TOKEN if name in inputs)]),
-        len(given.lengths),
-    )
+def _launch(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind | None:
+    """By a graph of tokens and rows filled up to a few sizes; None where there is none."""
+    filled, device = Filled.of(before.lengths), around.device
+    inputs = _inputs(before, filled, around)
+    rows, tokens = len(filled.ends) - 1, int(before.lengths.sum())
+    sizes = {name: filled.tokens if name in BY_TOKEN else rows for name in inputs}
+    sizes[NUMBERS] = len(inputs[NUMBERS])
+    typed = before.tokens is not None and before.tokens.types is not None
+    names = around.outputs(hop)
 
     def function(*tensors: torch.Tensor) -> Tensors:
-        named = dict(zip(inputs, tensors, strict=True))
-        layout = filled.layout(named["ends"])
-        return _named(_run(tier, hop, _rebuilt(named, layout), around, layout), names)
+        return _captured(
+            tier, hop, around, filled, typed, dict(zip(inputs, tensors, strict=True)), names
+        )
 
-    found = tier.captures(
+    def read(outputs: Tensors) -> Behind:
+        told, *rest = outputs
+        return _behind(
+            fetch(told), {n: x.clone() for n, x in zip(names, rest, strict=True)}, before
+        )
+
+    return tier.captures(
         # what was fitted lies where it lies, for as long as the graph does
-        (hop, around.bare, filled.longest, around.reliability.temperature.data_ptr()),
-        lambda: _named(_run(tier, hop, given, around, None), names),
+        (hop, around.bare, names, typed, filled.longest, around.reliability.bias.data_ptr()),
+        device,
         function,
         inputs,
         list(sizes.values()),
-        [tokens if name in BY_TOKEN else rows for name in names],
+        [len(before.lengths), *(tokens if n in BY_TOKEN else len(before.lengths) for n in names)],
+        read,
     )
-    return _passed(dict(zip(names, found, strict=True)), given)
 
 
-def _inputs(hop: Hop, given: Given, around: Around) -> dict[str, torch.Tensor]:
+def _inputs(before: Before, filled: Filled, around: Around) -> dict[str, torch.Tensor]:
     """Whatever is read of the texts."""
-    state, history = given.state, given.history
-    named: dict[str, torch.Tensor | None] = {}
-    if isinstance(state, TokenBatch):
-        named |= {"ids": state.ids, "types": state.types}
-    else:
-        named |= {"hidden": state.hidden.squeeze(0)}
+    parts, batch = [filled.ends], before.tokens
+    if batch is not None:
+        fillers = np.zeros(filled.tokens - len(batch.ids), np.int32)
+        parts += [batch.ids.numpy(), fillers]
+        parts += [] if batch.types is None else [batch.types.numpy(), fillers]
+    found: dict[str, torch.Tensor | None] = {NUMBERS: pinned(parts, around.device)}
+    if before.state is not None:
+        found["hidden"] = before.state.hidden.squeeze(0)
     if not around.bare:
-        named |= {"anchor": given.anchor, "log_length": given.log_length}
-    if history is not None:
-        named |= {name: getattr(history, name) for name in ("prediction", "streak", "pooled")}
-    return {name: each for name, each in named.items() if each is not None}
+        found |= {"anchor": before.anchor, "history": packed(before.history)}
+    return {name: each for name, each in found.items() if each is not None}
 
 
-def _outputs(hop: Hop, around: Around) -> tuple[str, ...]:
-    """Names of whatever is read of it later on."""
-    if around.bare:
-        return ("probabilities",)
-    answer = ("probabilities", "reliability")
-    if not hop.ends:
-        return (*answer, "pooled", "prediction", "streak", "hidden")
-    return (*answer, "pooled") if hop.stage == 0 else answer  # a router reads it
-
-
-def _rebuilt(named: Named, layout: Told) -> Given:
-    """The texts of `_inputs`, filled up."""
-    state: State | TokenBatch
-    if "ids" in named:
-        state = TokenBatch(named["ids"], layout.lengths, named.get("types"))
-    else:
+def _captured(
+    tier: Tier,
+    hop: Hop,
+    around: Around,
+    filled: Filled,
+    typed: bool,
+    named: Named,
+    names: tuple[str, ...],
+) -> Tensors:
+    """The hop on inputs that are filled up: its answers, and the outputs of these names."""
+    rows, count = len(filled.ends), filled.tokens
+    numbers = named[NUMBERS]
+    layout = filled.layout(numbers[:rows])
+    if "hidden" in named:
         state = State(named["hidden"].unsqueeze(0), layout)
-    history = None
-    if "prediction" in named:
-        history = History(named["prediction"], named["streak"], named["pooled"])
-    return Given(state, history, named.get("anchor"), named.get("log_length"))
-
-
-def _named(passed: Passed, names: tuple[str, ...]) -> Tensors:
-    """The outputs of these names."""
-    said, history, state = passed.said, passed.said.history, passed.state
+    else:
+        ids = numbers[rows : rows + count].long()
+        types = numbers[rows + count :].long() if typed else None
+        state = tier.embed(TokenBatch(ids, layout.lengths, types), layout)
+    before = Before(None, state, named.get("history"), named.get("anchor"), layout.lengths)
+    log_length = None if around.bare else layout.counts.float().log()
+    advance = tier.advance_uncaptured  # a capture may not hold another one
+    said, state = _pass(tier, hop, state, before, around, log_length, advance)
     found = {
         "probabilities": said.probabilities,
-        "reliability": said.reliability,
         "pooled": said.pooled,
-        "prediction": None if history is None else history.prediction,
-        "streak": None if history is None else history.streak,
-        "hidden": None if state is None else state.hidden.squeeze(0),
+        "history": packed(said.history),
+        "hidden": state.hidden.squeeze(0),
     }
-    return tuple(each for name in names if (each := found[name]) is not None)
+    return (said.summary(), *(each for name in names if (each := found[name]) is not None))
 
 
-def _passed(named: Named, given: Given) -> Passed:
-    """The inverse; what is not read later on is left out."""
-    state = history = None
+def _behind(told: Told, named: Named, before: Before) -> Behind:
+    """What the graph gave, for the loop."""
+    state = None
     if "hidden" in named:
-        hidden, before = named["hidden"], given.state
-        fresh = isinstance(before, TokenBatch)
-        layout = Packed(before.lengths, hidden.device) if fresh else before.layout
+        hidden, was = named["hidden"], before.state
+        layout = Packed(before.lengths, hidden.device) if was is None else was.layout
         state = State(hidden.unsqueeze(0), layout)
-        history = History(named["prediction"], named["streak"], named["pooled"])
-    said = Opinion(named["probabilities"], named.get("pooled"), history, named.get("reliability"))
-    return Passed(said, state)
+    said = Opinion(
+        named.get("probabilities"), named.get("pooled"), named.get("history"), None, None
+    )
+    return Behind(said, told, state)

@@ -252,9 +252,10 @@ class AdaptivePipeline:
 
     def _answer(self, tokens: Tokens, options: Options) -> list[Any]:
         """Answers of the texts [n] that the token rows are of."""
-        rows = answer(self.bundle, tokens, self.policy, options.batch_size)
-        joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
         top_k = 1 if options.top_k == "" else options.top_k
+        whole = top_k != 1 or len(tokens) != len(tokens.truncated)  # windows are averaged
+        rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
+        joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
         answers = answer_dicts(self.bundle, joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.batching import Queue
-from adaptive.exits.measures import History
+from adaptive.exits.measures import History, Past, join
 from adaptive.tiers.state import State
 from adaptive.transfer import put
 from adaptive.types import TokenBatch
@@ -21,21 +21,25 @@ class Live:
     """The rows of a batch that are still on their way, and what is known of them."""
 
     rows: Rows  # [b] numbers in the call
-    state: State | TokenBatch  # the loop's; tokens before a tier's first hop
-    history: History | None  # the loop's; None before a tier's first hop
+    tokens: TokenBatch | None  # on the host, before a tier's first hop; else None
+    state: State | None = None  # behind a hop; the loop's
+    history: Past = None  # of the tier's last exit; the loop's
 
     def select(self, stay: Rows) -> Live:
         """The given ones; `stay` [b'] on the host."""
-        state, history = self.between
-        index = put(stay, state.hidden.device)
-        return Live(self.rows[stay], state.select(stay), history.select(index))
+        index = put(stay, self.there.hidden.device)
+        history = self.history
+        if isinstance(history, History):
+            history = history.select(index)
+        elif history is not None:
+            history = history.index_select(0, index)
+        return Live(self.rows[stay], None, self.there.select(stay), history)
 
     @property
-    def between(self) -> tuple[State, History]:
-        """What two hops have between them."""
-        assert isinstance(self.state, State)
-        assert self.history is not None
-        return self.state, self.history
+    def there(self) -> State:
+        """The state, between two hops."""
+        assert self.state is not None
+        return self.state
 
     @staticmethod
     def join(parts: list[Live]) -> Live:
@@ -44,8 +48,9 @@ class Live:
             return parts[0]
         return Live(
             np.concatenate([part.rows for part in parts]),
-            State.join([part.between[0] for part in parts]),
-            History.join([part.between[1] for part in parts]),
+            None,
+            State.join([part.there for part in parts]),
+            join([part.history for part in parts]),
         )
 
 

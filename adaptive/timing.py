@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
-from adaptive.exits.measures import History
+from adaptive.exits.measures import Past
 from adaptive.exits.reliability import Reliability
 from adaptive.opinions import opinion
 from adaptive.routers import Router
@@ -144,12 +144,13 @@ def _round(
     for tier in tiers:
         state, took = _timed(device, tier.embed, batch)
         embed.append(took)
-        history = History.start(rows, device)
+        history: Past = None
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
             say = partial(opinion, stage=stage, reliability=reliability, in_graph=in_graph)
-            said, took = _timed(device, say, tier, exit, state, history, anchor, log_length)
+            heard = anchor if stage else None
+            said, took = _timed(device, say, tier, exit, state, history, heard, log_length)
             head.append(took)
             history, stage = said.history, stage + 1
     return embed, segment, head

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -21,6 +22,14 @@ def put(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return found.pin_memory().to(device, non_blocking=True)
     return found.to(device)
+
+
+def pinned(parts: Sequence[NDArray[Any]], device: torch.device) -> torch.Tensor:
+    """Whole numbers one behind the other, int32, in memory from where a GPU copies by itself."""
+    total = sum(map(len, parts))
+    found = torch.empty(total, dtype=torch.int32, pin_memory=device.type == "cuda")
+    np.concatenate(parts, out=found.numpy(), casting="same_kind")
+    return found
 
 
 def fetch(values: torch.Tensor) -> Callable[[], NDArray[Any]]:

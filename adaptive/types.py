@@ -62,6 +62,11 @@ class TokenBatch:
     types: torch.Tensor | None = None  # [t] int64
     seen: torch.Tensor | None = None  # [t] bool, False where a bag shall overlook a token
 
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same on a device."""
+        types, seen = (None if x is None else x.to(device) for x in (self.types, self.seen))
+        return TokenBatch(self.ids.to(device), self.lengths, types, seen)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -208,7 +213,9 @@ class StageCosts:
 class Answers:
     """What a cascade answered for a batch of token rows, on the host."""
 
-    probabilities: NDArray[np.float32]  # [b, c]
+    label: NDArray[np.int32]  # [b] the likeliest
+    score: NDArray[np.float32]  # [b] its probability
+    probabilities: NDArray[np.float32] | None  # [b, c] where they were asked for
     stage: NDArray[np.int32]  # [b] the stage that answered
     entry: NDArray[np.int32]  # [b] the tier entered
     reliability: NDArray[np.float32]  # [b] NaN where the answering stage is not asked for it

@@ -67,6 +67,17 @@ class History:
             self.prediction.index_select(0, rows), self.streak.index_select(0, rows), pooled
         )
 
+    def packed(self) -> torch.Tensor:
+        """The same as one matrix [b, 2 + h] float32; behind an exit."""
+        assert self.pooled is not None
+        numbers = [self.prediction.float().unsqueeze(1), self.streak.unsqueeze(1)]
+        return torch.cat([*numbers, self.pooled.float()], 1)
+
+    @staticmethod
+    def unpacked(values: torch.Tensor) -> History:
+        """The inverse of `packed`."""
+        return History(values[:, 0].long(), values[:, 1], values[:, 2:])
+
     @staticmethod
     def join(parts: Sequence[History]) -> History:
         """The history of several batches' texts at the same exit."""
@@ -76,6 +87,28 @@ class History:
             torch.cat([part.streak for part in parts]),
             torch.cat(pooled) if pooled else None,
         )
+
+
+Past = History | torch.Tensor | None  # None before a tier's first exit; a tensor is packed
+
+
+def packed(past: Past) -> torch.Tensor | None:
+    """As one matrix."""
+    return past.packed() if isinstance(past, History) else past
+
+
+def join(parts: Sequence[Past]) -> Past:
+    """That of several batches' texts behind the same exit."""
+    plain = [part for part in parts if isinstance(part, History)]
+    if len(plain) == len(parts):
+        return History.join(plain)
+    matrices = [matrix for part in parts if (matrix := packed(part)) is not None]
+    return torch.cat(matrices)
+
+
+def unpacked(past: Past) -> History | None:
+    """As a value."""
+    return History.unpacked(past) if isinstance(past, torch.Tensor) else past
 
 
 def remember(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ def like_gpu() -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         for module in (captured, hops):
             patch.setattr(module, "wanted", lambda device: torch.is_inference_mode_enabled())
+        # a launch writes over what the last one gave
+        patch.setattr(hops, "fetch", lambda told: partial(np.copy, told.clone().numpy()))
         patch.setattr(captures, "capture", noted)
         patch.setattr(attention, "fused", lambda hidden: True)
         patch.setattr(attention, "VARLEN", kernel)
@@ -116,7 +119,12 @@ def uncaptured(bundle: Bundle, texts: list[str], policy: Policy, batch_size: int
 def run(
     graphs: Captures, name: str, function: Function, x: torch.Tensor, size: int = 16
 ) -> tuple[torch.Tensor, ...]:
-    return graphs(name, lambda: function(x), function, {"x": x}, [size], [len(x)])
+    found = graphs(name, x.device, function, {"x": x}, [size], [len(x)], clones)
+    return function(x) if found is None else found
+
+
+def clones(outputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(each.clone() for each in outputs)
 
 
 def assert_same(found: Answers, expected: Answers) -> None:
@@ -147,9 +155,8 @@ def test_a_cascade_answers_the_same_by_graphs(
         for _ in range(3):  # as they come, captured, launched
             assert_same(answers(bundle, texts, policy, batch_size), expected)
     assert made
-    for ends, tokens, *others in made:
-        assert ends - 1 == size_of(ends - 1) and tokens == size_of(tokens)
-        assert set(others) <= {ends - 1, tokens}
+    entered = {sizes for sizes in made if len(sizes) == 1}
+    assert entered and len(made) > len(entered)
 
 
 def test_sizes_met_once_are_not_captured(made: Made) -> None:
@@ -218,10 +225,11 @@ def test_a_graph_of_other_values_is_not_used(made: Made, wrong: float) -> None:
         calls.append(1)
         return (x + (0.0 if len(calls) < 2 else wrong),)
 
-    graphs("drifts", lambda: (x,), drifts, {"x": x}, [16], [3])
+    given = ("drifts", x.device, drifts, {"x": x}, [16], [3], clones)
+    assert graphs(*given) is None
     with pytest.warns(RuntimeWarning, match="other values"):
-        found = graphs("drifts", lambda: (x,), drifts, {"x": x}, [16], [3])
-    assert found[0].tolist() == x.tolist() and graphs.off
+        assert graphs(*given) is None
+    assert graphs.off
 
 
 @torch.inference_mode()
@@ -293,7 +301,7 @@ def test_layers_are_captured_where_launching_outweighs_computing(
     monkeypatch.setattr(bundle.tiers[2], "most_tokens", 40)
     for _ in range(3):
         answers(bundle, tiny_texts(60), policy, 8)
-    assert {tokens for _ends, tokens, *_ in made} <= {16, 32, 48}
+    assert made and max(sizes[0] for sizes in made) <= 17 + 2 * 48  # ends, ids and types
 
 
 def test_nothing_is_captured_where_gradients_are_wanted(made: Made) -> None:

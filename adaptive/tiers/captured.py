@@ -21,7 +21,7 @@ from adaptive.transfer import put
 # 0.1 ms, in which an H100 does 2e10 of them in half precision at four tenths of its peak:
 # 2,400 tokens of BERT-base. Estimated, not measured.
 MOST_WORK = 2e10
-NARROWEST = 128  # tokens of a row that one block of an attention kernel takes anyway
+NARROWEST = 16  # tokens of a row that one block of an attention kernel takes anyway
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +132,20 @@ def run_layers(
     """`Backbone.run` by a graph of tokens, rows and greatest length filled up to a few sizes."""
     filled = Filled.of(state.layout.lengths)
 
-    def plain() -> Tensors:
-        return (backbone.run(state, start, stop).hidden.squeeze(0),)
-
     def run(hidden: torch.Tensor, ends: torch.Tensor) -> Tensors:
         found = backbone.run(State(hidden.unsqueeze(0), filled.layout(ends)), start, stop)
         return (found.hidden.squeeze(0),)
 
-    tokens = state.hidden.squeeze(0)
-    inputs = {"hidden": tokens, "ends": put(filled.ends, tokens.device)}
-    sizes = (filled.tokens, len(filled.ends))
-    (hidden,) = captures((start, stop, filled.longest), plain, run, inputs, sizes, [len(tokens)])
+    given = state.hidden.squeeze(0)
+    hidden = captures(
+        (start, stop, filled.longest),
+        given.device,
+        run,
+        {"hidden": given, "ends": put(filled.ends, given.device)},
+        (filled.tokens, len(filled.ends)),
+        [len(given)],
+        lambda outputs: outputs[0].clone(),
+    )
+    if hidden is None:
+        return backbone.run(state, start, stop)
     return replace(state, hidden=hidden.unsqueeze(0))
