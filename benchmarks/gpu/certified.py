@@ -93,9 +93,9 @@ def accuracy(bench: Bench) -> dict[str, Any]:
     subject = certified(bench)
     texts, labels = bench.texts("test")
     rows = tokens_of(subject.bundle, texts)
-    found = answer(subject.bundle, rows, subject.policies[POLICY], BATCH)
-    full = answer(subject.bundle, rows, subject.alone, BATCH)
-    right, full_right = (share_right(each.probabilities, labels) for each in (found, full))
+    found = answer(subject.bundle, rows, subject.policies[POLICY], BATCH, whole=False)
+    full = answer(subject.bundle, rows, subject.alone, BATCH, whole=False)
+    right, full_right = (float((each.label == labels).mean()) for each in (found, full))
     shares = np.bincount(found.stage, minlength=len(subject.bundle.stages)) / len(texts)
     names = [f"{subject.bundle.tiers[s.tier].name}@{s.depth}" for s in subject.bundle.stages]
     return {
@@ -107,11 +107,6 @@ def accuracy(bench: Bench) -> dict[str, Any]:
             name: round(float(share), 4) for name, share in zip(names, shares, strict=True) if share
         },
     }
-
-
-def share_right(probabilities: Any, labels: Any) -> float:
-    """Share of the texts whose likeliest label is the true one."""
-    return float((probabilities.argmax(1) == labels).mean())
 
 
 def timings(bench: Bench, batch: int) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def over_fastest(lines: Lines) -> dict[str, Any]:
 
 def certified_lines(stages: dict[str, Any]) -> Lines:
     """Time of the fastest way to run the full tier over the policy's, by batch size."""
-    certified = "error" not in stages.get("certified", {}).get("certify", {"error": ""})
+    verdict = stages.get("certified", {}).get("certify", {}).get("verdict")
     found = []
     for line in lines_of(stages, "certified"):
         if line["way"] == POLICY and line.get("over_fastest"):
@@ -79,7 +79,7 @@ def certified_lines(stages: dict[str, Any]) -> Lines:
                 {
                     "data": line["shape"],
                     "batch": line["batch"],
-                    "certified": certified,
+                    "verdict": verdict,  # None where another policy than a tested one ran
                     "time_ratio_over_fastest_full": fastest["value"],
                     "fastest": fastest["way"],
                     "p50_ratio_over_fastest_full": round(1 / fastest["p50_ratio"], 3),
@@ -105,9 +105,13 @@ def summary(results: Path) -> list[str]:
         lines.append(f"{name}: {stage['state']}, {seconds} s, {count} pieces; left out: {left}")
         errors = {p: v["error"] for p, v in stage["pieces"].items() if "error" in v}
         lines += [f"  {piece}: {error[:160]}" for piece, error in errors.items()]
-    for name in ("full_only_over_fastest", "realised_over_ideal", "certificate", "certified"):
+    for name in ("full_only_over_fastest", "realised_over_ideal", "certified"):
         values = told[name] if isinstance(told[name], list) else [told[name]]
         lines += [f"{name}:", *(f"  {json.dumps(each)}" for each in values)]
+    certificate = told["certificate"] or {}
+    short = {k: v for k, v in certificate.items() if k not in ("front_costs", "p_values", "costs")}
+    lines.append(f"certificate: {json.dumps(short)}")
+    lines.append(f"accuracy: {json.dumps(told['accuracy'])}")
     about = {key: found["about"].get(key) for key in ("gpu", "dtype", "versions")}
     return [*lines, json.dumps(about)]
 

@@ -175,7 +175,7 @@ def total_work(bundle: Bundle, policy: Policy, rows: list[Row], batch: int) -> f
     """Multiply-adds of all rows under a policy."""
     work = work_of(bundle.tiers, bundle.router)
     given = join(rows)
-    found = answer(bundle, given, policy, batch)
+    found = answer(bundle, given, policy, batch, whole=False)
     prices = Prices.of(bundle, policy, work)
     spent = prices.cost[found.entry, given.lengths, found.stage]
     return float(spent.sum()) * float(work.measured["layer_multiply_adds"])
