@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.batching import Queue, budget_of
-from adaptive.bundle.contents import Bundle
+from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.hops import Around, Before, Behind, Hop, run
-from adaptive.opinions import Opinion, Told
+from adaptive.opinions import Opinion, Told, on_host
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
@@ -62,10 +61,10 @@ def answer(
     wave = _Wave.start(bundle, tokens, policy, whole)
     budget = budget or budget_of(bundle.device)
     shallow = SHALLOW_ON_CPU if bundle.device.type == "cpu" else SHALLOW_ELSEWHERE
-    for tier in policy.path if wave.around.bare else sorted({0, *policy.path}):
+    for tier in wave.plan.tiers:
         if wave.answered.all():
             break
-        hops = wave.hops(tier)
+        hops = wave.plan.hops[tier]
         layers = bundle.tiers[tier].depths[hops[0].exits[-1]]  # of the first hop
         first = batch_size if layers else max(batch_size, shallow)
         queue = Queue(wave.waiting(tier), tokens.lengths, batch_size, budget, first)
@@ -74,7 +73,7 @@ def answer(
     return wave.answers()
 
 
-def _run_tier(wave: _Wave, tier: int, hops: list[Hop], queue: Queue) -> None:
+def _run_tier(wave: _Wave, tier: int, hops: Sequence[Hop], queue: Queue) -> None:
     """One tier over all rows that wait for it, deepest first, in batches that stay full."""
     pools = Pools([[] for _ in hops], queue)
     flying: deque[_Flight] = deque()
@@ -105,9 +104,9 @@ def _start(
     wave: _Wave, pools: Pools, tier: int, hop: Hop, place: int, rows: Rows, parts: list[Live]
 ) -> _Flight:
     """One batch through a hop; on a GPU it is under way when this returns."""
-    live = pools.batch(place, parts) if place else wave.enter(rows)
+    live = pools.batch(place, parts) if place else Live(rows)
     behind = run(wave.bundle.tiers[tier], hop, wave.before(live, hop), wave.around)
-    live.tokens, live.state, live.history = None, behind.state, behind.said.history
+    live.state, live.history = behind.state, behind.said.history
     return wave.ask(live, hop, place, behind)
 
 
@@ -145,17 +144,53 @@ class _Left:
 
 
 @dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from a policy alone."""
+
+    bare: bool
+    anchored: bool  # stages behind the first one are asked
+    tiers: tuple[int, ...]  # that run, in their order
+    hops: dict[int, tuple[Hop, ...]]  # of each of them
+
+
+@lru_cache(maxsize=256)
+def _plan(depths: tuple[tuple[int, ...], ...], policy: Policy) -> _Plan:
+    """From one switched-on exit to the next; off the path, the anchor alone.
+
+    Args:
+        depths: of each tier's exits.
+    """
+    stages, bare = stages_of(depths), is_bare(policy)
+    last = last_exits(policy, stages)
+    final = last[policy.path[-1]]
+    tiers = policy.path if bare else tuple(sorted({0, *policy.path}))
+    hops = {}
+    for tier in tiers:
+        first = next(k for k, stage in enumerate(stages) if stage.tier == tier)
+        end = last.get(tier, first)
+        found: list[Hop] = []
+        passed: list[int] = []
+        for stage in range(end if bare else first, end + 1):
+            passed.append(stage)
+            if stage == 0 or policy.on(stage):
+                exits = tuple(each - first for each in passed)
+                found.append(Hop(exits, tuple(passed), stage == end, stage == final))
+                passed = []
+        hops[tier] = tuple(found)
+    return _Plan(bare, final > 0 and not bare, tiers, hops)
+
+
+@dataclass(frozen=True, slots=True)
 class _Wave:
     """The rows of one call, and who has left."""
 
     bundle: Bundle
     tokens: Tokens
     policy: Policy
+    plan: _Plan
     around: Around
     device: torch.device
     in_flight: int  # batches, at most
-    first: list[int]  # first stage of each tier
-    last: dict[int, int]  # last switched-on stage of each tier on the path
     statistics: torch.Tensor | None  # [r, S] for the router
     # probabilities [*, c] at the first stage, and which of them are each row's, [r]
     heard: list[torch.Tensor]
@@ -166,7 +201,8 @@ class _Wave:
 
     @classmethod
     def start(cls, bundle: Bundle, tokens: Tokens, policy: Policy, whole: bool) -> _Wave:
-        device, rows, last = bundle.device, len(tokens), last_exits(policy, bundle.stages)
+        device, rows = bundle.device, len(tokens)
+        plan = _plan(tuple(tier.depths for tier in bundle.tiers), policy)
         statistics = None
         if policy.risk_weight is not None:
             values = token_statistics(tokens, bundle.log_frequency)
@@ -175,22 +211,18 @@ class _Wave:
             bundle=bundle,
             tokens=tokens,
             policy=policy,
+            plan=plan,
             around=Around(
                 reliability=bundle.reliability,
                 device=device,
-                bare=is_bare(policy),
+                bare=plan.bare,
                 whole=whole,
-                anchored=max(last.values()) > 0,
+                anchored=plan.anchored,
                 routed=statistics is not None and bundle.router is not None,
                 in_graph=any(tier.in_graphs for tier in bundle.tiers),
             ),
             device=device,
             in_flight=IN_FLIGHT_ON_CPU if device.type == "cpu" else IN_FLIGHT_ELSEWHERE,
-            first=[
-                next(k for k, s in enumerate(bundle.stages) if s.tier == tier)
-                for tier in range(len(bundle.tiers))
-            ],
-            last=last,
             statistics=statistics,
             heard=[],
             place=np.zeros(rows, dtype=np.int64),
@@ -204,24 +236,6 @@ class _Wave:
             return np.arange(len(self.tokens))
         return np.flatnonzero(~self.answered & (self.entry <= tier))
 
-    def hops(self, tier: int) -> list[Hop]:
-        """From one switched-on exit of the tier to the next; off the path, the anchor alone."""
-        first = self.first[tier]
-        last = self.last.get(tier, first)
-        found: list[Hop] = []
-        stages: list[int] = []
-        for stage in range(last if self.around.bare else first, last + 1):
-            stages.append(stage)
-            if stage == 0 or self.policy.on(stage):
-                exits = tuple(each - first for each in stages)
-                found.append(Hop(exits, tuple(stages), stage == last))
-                stages = []
-        return found
-
-    def enter(self, rows: Rows) -> Live:
-        """Rows before a tier's first hop."""
-        return Live(rows, token_rows.pack(self.tokens, rows))
-
     def before(self, live: Live, hop: Hop) -> Before:
         """What a hop reads of a batch."""
         anchor = None
@@ -230,12 +244,12 @@ class _Wave:
                 self.heard[:] = [torch.cat(self.heard)]
             anchor = self.heard[0].index_select(0, put(self.place[live.rows], self.device))
         lengths = self.tokens.lengths[live.rows]
-        return Before(live.tokens, live.state, live.history, anchor, lengths)
+        return Before(self.tokens, live.rows, lengths, live.state, live.history, anchor)
 
     def ask(self, live: Live, hop: Hop, place: int, behind: Behind) -> _Flight:
         """What a decision on a batch will need."""
         said, risk = behind.said, None
-        if hop.stage == 0 and self.around.anchored and not self.around.bare:
+        if hop.stage == 0 and self.around.anchored:
             risk = self.look_first(live, said)
         return _Flight(live, hop, place, behind.told, said.probabilities, risk)
 
@@ -262,23 +276,23 @@ class _Wave:
         if not self.policy.on(stage):
             return elsewhere if routed else None
         done = ~elsewhere
-        if stage != self.last[self.policy.path[-1]]:
+        if not flight.hop.last:
             # the one synchronisation
-            done &= flight.told()[:, 2] >= np.float32(self.policy.thresholds[stage])
+            done &= on_host(flight.told)[:, 2] >= np.float32(self.policy.thresholds[stage])
         self.keep(flight, done)
         return done | elsewhere
 
     def keep(self, flight: _Flight, done: Flags) -> None:
         """Keep the answers of those that are done; their probabilities stay on the device."""
-        gone, rows, told = np.flatnonzero(done), flight.live.rows, flight.told
+        gone, rows, answer = np.flatnonzero(done), flight.live.rows, flight.told
         found = flight.probabilities if self.around.whole else None
         if not len(gone):
             return
         if len(gone) < len(rows):
-            rows, told = rows[gone], partial(np.take, told(), gone, axis=0)
+            rows, answer = rows[gone], partial(np.take, on_host(answer), gone, axis=0)
             if found is not None:
                 found = found.index_select(0, put(gone, self.device))
-        self.left.append(_Left(rows, flight.hop.stage, told, found))
+        self.left.append(_Left(rows, flight.hop.stage, answer, found))
         self.answered[rows] = True
 
     def answers(self) -> Answers:
@@ -292,17 +306,24 @@ class _Wave:
             entry=self.entry,
             reliability=np.full(count, np.nan, dtype=np.float32),
         )
-        for part in self.left:
-            told = part.told()
-            found.stage[part.rows] = part.stage
-            found.label[part.rows], found.score[part.rows] = told[:, 0], told[:, 1]
+        # those of the last stage may be on the device still, and come back together
+        late = [part for part in self.left if isinstance(part.told, torch.Tensor)]
+        left = [part for part in self.left if not isinstance(part.told, torch.Tensor)]
+        told = [on_host(part.told) for part in left]
+        if late:
+            told.append(on_host(torch.cat([each.told for each in late])))
+            left += late
+        if left:
+            rows, values = np.concatenate([part.rows for part in left]), np.concatenate(told)
+            stages = [part.stage for part in left]
+            found.stage[rows] = np.repeat(stages, [len(part.rows) for part in left])
+            found.label[rows], found.score[rows] = values[:, 0], values[:, 1]
             if not self.around.bare:
-                found.reliability[part.rows] = told[:, 2]
+                found.reliability[rows] = values[:, 2]
         if not self.around.whole:
             return found
         probabilities = np.zeros((count, len(self.bundle.labels)), dtype=np.float32)
-        parts = [part.probabilities for part in self.left if part.probabilities is not None]
+        parts = [part.probabilities for part in left if part.probabilities is not None]
         if parts:
-            rows = np.concatenate([part.rows for part in self.left])
             probabilities[rows] = torch.cat(parts).cpu().numpy()
         return replace(found, probabilities=probabilities)

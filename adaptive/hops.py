@@ -13,16 +13,16 @@ from adaptive.captures import Tensors, wanted
 from adaptive.exits.measures import Past, packed
 from adaptive.exits.reliability import Reliability
 from adaptive.opinions import Opinion, Told, answer_alone, opinion, overlook
-from adaptive.tiers import attention
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.captured import Filled
+from adaptive.tiers.captured import Filled, filled_up
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
+from adaptive.tokens import pack, places
 from adaptive.transfer import fetch, pinned
-from adaptive.types import TokenBatch
+from adaptive.types import TokenBatch, Tokens
 
 NUMBERS = "numbers"  # the input of a graph that holds whole numbers of the host
-BY_TOKEN = ("hidden",)  # what has a row for each token; all else for each text
+HIDDEN = "hidden"  # has a row for each token; all else for each text
 Named = Mapping[str, torch.Tensor]
 
 
@@ -33,6 +33,7 @@ class Hop:
     exits: tuple[int, ...]  # of the tier, ascending; all but the last are switched off
     stages: tuple[int, ...]  # their numbers in the cascade
     ends: bool  # behind it rows are done with the tier
+    last: bool  # it answers whatever is left
 
     @property
     def stage(self) -> int:
@@ -58,7 +59,7 @@ class Around:
         return (
             *(["probabilities"] if self.whole or (first and self.anchored) else []),
             *(["pooled"] if first and self.routed else []),
-            *([] if hop.ends else ["history", "hidden"]),
+            *([] if hop.ends else ["history", HIDDEN]),
         )
 
 
@@ -66,11 +67,12 @@ class Around:
 class Before:
     """b texts before a hop."""
 
-    tokens: TokenBatch | None  # on the host, where it is the tier's first
-    state: State | None  # else what the hop before left
+    tokens: Tokens  # of the call
+    rows: NDArray[np.int64]  # [b] which of them
+    lengths: NDArray[np.int64]  # [b] tokens of each
+    state: State | None  # what the hop before left; None where it is the tier's first
     history: Past  # of the tier's previous exit
     anchor: torch.Tensor | None  # [b, c] probabilities at the first stage, behind it
-    lengths: NDArray[np.int64]  # [b] tokens of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +93,27 @@ def run(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
 def _singly(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
     """Kernel by kernel."""
     state, log_length = before.state, None
-    if before.tokens is not None:
-        state = tier.embed(before.tokens.to(around.device))
+    if state is None:
+        state = tier.embed(pack(before.tokens, before.rows, around.device))
     if not around.bare:
         log_length = torch.from_numpy(before.lengths).float().log().to(around.device)
-    said, state = _pass(tier, hop, state, before, around, log_length, tier.advance)
-    return Behind(said, said.told(), state)
+    given = (before.history, before.anchor, log_length)
+    said, state = _pass(tier, hop, state, *given, around, tier.advance)
+    return Behind(said, said.told(later=hop.last), state)
 
 
 def _pass(
     tier: Tier,
     hop: Hop,
-    state: State | None,
-    before: Before,
-    around: Around,
+    state: State,
+    history: Past,
+    anchor: torch.Tensor | None,
     log_length: torch.Tensor | None,
+    around: Around,
     advance: Callable[..., State],
 ) -> tuple[Opinion, State]:
     """From the state before the first layer to the opinion behind the last."""
-    assert state is not None, "texts have tokens before a tier's first hop, and then states"
-    reliability, history = around.reliability, before.history
+    reliability = around.reliability
     for exit, stage in zip(hop.exits[:-1], hop.stages[:-1], strict=True):
         state = advance(state, exit)
         history = overlook(tier, exit, state, history, stage=stage, reliability=reliability)
@@ -124,7 +127,7 @@ def _pass(
         last,
         state,
         history,
-        before.anchor,
+        anchor,
         log_length,
         stage=hop.stage,
         reliability=reliability,
@@ -137,88 +140,81 @@ def _one_launch(tier: Tier, before: Before, around: Around) -> bool:
     """Whether it is captured: few tokens, of layers that take nothing but their rows."""
     if not wanted(around.device):
         return False
-    if isinstance(tier.backbone, Bag):
-        return before.tokens is not None and before.tokens.seen is None
-    few = int(before.lengths.sum()) <= tier.most_tokens
-    return few and attention.fused(tier.backbone.embedding_table)
+    return isinstance(tier.backbone, Bag) or tier.captured(int(before.lengths.sum()))
 
 
 def _launch(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind | None:
     """By a graph of tokens and rows filled up to a few sizes; None where there is none."""
-    filled, device = Filled.of(before.lengths), around.device
+    filled = filled_up(before.lengths)
     inputs = _inputs(before, filled, around)
-    rows, tokens = len(filled.ends) - 1, int(before.lengths.sum())
-    sizes = {name: filled.tokens if name in BY_TOKEN else rows for name in inputs}
-    sizes[NUMBERS] = len(inputs[NUMBERS])
-    typed = before.tokens is not None and before.tokens.types is not None
+    rows, texts, tokens = len(filled.ends) - 1, len(before.lengths), int(before.lengths.sum())
+    sizes = [
+        len(each) if name == NUMBERS else filled.tokens if name == HIDDEN else rows
+        for name, each in inputs.items()
+    ]
     names = around.outputs(hop)
 
     def function(*tensors: torch.Tensor) -> Tensors:
-        return _captured(
-            tier, hop, around, filled, typed, dict(zip(inputs, tensors, strict=True)), names
-        )
+        named = dict(zip(inputs, tensors, strict=True))
+        return _captured(tier, hop, around, filled, named, names)
 
     def read(outputs: Tensors) -> Behind:
-        told, *rest = outputs
-        return _behind(
-            fetch(told), {n: x.clone() for n, x in zip(names, rest, strict=True)}, before
-        )
+        answer, *rest = outputs
+        named = {name: each.clone() for name, each in zip(names, rest, strict=True)}
+        return _behind(answer.clone() if hop.last else fetch(answer), named, before)
 
     return tier.captures(
         # what was fitted lies where it lies, for as long as the graph does
-        (hop, around.bare, names, typed, filled.longest, around.reliability.bias.data_ptr()),
-        device,
+        (hop, around.bare, names, filled.longest, around.reliability.bias.data_ptr()),
+        around.device,
         function,
         inputs,
-        list(sizes.values()),
-        [len(before.lengths), *(tokens if n in BY_TOKEN else len(before.lengths) for n in names)],
+        sizes,
+        [texts, *(tokens if name == HIDDEN else texts for name in names)],
         read,
     )
 
 
 def _inputs(before: Before, filled: Filled, around: Around) -> dict[str, torch.Tensor]:
     """Whatever is read of the texts."""
-    parts, batch = [filled.ends], before.tokens
-    if batch is not None:
-        fillers = np.zeros(filled.tokens - len(batch.ids), np.int32)
-        parts += [batch.ids.numpy(), fillers]
-        parts += [] if batch.types is None else [batch.types.numpy(), fillers]
-    found: dict[str, torch.Tensor | None] = {NUMBERS: pinned(parts, around.device)}
-    if before.state is not None:
-        found["hidden"] = before.state.hidden.squeeze(0)
+    parts: list[NDArray[np.integer]] = [filled.ends]
+    found: dict[str, torch.Tensor | None] = {}
+    if before.state is None:
+        flat = places(before.tokens, before.rows)
+        parts.append(before.tokens.ids[flat])
+        fillers = np.zeros(filled.tokens - len(parts[-1]), np.int32)
+        parts.append(fillers)
+        if before.tokens.types is not None:
+            parts += [before.tokens.types[flat], fillers]
+    else:
+        found[HIDDEN] = before.state.hidden.squeeze(0)
     if not around.bare:
         found |= {"anchor": before.anchor, "history": packed(before.history)}
+    found[NUMBERS] = pinned(parts, around.device)
     return {name: each for name, each in found.items() if each is not None}
 
 
 def _captured(
-    tier: Tier,
-    hop: Hop,
-    around: Around,
-    filled: Filled,
-    typed: bool,
-    named: Named,
-    names: tuple[str, ...],
+    tier: Tier, hop: Hop, around: Around, filled: Filled, named: Named, names: tuple[str, ...]
 ) -> Tensors:
     """The hop on inputs that are filled up: its answers, and the outputs of these names."""
-    rows, count = len(filled.ends), filled.tokens
-    numbers = named[NUMBERS]
-    layout = filled.layout(numbers[:rows])
-    if "hidden" in named:
-        state = State(named["hidden"].unsqueeze(0), layout)
+    numbers, count = named[NUMBERS], filled.tokens
+    ends, ids = numbers[: len(filled.ends)], numbers[len(filled.ends) :].long()
+    layout = filled.layout(ends)
+    if HIDDEN in named:
+        state = State(named[HIDDEN].unsqueeze(0), layout)
     else:
-        ids = numbers[rows : rows + count].long()
-        types = numbers[rows + count :].long() if typed else None
-        state = tier.embed(TokenBatch(ids, layout.lengths, types), layout)
-    before = Before(None, state, named.get("history"), named.get("anchor"), layout.lengths)
+        types = ids[count:] if len(ids) > count else None
+        state = tier.embed(TokenBatch(ids[:count], layout.lengths, types), layout)
     log_length = None if around.bare else layout.counts.float().log()
-    advance = tier.advance_uncaptured  # a capture may not hold another one
-    said, state = _pass(tier, hop, state, before, around, log_length, advance)
+    given = (named.get("history"), named.get("anchor"), log_length)
+    # a capture may not hold another one
+    said, state = _pass(tier, hop, state, *given, around, tier.advance_uncaptured)
     found = {
         "probabilities": said.probabilities,
         "pooled": said.pooled,
         "history": packed(said.history),
-        "hidden": state.hidden.squeeze(0),
+        HIDDEN: state.hidden.squeeze(0),
     }
     return (said.summary(), *(each for name in names if (each := found[name]) is not None))
 
@@ -226,8 +222,8 @@ def _captured(
 def _behind(told: Told, named: Named, before: Before) -> Behind:
     """What the graph gave, for the loop."""
     state = None
-    if "hidden" in named:
-        hidden, was = named["hidden"], before.state
+    if HIDDEN in named:
+        hidden, was = named[HIDDEN], before.state
         layout = Packed(before.lengths, hidden.device) if was is None else was.layout
         state = State(hidden.unsqueeze(0), layout)
     said = Opinion(

@@ -21,7 +21,16 @@ from adaptive.transfer import fetch
 if TYPE_CHECKING:
     from adaptive.exits.kernel import Judged
 
-Told = Callable[[], NDArray[np.float32]]  # [b, 3] on the host, see `Opinion.answer`
+# [b, 3] as of `Opinion.answer`: on its way to the host, or on the device until the call ends
+Told = Callable[[], NDArray[np.float32]] | torch.Tensor
+
+
+def on_host(told: Told) -> NDArray[np.float32]:
+    """The values, which are waited for."""
+    if not isinstance(told, torch.Tensor):
+        return told()
+    found: NDArray[np.float32] = told.cpu().numpy()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +53,10 @@ class Opinion:
         reliability = score if self.reliability is None else self.reliability
         return torch.stack([label.float(), score, reliability], 1)
 
-    def told(self) -> Told:
-        """The summary on its way to the host."""
+    def told(self, *, later: bool) -> Told:
+        """The summary for the host, at the end of the call or as soon as possible."""
         if self.answer is not None or self.probabilities is None or self.probabilities.is_cuda:
-            return fetch(self.summary())
+            return self.summary() if later else fetch(self.summary())
         found = np.empty((len(self.probabilities), 3), np.float32)
         probabilities = self.probabilities.numpy()
         found[:, 0] = label = probabilities.argmax(1)

@@ -11,7 +11,6 @@ from adaptive.batching import Queue
 from adaptive.exits.measures import History, Past, join
 from adaptive.tiers.state import State
 from adaptive.transfer import put
-from adaptive.types import TokenBatch
 
 Rows = NDArray[np.int64]
 
@@ -21,8 +20,7 @@ class Live:
     """The rows of a batch that are still on their way, and what is known of them."""
 
     rows: Rows  # [b] numbers in the call
-    tokens: TokenBatch | None  # on the host, before a tier's first hop; else None
-    state: State | None = None  # behind a hop; the loop's
+    state: State | None = None  # behind a hop, None before a tier's first one; the loop's
     history: Past = None  # of the tier's last exit; the loop's
 
     def select(self, stay: Rows) -> Live:
@@ -33,7 +31,7 @@ class Live:
             history = history.select(index)
         elif history is not None:
             history = history.index_select(0, index)
-        return Live(self.rows[stay], None, self.there.select(stay), history)
+        return Live(self.rows[stay], self.there.select(stay), history)
 
     @property
     def there(self) -> State:
@@ -48,7 +46,6 @@ class Live:
             return parts[0]
         return Live(
             np.concatenate([part.rows for part in parts]),
-            None,
             State.join([part.there for part in parts]),
             join([part.history for part in parts]),
         )

@@ -113,14 +113,21 @@ def pack(
 
     from adaptive.transfer import put
 
-    lengths = tokens.lengths[rows]
-    flat = ranges(tokens.offsets[rows], lengths)
+    lengths, flat = tokens.lengths[rows], places(tokens, rows)
 
     def taken(values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return put(values[flat].astype(np.int64), torch.device(device))
 
     types = None if tokens.types is None else taken(tokens.types)
     return TokenBatch(taken(tokens.ids), lengths, types)
+
+
+def places(tokens: Tokens, rows: NDArray[np.integer[Any]]) -> NDArray[np.int64] | slice:
+    """Where the tokens of the given rows lie, one row behind the other."""
+    if len(rows) == 1:
+        first = int(tokens.offsets[rows[0]])
+        return slice(first, int(tokens.offsets[rows[0] + 1]))
+    return ranges(tokens.offsets[rows], tokens.lengths[rows])
 
 
 def batches(

@@ -62,11 +62,6 @@ class TokenBatch:
     types: torch.Tensor | None = None  # [t] int64
     seen: torch.Tensor | None = None  # [t] bool, False where a bag shall overlook a token
 
-    def to(self, device: torch.device) -> TokenBatch:
-        """The same on a device."""
-        types, seen = (None if x is None else x.to(device) for x in (self.types, self.seen))
-        return TokenBatch(self.ids.to(device), self.lengths, types, seen)
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

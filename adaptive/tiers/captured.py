@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -111,6 +111,16 @@ class Filled:
         return Told(np.empty(0, np.int64), ends.device, ends, self.tokens, self.longest)
 
 
+def filled_up(lengths: NDArray[np.int64]) -> Filled:
+    """`Filled.of`, remembered for single rows."""
+    return _filled_alone(int(lengths[0])) if len(lengths) == 1 else Filled.of(lengths)
+
+
+@lru_cache(maxsize=1024)
+def _filled_alone(length: int) -> Filled:
+    return Filled.of(np.array([length]))
+
+
 def most_tokens(backbone: Backbone | Bag) -> int:
     """How many tokens are run by graphs at most: none where layers take more than their rows."""
     if isinstance(backbone, Bag) or backbone.family.prepare is not prepare_encoder:
@@ -130,7 +140,7 @@ def run_layers(
     captures: Captures, backbone: Backbone, state: State, start: int, stop: int
 ) -> State:
     """`Backbone.run` by a graph of tokens, rows and greatest length filled up to a few sizes."""
-    filled = Filled.of(state.layout.lengths)
+    filled = filled_up(state.layout.lengths)
 
     def run(hidden: torch.Tensor, ends: torch.Tensor) -> Tensors:
         found = backbone.run(State(hidden.unsqueeze(0), filled.layout(ends)), start, stop)

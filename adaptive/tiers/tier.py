@@ -11,6 +11,7 @@ from torch import nn
 
 from adaptive.captures import Captures
 from adaptive.exits.heads import ExitHead
+from adaptive.tiers import attention
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.captured import can_capture, most_tokens, run_layers
@@ -74,6 +75,7 @@ class Tier(nn.Module):
         self.own_head = own_head
         self.head_width = head_width
         self.captures = Captures()
+        self._fused: bool | None = None  # whether attention takes packed rows; asked once
         self.most_tokens = most_tokens(backbone)
         table = backbone.embedding_table
         self.heads = nn.ModuleList(
@@ -97,6 +99,14 @@ class Tier(nn.Module):
         if start < stop and few and isinstance(backbone, Backbone) and can_capture(state.hidden):
             return run_layers(self.captures, backbone, state, start, stop)
         return self.advance_uncaptured(state, exit, past=past)
+
+    def captured(self, tokens: int) -> bool:
+        """Whether layers on so many tokens may be captured, on a GPU."""
+        if tokens > self.most_tokens:
+            return False
+        if self._fused is None:
+            self._fused = attention.fused(self.backbone.embedding_table)
+        return self._fused
 
     def advance_uncaptured(self, state: State, exit: int, *, past: bool = False) -> State:
         """The same kernel by kernel, as part of a larger capture for one."""
@@ -132,7 +142,7 @@ class Tier(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Tier:
         """Moved or cast, the weights lie elsewhere than graphs would look for them."""
-        self.captures = Captures()
+        self.captures, self._fused = Captures(), None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
