@@ -50,7 +50,7 @@ def profiled(bench: Bench, name: str, batch: int) -> dict[str, Any]:
     activities = [ProfilerActivity.CPU]
     if bench.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as found:
+    with profile(activities=activities, acc_events=True) as found:
         run()
         if bench.device.type == "cuda":
             torch.cuda.synchronize()
