@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from adaptive.tiers import attention
+from adaptive.tiers import attention, fused
 from adaptive.tiers.families import Family, family_of
 from adaptive.tiers.int8 import Int8Linear
-from adaptive.tiers.state import Packed, Padded, State
+from adaptive.tiers.state import Packed, Padded, State, Step
 from adaptive.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ class Backbone(nn.Module):
         """
         kind = Packed if self.family.packed else Padded
         where = layout or kind(batch.lengths, batch.ids.device)
-        hidden = self.family.embed(self.body, batch, where)
+        hidden = fused.fused_embed(self, batch, where)
+        if hidden is None:
+            hidden = self.family.embed(self.body, batch, where)
         if not self.family.causal:
             return State(hidden, where)
         assert isinstance(where, Packed)
@@ -102,8 +104,7 @@ class Backbone(nn.Module):
         if start == stop:
             return state
         hidden = state.hidden
-        prepare = self.family.prepare if self.graphs is None else self.graphs.prepare
-        step = state.step or prepare(self.body, hidden, state.layout)
+        step = state.step or self._step(state)
         blocks = self.blocks
         for i in range(start, stop):
             hidden = step(i, blocks[i], hidden)
@@ -131,6 +132,14 @@ class Backbone(nn.Module):
     def head_work(self) -> int:
         """Multiply-adds per text in the model's own head."""
         return sum(linear_work(self.model.get_submodule(path)) for path in self.family.head)
+
+    def _step(self, state: State) -> Step:
+        """What runs layers on rows that lie like these."""
+        if self.graphs is not None:
+            return self.graphs.prepare(self.body, state.hidden, state.layout)
+        if fused.has_fused(self, state.hidden):
+            return fused.fused_step(self, state.hidden, state.layout)
+        return self.family.prepare(self.body, state.hidden, state.layout)
 
     def _last(self, batch: TokenBatch, layout: Packed) -> torch.Tensor:
         """The last token that is not padding, by id, as transformers' classifiers find it."""
