@@ -32,7 +32,7 @@ class Prices:
         cost = np.empty((len(bundle.tiers), rows, len(stages)))
         for tier, stage in np.ndindex(len(bundle.tiers), len(stages)):
             at, entry = np.full(rows, stage, np.int32), np.full(rows, tier, np.int32)
-            cost[tier, :, stage] = spent(policy, stages, run, table.router, at, entry)
+            cost[tier, :, stage] = spent(policy, stages, run, table, at, entry)
         covered = bundle.certificate is not None and bundle.certificate.covers(policy)
         return cls(covered, costs.unit, cost)
 

@@ -238,13 +238,13 @@ class _Wave:
 
     def before(self, live: Live, hop: Hop) -> Before:
         """What a hop reads of a batch."""
-        anchor = None
-        if hop.stage and not self.around.bare:
+        if hop.stage and not self.around.bare and live.anchor is None:
             if len(self.heard) > 1:
                 self.heard[:] = [torch.cat(self.heard)]
-            anchor = self.heard[0].index_select(0, put(self.place[live.rows], self.device))
+            index = put(self.place[live.rows], self.device)
+            live.anchor = self.heard[0].index_select(0, index)
         lengths = self.tokens.lengths[live.rows]
-        return Before(self.tokens, live.rows, lengths, live.state, live.history, anchor)
+        return Before(self.tokens, live.rows, lengths, live.state, live.history, live.anchor)
 
     def ask(self, live: Live, hop: Hop, place: int, behind: Behind) -> _Flight:
         """What a decision on a batch will need."""

@@ -32,9 +32,10 @@ class CostTable:
     head: Array  # [k, g]
     router: Array  # [g]
     measured: dict[str, Any] = field(default_factory=dict)  # device, dtype, batch size, versions
+    decision: Array = field(default_factory=lambda: np.zeros(0))  # [g], or none; see `StageCosts`
 
     def __post_init__(self) -> None:
-        for name in ("lengths", "embed", "segment", "head", "router"):
+        for name in ("lengths", "embed", "segment", "head", "router", "decision"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
 
     def at(self, tokens: NDArray[np.int64]) -> StageCosts:
@@ -45,6 +46,7 @@ class CostTable:
             segment=self._read(self.segment, tokens),
             head=self._read(self.head, tokens),
             router=self._read(self.router[None], tokens)[:, 0],
+            decision=self._read(self.decision[None], tokens)[:, 0] if self.decision.any() else None,
         )
 
     def _read(self, costs: Array, tokens: NDArray[np.int64]) -> Array:
@@ -69,7 +71,8 @@ class CostTable:
             KeyError: a field is missing.
         """
         names = ("unit", "lengths", "embed", "segment", "head", "router", "measured")
-        return cls(**{name: values[name] for name in names})
+        # tables of earlier versions know no decisions
+        return cls(**{name: values[name] for name in names}, decision=values.get("decision", []))
 
 
 def work_table(

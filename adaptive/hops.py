@@ -18,7 +18,7 @@ from adaptive.tiers.captured import Filled, filled_up
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
 from adaptive.tokens import pack, places
-from adaptive.transfer import fetch, pinned
+from adaptive.transfer import fetch, pinned, put
 from adaptive.types import TokenBatch, Tokens
 
 NUMBERS = "numbers"  # the input of a graph that holds whole numbers of the host
@@ -96,7 +96,8 @@ def _singly(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
     if state is None:
         state = tier.embed(pack(before.tokens, before.rows, around.device))
     if not around.bare:
-        log_length = torch.from_numpy(before.lengths).float().log().to(around.device)
+        logs = torch.from_numpy(before.lengths).float().log()
+        log_length = put(logs.numpy(), around.device)  # without waiting for the device
     given = (before.history, before.anchor, log_length)
     said, state = _pass(tier, hop, state, *given, around, tier.advance)
     return Behind(said, said.told(later=hop.last), state)

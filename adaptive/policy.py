@@ -112,25 +112,46 @@ def run_costs(stages: tuple[Stage, ...], costs: StageCosts, *, bare: bool = Fals
     return run
 
 
+def decisions_before(policy: Policy, stages: tuple[Stage, ...]) -> Ints:
+    """How often it is decided in a stage's tier before the stage is asked, [k]."""
+    found, tier, count = [], -1, 0
+    for k, stage in enumerate(stages):
+        tier, count = stage.tier, count if stage.tier == tier else 0
+        found.append(count)
+        count += k == 0 or policy.on(k)  # the first stage always speaks
+    return np.array(found, dtype=np.int32)
+
+
 def spent(
-    policy: Policy, stages: tuple[Stage, ...], run: Floats, router: Floats, stage: Ints, entry: Ints
+    policy: Policy,
+    stages: tuple[Stage, ...],
+    run: Floats,
+    costs: StageCosts | Lookup,
+    stage: Ints,
+    entry: Ints,
 ) -> Floats:
     """What each text cost that entered at tier `entry` and was answered at `stage`, all [n].
 
     Args:
         run: [n, k] of `run_costs`, bare where the policy is.
-        router: [n].
+        costs: the router's and the decisions' are read, [n] each.
     """
     cost: Floats = _at(run, stage)
+    decides = costs.decision is not None and not is_bare(policy)
+    before = decisions_before(policy, stages) if decides else np.zeros(len(stages), np.int32)
+    count = before[stage]
     routed = policy.risk_weight is not None
     for tier, through in list(last_exits(policy, stages).items())[:-1]:
         escalated = stage > through
         if routed:
             escalated &= entry <= tier
         cost += run[:, through] * escalated
+        count = count + before[through] * escalated
+    if costs.decision is not None and count.any():
+        cost += costs.decision * count
     if not is_bare(policy) and (routed or policy.path[0] != 0):
         cost += run[:, 0] * (entry != 0)  # the first stage speaks wherever the text entered
-    return cost + router if routed else cost
+    return cost + costs.router if routed else cost
 
 
 def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageCosts) -> Floats:
@@ -147,7 +168,7 @@ def dearest(policies: Sequence[Policy], stages: tuple[Stage, ...], costs: StageC
         everywhere = np.ones(len(costs.router), dtype=np.int32)
         stage = everywhere * max(last_exits(policy, stages).values())
         entry = everywhere * policy.path[0]
-        found.append(spent(policy, stages, runs[is_bare(policy)], costs.router, stage, entry).max())
+        found.append(spent(policy, stages, runs[is_bare(policy)], costs, stage, entry).max())
     # another way through may add the same pieces in another order, hence round otherwise
     return np.array(found) * (1.0 + 1e-9)
 
@@ -166,6 +187,7 @@ class Lookup:
     run: Floats  # [n, k] of `run_costs`
     bare: Floats  # [n, k] the same for policies of a single stage
     router: Floats  # [n]
+    decision: Floats | None  # [n]
     drop: Floats | None = None  # [n, k] expected losses, in place of what the labels say
 
     @classmethod
@@ -178,7 +200,7 @@ class Lookup:
             reliability=np.asfortranarray(table.reliability),
             risk=np.asfortranarray(table.risk),
         )
-        return cls(table, costs.unit, run, bare, costs.router, drop)
+        return cls(table, costs.unit, run, bare, costs.router, costs.decision, drop)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -186,7 +208,7 @@ class Lookup:
         entry = choose_entry(policy, table.risk)
         stage = _answering(policy, table, entry)
         run = self.bare if is_bare(policy) else self.run
-        cost = spent(policy, table.stages, run, self.router, stage, entry)
+        cost = spent(policy, table.stages, run, self, stage, entry)
         prediction = _at(table.predictions, stage)
         if policy.abstain != ALWAYS:
             reliability = _at(table.reliability, stage)

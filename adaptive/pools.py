@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from adaptive.batching import Queue
 from adaptive.exits.measures import History, Past, join
 from adaptive.tiers.state import State
-from adaptive.transfer import put
+from adaptive.transfer import put_all
 
 Rows = NDArray[np.int64]
 
@@ -22,16 +23,18 @@ class Live:
     rows: Rows  # [b] numbers in the call
     state: State | None = None  # behind a hop, None before a tier's first one; the loop's
     history: Past = None  # of the tier's last exit; the loop's
+    anchor: torch.Tensor | None = None  # [b, c] probabilities at the first stage, once read
 
     def select(self, stay: Rows) -> Live:
         """The given ones; `stay` [b'] on the host."""
-        index = put(stay, self.there.hidden.device)
-        history = self.history
+        state, history = self.there, self.history
+        index, tokens = put_all([stay, state.layout.places(stay)], state.hidden.device)
         if isinstance(history, History):
             history = history.select(index)
         elif history is not None:
             history = history.index_select(0, index)
-        return Live(self.rows[stay], self.there.select(stay), history)
+        anchor = None if self.anchor is None else self.anchor.index_select(0, index)
+        return Live(self.rows[stay], state.select(stay, tokens), history, anchor)
 
     @property
     def there(self) -> State:
@@ -44,10 +47,12 @@ class Live:
         """The rows of several batches that stand before the same segment."""
         if len(parts) == 1:
             return parts[0]
+        anchors = [part.anchor for part in parts if part.anchor is not None]
         return Live(
             np.concatenate([part.rows for part in parts]),
             State.join([part.there for part in parts]),
             join([part.history for part in parts]),
+            torch.cat(anchors) if len(anchors) == len(parts) else None,
         )
 
 

@@ -24,6 +24,13 @@ def put(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     return found.to(device)
 
 
+def put_all(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Sequence[torch.Tensor]:
+    """Arrays [n] as tensors on a device, which takes one copy."""
+    if device.type == "cpu":
+        return [torch.from_numpy(part) for part in parts]
+    return put(np.concatenate(parts), device).split([len(part) for part in parts])
+
+
 def pinned(parts: Sequence[NDArray[Any]], device: torch.device) -> torch.Tensor:
     """Whole numbers one behind the other, int32, in memory from where a GPU copies by itself."""
     total = sum(map(len, parts))

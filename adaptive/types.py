@@ -202,6 +202,9 @@ class StageCosts:
     segment: NDArray[np.float64]  # [n, k] layers between the previous exit and this one
     head: NDArray[np.float64]  # [n, k] pooling, head and reliability
     router: NDArray[np.float64]  # [n]
+    # [n] deciding at an exit that others of the tier follow: the answers come to the host, and
+    # those that go on are put together. None where it costs nothing
+    decision: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,9 @@ def test_rows_done_with_a_tier_are_neither_picked_nor_parted(
     picked: list[int] = []
     select = State.select
 
-    def watched(self: State, rows: np.ndarray) -> State:
+    def watched(self: State, rows: np.ndarray, *others: torch.Tensor) -> State:
         picked.append(self.hidden.shape[1] // len(self.layout.lengths))
-        return select(self, rows)
+        return select(self, rows, *others)
 
     monkeypatch.setattr(State, "select", watched)
     found = answer(tiny_cascade, tokens, policy, BATCH)

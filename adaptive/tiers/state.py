@@ -88,11 +88,15 @@ class Packed:
         index = self.starts if places is None else self.starts + places
         return hidden[0].index_select(0, index)
 
-    def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Packed]:
-        """Hidden states of the given rows [b'], and how they lie."""
-        kept = Packed(self.lengths[rows], self.device)
-        tokens = put(ranges(self._starts[rows], kept.lengths), self.device)
-        return hidden.index_select(1, tokens), kept
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which places of the states are the given rows' [b']."""
+        return ranges(self._starts[rows], self.lengths[rows])
+
+    def select(
+        self, hidden: torch.Tensor, rows: NDArray[np.int64], places: torch.Tensor
+    ) -> tuple[torch.Tensor, Packed]:
+        """Hidden states of the given rows [b'] at their `places`, and how they lie."""
+        return hidden.index_select(1, places), Packed(self.lengths[rows], self.device)
 
     @staticmethod
     def join(
@@ -136,11 +140,16 @@ class Padded:
             return hidden[:, 0]
         return hidden[torch.arange(len(hidden), device=hidden.device), places]
 
-    def select(self, hidden: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, Padded]:
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which places of the states are the given rows' [b']."""
+        return rows
+
+    def select(
+        self, hidden: torch.Tensor, rows: NDArray[np.int64], places: torch.Tensor
+    ) -> tuple[torch.Tensor, Padded]:
         """Hidden states of the given rows [b'], cut to their longest, and how they lie."""
         kept = Padded(self.lengths[rows], self.device)
-        index = put(rows, self.device)
-        return hidden.index_select(0, index)[:, : kept.lengths.max(initial=0)], kept
+        return hidden.index_select(0, places)[:, : kept.lengths.max(initial=0)], kept
 
     @staticmethod
     def join(
@@ -162,9 +171,15 @@ class State:
     last: torch.Tensor | None = None  # [b] int64 place in its row of the token decoders pool
     step: Step | None = None  # runs layers on rows that lie like this; made by the first run
 
-    def select(self, rows: NDArray[np.int64]) -> State:
-        """The given rows; `rows` [b'] on the host."""
-        hidden, layout = self.layout.select(self.hidden, rows)
+    def select(self, rows: NDArray[np.int64], places: torch.Tensor | None = None) -> State:
+        """The given rows; `rows` [b'] on the host.
+
+        Args:
+            places: the layout's `places` of them, where they are on the device already.
+        """
+        if places is None:
+            places = put(self.layout.places(rows), self.hidden.device)
+        hidden, layout = self.layout.select(self.hidden, rows, places)
         last = None if self.last is None else self.last[put(rows, hidden.device)]
         return State(hidden, layout, last)
 
