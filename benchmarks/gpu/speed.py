@@ -147,7 +147,8 @@ def figures(
         saved = 1 - done / work[FULL]
         ratio = speed(times[name], times[FULL])
         found |= {"over_full_only": ratio, "work_saved": round(saved, 3)}
-        found["realised_over_ideal"] = round((1 - 1 / ratio) / saved, 3)
+        if saved > 0.0:
+            found["realised_over_ideal"] = round((1 - 1 / ratio) / saved, 3)
     return found
 
 
