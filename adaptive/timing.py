@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.exits.measures import Past
 from adaptive.exits.reliability import Reliability
-from adaptive.opinions import opinion
+from adaptive.hops import Around, Before, Hop, run
+from adaptive.opinions import on_host, opinion
+from adaptive.pools import Live
 from adaptive.routers import Router
 from adaptive.routers.features import STATISTICS, router_features
 from adaptive.tiers.tier import Tier
-from adaptive.types import TokenBatch
+from adaptive.types import TokenBatch, Tokens
 from adaptive.work import work_of
 
 REPEATS = 5  # of a bundle's pieces
@@ -42,11 +45,20 @@ def measure_costs(
     """Medians of `repeats` runs of each piece, interleaved, at each length.
 
     Batches are full and of one length, as the hot loop's sorted ones nearly are. The router is
-    left at zero here, see `with_router`.
+    left at zero here, see `with_router`. On a GPU pieces take a fraction of what it takes to
+    launch them, so hops are measured there, and what pieces add to them.
     """
-    longest = _longest(tiers)
-    lengths = [n for n in lengths if n <= longest]
-    lengths = lengths if len(lengths) > 1 else [max(1, longest // 2), longest]
+    if device.type == "cuda":
+        return measure_hops(
+            tiers,
+            reliability,
+            device,
+            batch_size=batch_size,
+            lengths=lengths,
+            repeats=repeats,
+            quiet=quiet,
+        )
+    lengths = _known(lengths, tiers)
     stages = sum(len(tier.depths) for tier in tiers)
     embed = np.zeros((repeats, len(tiers), len(lengths)))
     segment, head = (np.zeros((repeats, stages, len(lengths))) for _ in range(2))
@@ -67,6 +79,61 @@ def measure_costs(
         head=np.median(head, 0) * scale,
         router=np.zeros(len(lengths)),
         measured={**machine(device), "batch_size": batch_size, "dtype": dtype_of(tiers)},
+    )
+
+
+@torch.inference_mode()
+def measure_hops(
+    tiers: Sequence[Tier],
+    reliability: Reliability,
+    device: torch.device,
+    *,
+    batch_size: int,
+    lengths: Sequence[int],
+    repeats: int,
+    quiet: bool = True,
+) -> CostTable:
+    """The same from whole hops of a tier, as the hot loop runs them.
+
+    One exit alone is one hop; a layer costs what a later exit takes longer. A head costs what it
+    adds to a hop where it is switched off, a decision what it takes to part a hop in two.
+    """
+    lengths = _known(lengths, tiers)
+    counts = [len(tier.depths) for tier in tiers]
+    alone = np.zeros((repeats, sum(counts), len(lengths)))
+    whole, parted = (np.zeros((repeats, len(tiers), len(lengths))) for _ in range(2))
+    for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
+        rows = _rows(batch_size, length, tiers[-1])
+        for repeat in range(-3, repeats):  # what is captured the second time may be so in turns
+            times = _hops_round(tiers, reliability, rows, device)
+            if repeat >= 0:
+                alone[repeat, :, column], whole[repeat, :, column], parted[repeat, :, column] = (
+                    times
+                )
+    scale = 1e3 / batch_size
+    alone, whole, parted = (np.median(each, 0) * scale for each in (alone, whole, parted))
+    embed, segment, head = np.zeros_like(whole), np.zeros_like(alone), np.zeros_like(alone)
+    decisions, first = [], 0
+    for tier, count in enumerate(counts):
+        own = slice(first, first + count)
+        until = np.maximum.accumulate(alone[own], 0)
+        until[-1] = np.maximum(until[-1], whole[tier]) if count == 1 else until[-1]
+        more = max(count - 1, 1)
+        head[own] = np.maximum(whole[tier] - until[-1], 0.0) / more
+        segment[first + 1 : first + count] = np.diff(until, axis=0)
+        embed[tier] = np.maximum(until[0] - head[first], 0.0)
+        if count > 1:
+            decisions.append(np.maximum(parted[tier] - whole[tier], 0.0) / more)
+        first += count
+    return CostTable(
+        unit=MILLISECONDS,
+        lengths=np.asarray(lengths, dtype=np.float64),
+        embed=embed,
+        segment=segment,
+        head=head,
+        router=np.zeros(len(lengths)),
+        measured={**machine(device), "batch_size": batch_size, "dtype": dtype_of(tiers)},
+        decision=np.mean(decisions, 0) if decisions else np.zeros(len(lengths)),
     )
 
 
@@ -156,12 +223,69 @@ def _round(
     return embed, segment, head
 
 
-def _timed(device: torch.device, work: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+def _hops_round(
+    tiers: Sequence[Tier], reliability: Reliability, tokens: Tokens, device: torch.device
+) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each exit alone, of each tier in one hop, and of each in as many as exits."""
+    around = partial(
+        Around,
+        reliability=reliability,
+        device=device,
+        whole=False,
+        anchored=True,
+        routed=False,
+        in_graph=False,
+    )
+    alone, whole, parted, first = [], [], [], 0
+    count, classes = len(tokens), len(tiers[0].labels)
+    anchor = torch.full((count, classes), 1.0 / classes, device=device)
+    everyone = np.arange(count)
+
+    def fly(tier: Tier, hop: Hop, live: Live, *, bare: bool) -> NDArray[np.float32]:
+        heard = anchor if hop.stage and not bare else None
+        live.anchor = heard if live.anchor is None else live.anchor
+        lengths = tokens.lengths[live.rows]
+        before = Before(tokens, live.rows, lengths, live.state, live.history, live.anchor)
+        behind = run(tier, hop, before, around(bare=bare))
+        live.state, live.history = behind.state, behind.said.history
+        return on_host(behind.told)
+
+    def in_parts(tier: Tier, hops: Sequence[Hop]) -> None:
+        live = Live(everyone)
+        for hop in hops:
+            told = fly(tier, hop, live, bare=False)
+            if not hop.ends:
+                live = live.select(np.flatnonzero(told[:, 2] >= 0.0)[1:])  # all but one go on
+
+    for tier in tiers:
+        exits = range(len(tier.depths))
+        last = exits[-1]
+        for exit in exits:
+            hop = Hop((exit,), (first + exit,), ends=True, last=True)
+            alone.append(_timed(device, fly, tier, hop, Live(everyone), bare=True)[1])
+        hop = Hop(tuple(exits), tuple(first + exit for exit in exits), ends=True, last=True)
+        whole.append(_timed(device, fly, tier, hop, Live(everyone), bare=False)[1])
+        hops = [Hop((exit,), (first + exit,), exit == last, last=False) for exit in exits]
+        parted.append(_timed(device, in_parts, tier, hops)[1])
+        first += len(tier.depths)
+    return alone, whole, parted
+
+
+def _timed(
+    device: torch.device, work: Callable[..., Any], *given: Any, **options: Any
+) -> tuple[Any, float]:
     start = time.perf_counter()
-    result = work(*given)
+    result = work(*given, **options)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return result, time.perf_counter() - start
+
+
+def _rows(count: int, length: int, full: Tier) -> Tokens:
+    """The same as `_batch`, on the host."""
+    ids = _batch(count, length, full, torch.device("cpu")).ids.int().numpy()
+    starts = np.arange(count + 1) * length
+    return Tokens(ids, starts, None, np.arange(count), np.zeros(count, np.bool_))
 
 
 def _batch(rows: int, length: int, full: Tier, device: torch.device) -> TokenBatch:
@@ -171,6 +295,9 @@ def _batch(rows: int, length: int, full: Tier, device: torch.device) -> TokenBat
     return TokenBatch(ids.to(device), np.full(rows, length))
 
 
-def _longest(tiers: Sequence[Tier]) -> int:
+def _known(lengths: Sequence[int], tiers: Sequence[Tier]) -> list[int]:
+    """Those that the tiers can read, two at least."""
     limits = [getattr(tier.backbone, "max_length", None) for tier in tiers]
-    return min([limit for limit in limits if limit is not None], default=1 << 30)
+    longest = min([limit for limit in limits if limit is not None], default=1 << 30)
+    found = [length for length in lengths if length <= longest]
+    return found if len(found) > 1 else [max(1, longest // 2), longest]
