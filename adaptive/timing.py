@@ -15,6 +15,7 @@ import transformers
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from adaptive.batching import budget_of
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.exits.measures import Past
@@ -29,6 +30,7 @@ from adaptive.types import TokenBatch, Tokens
 from adaptive.work import work_of
 
 REPEATS = 5  # of a bundle's pieces
+SHALLOW = 4096  # rows that a call takes through the cascade together, at most
 
 
 @torch.inference_mode()
@@ -96,7 +98,8 @@ def measure_hops(
     """The same from whole hops of a tier, as the hot loop runs them.
 
     One exit alone is one hop; a layer costs what a later exit takes longer. A head costs what it
-    adds to a hop where it is switched off, a decision what it takes to part a hop in two.
+    adds to a hop where it is switched off, a decision what it takes to part a hop in two. An exit
+    before the first layer is measured on `SHALLOW` rows, since it sees them at once.
     """
     lengths = _known(lengths, tiers)
     counts = [len(tier.depths) for tier in tiers]
@@ -104,8 +107,10 @@ def measure_hops(
     whole, parted = (np.zeros((repeats, len(tiers), len(lengths))) for _ in range(2))
     for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
         rows = _rows(batch_size, length, tiers[-1])
+        many = max(batch_size, min(SHALLOW, budget_of(device) // length))
+        shallow = rows if many == batch_size else _rows(many, length, tiers[-1])
         for repeat in range(-3, repeats):  # what is captured the second time may be so in turns
-            times = _hops_round(tiers, reliability, rows, device)
+            times = _hops_round(tiers, reliability, rows, shallow, device)
             if repeat >= 0:
                 alone[repeat, :, column], whole[repeat, :, column], parted[repeat, :, column] = (
                     times
@@ -117,9 +122,8 @@ def measure_hops(
     for tier, count in enumerate(counts):
         own = slice(first, first + count)
         until = np.maximum.accumulate(alone[own], 0)
-        until[-1] = np.maximum(until[-1], whole[tier]) if count == 1 else until[-1]
         more = max(count - 1, 1)
-        head[own] = np.maximum(whole[tier] - until[-1], 0.0) / more
+        head[own] = np.maximum(whole[tier] - until[-1], 0.0) / more if count > 1 else 0.0
         segment[first + 1 : first + count] = np.diff(until, axis=0)
         embed[tier] = np.maximum(until[0] - head[first], 0.0)
         if count > 1:
@@ -224,9 +228,17 @@ def _round(
 
 
 def _hops_round(
-    tiers: Sequence[Tier], reliability: Reliability, tokens: Tokens, device: torch.device
+    tiers: Sequence[Tier],
+    reliability: Reliability,
+    tokens: Tokens,
+    shallow: Tokens,
+    device: torch.device,
 ) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of each exit alone, of each tier in one hop, and of each in as many as exits."""
+    """Seconds of each exit alone, of each tier in one hop, and of each in as many as exits.
+
+    Args:
+        shallow: more rows, which exits before the first layer see; told as if they were as many.
+    """
     around = partial(
         Around,
         reliability=reliability,
@@ -237,23 +249,22 @@ def _hops_round(
         in_graph=False,
     )
     alone, whole, parted, first = [], [], [], 0
-    count, classes = len(tokens), len(tiers[0].labels)
-    anchor = torch.full((count, classes), 1.0 / classes, device=device)
-    everyone = np.arange(count)
+    classes = len(tiers[0].labels)
+    anchor = torch.full((len(tokens), classes), 1.0 / classes, device=device)
 
-    def fly(tier: Tier, hop: Hop, live: Live, *, bare: bool) -> NDArray[np.float32]:
-        heard = anchor if hop.stage and not bare else None
-        live.anchor = heard if live.anchor is None else live.anchor
-        lengths = tokens.lengths[live.rows]
-        before = Before(tokens, live.rows, lengths, live.state, live.history, live.anchor)
+    def fly(tier: Tier, hop: Hop, live: Live, rows: Tokens, *, bare: bool) -> NDArray[np.float32]:
+        if hop.stage and not bare and live.anchor is None:
+            live.anchor = anchor
+        lengths = rows.lengths[live.rows]
+        before = Before(rows, live.rows, lengths, live.state, live.history, live.anchor)
         behind = run(tier, hop, before, around(bare=bare))
         live.state, live.history = behind.state, behind.said.history
         return on_host(behind.told)
 
     def in_parts(tier: Tier, hops: Sequence[Hop]) -> None:
-        live = Live(everyone)
+        live = Live(np.arange(len(tokens)))
         for hop in hops:
-            told = fly(tier, hop, live, bare=False)
+            told = fly(tier, hop, live, tokens, bare=False)
             if not hop.ends:
                 live = live.select(np.flatnonzero(told[:, 2] >= 0.0)[1:])  # all but one go on
 
@@ -262,9 +273,13 @@ def _hops_round(
         last = exits[-1]
         for exit in exits:
             hop = Hop((exit,), (first + exit,), ends=True, last=True)
-            alone.append(_timed(device, fly, tier, hop, Live(everyone), bare=True)[1])
+            rows = tokens if tier.depths[exit] else shallow
+            live = Live(np.arange(len(rows)))
+            took = _timed(device, fly, tier, hop, live, rows, bare=True)[1]
+            alone.append(took * len(tokens) / len(rows))
         hop = Hop(tuple(exits), tuple(first + exit for exit in exits), ends=True, last=True)
-        whole.append(_timed(device, fly, tier, hop, Live(everyone), bare=False)[1])
+        live = Live(np.arange(len(tokens)))
+        whole.append(_timed(device, fly, tier, hop, live, tokens, bare=False)[1])
         hops = [Hop((exit,), (first + exit,), exit == last, last=False) for exit in exits]
         parted.append(_timed(device, in_parts, tier, hops)[1])
         first += len(tier.depths)
