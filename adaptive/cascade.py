@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.hops import Around, Before, Behind, Hop, run
-from adaptive.opinions import Opinion, Told, on_host
+from adaptive.opinions import Told, on_host
 from adaptive.policy import choose_entry, is_bare, last_exits
 from adaptive.pools import Live, Pools, Rows, rows_of
 from adaptive.routers.features import router_features, token_statistics
@@ -172,7 +172,8 @@ def _plan(depths: tuple[tuple[int, ...], ...], policy: Policy) -> _Plan:
         passed: list[int] = []
         for stage in range(end if bare else first, end + 1):
             passed.append(stage)
-            if stage == 0 or policy.on(stage):
+            # a router decides behind the first stage, whether that may answer or not
+            if stage == end or policy.on(stage) or (stage == 0 and policy.risk_weight is not None):
                 exits = tuple(each - first for each in passed)
                 found.append(Hop(exits, tuple(passed), stage == end, stage == final))
                 passed = []
@@ -238,36 +239,45 @@ class _Wave:
 
     def before(self, live: Live, hop: Hop) -> Before:
         """What a hop reads of a batch."""
-        if hop.stage and not self.around.bare and live.anchor is None:
+        if hop.stages[0] and not self.around.bare and live.anchor is None:
             if len(self.heard) > 1:
                 self.heard[:] = [torch.cat(self.heard)]
             index = put(self.place[live.rows], self.device)
             live.anchor = self.heard[0].index_select(0, index)
         lengths = self.tokens.lengths[live.rows]
-        return Before(self.tokens, live.rows, lengths, live.state, live.history, live.anchor)
+        count = int(lengths.sum())
+        return Before(self.tokens, live.rows, lengths, count, live.state, live.history, live.anchor)
 
     def ask(self, live: Live, hop: Hop, place: int, behind: Behind) -> _Flight:
         """What a decision on a batch will need."""
         said, risk = behind.said, None
-        if hop.stage == 0 and self.around.anchored:
-            risk = self.look_first(live, said)
+        if hop.stages[0] == 0 and self.around.anchored:
+            assert behind.anchor is not None
+            live.anchor = behind.anchor
+            risk = self.look_first(live, behind.anchor, said.pooled)
         return _Flight(live, hop, place, behind.told, said.probabilities, risk)
 
-    def look_first(self, live: Live, said: Opinion) -> Callable[[], NDArray[Any]] | None:
+    def look_first(
+        self, live: Live, anchor: torch.Tensor, pooled: torch.Tensor | None
+    ) -> Callable[[], NDArray[Any]] | None:
         """The anchor's opinion is kept; the router's of it, if there is one."""
-        assert said.probabilities is not None
         self.place[live.rows] = np.arange(len(live.rows)) + sum(map(len, self.heard))
-        self.heard.append(said.probabilities)
+        self.heard.append(anchor)
         if self.statistics is None or self.bundle.router is None:
             return None
-        assert said.pooled is not None
+        assert pooled is not None
         statistics = self.statistics[put(live.rows, self.device)]
-        features = router_features(said.pooled, said.probabilities, statistics)
+        features = router_features(pooled, anchor, statistics)
         return fetch(self.bundle.router.risk(features))
 
     def decide(self, flight: _Flight) -> Flags | None:
         """Who leaves after this hop, [b]; None where all go on. Keeps their answers."""
         rows, stage = flight.live.rows, flight.hop.stage
+        if flight.hop.last and stage:  # all that came here leave
+            found = flight.probabilities if self.around.whole else None
+            self.left.append(_Left(rows, stage, flight.told, found))
+            self.answered[rows] = True
+            return None
         if flight.risk is not None:
             self.entry[rows] = choose_entry(self.policy, flight.risk())
         # The route parts the rows behind the first stage; later on all belong here.

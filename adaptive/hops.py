@@ -55,9 +55,10 @@ class Around:
 
     def outputs(self, hop: Hop) -> tuple[str, ...]:
         """Names of whatever is read of a hop later on, beside its answers."""
-        first = hop.stage == 0
+        first = hop.stages[0] == 0
         return (
-            *(["probabilities"] if self.whole or (first and self.anchored) else []),
+            *(["probabilities"] if self.whole else []),
+            *(["anchor"] if first and self.anchored else []),
             *(["pooled"] if first and self.routed else []),
             *([] if hop.ends else ["history", HIDDEN]),
         )
@@ -70,6 +71,7 @@ class Before:
     tokens: Tokens  # of the call
     rows: NDArray[np.int64]  # [b] which of them
     lengths: NDArray[np.int64]  # [b] tokens of each
+    count: int  # tokens of all
     state: State | None  # what the hop before left; None where it is the tier's first
     history: Past  # of the tier's previous exit
     anchor: torch.Tensor | None  # [b, c] probabilities at the first stage, behind it
@@ -81,6 +83,7 @@ class Behind:
 
     said: Opinion  # of its last exit
     told: Told  # what it answers, for the host
+    anchor: torch.Tensor | None  # [b, c] probabilities at the first stage, where it is one of them
     state: State | None  # None where nothing reads it
 
 
@@ -99,8 +102,8 @@ def _singly(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind:
         logs = torch.from_numpy(before.lengths).float().log()
         log_length = put(logs.numpy(), around.device)  # without waiting for the device
     given = (before.history, before.anchor, log_length)
-    said, state = _pass(tier, hop, state, *given, around, tier.advance)
-    return Behind(said, said.told(later=hop.last), state)
+    said, anchor, state = _pass(tier, hop, state, *given, around, tier.advance)
+    return Behind(said, said.told(later=hop.last), anchor, state)
 
 
 def _pass(
@@ -112,43 +115,52 @@ def _pass(
     log_length: torch.Tensor | None,
     around: Around,
     advance: Callable[..., State],
-) -> tuple[Opinion, State]:
-    """From the state before the first layer to the opinion behind the last."""
-    reliability = around.reliability
+) -> tuple[Opinion, torch.Tensor | None, State]:
+    """From the state before the first layer to the opinion behind the last, and the anchor's."""
+    last, reliability = hop.exits[-1], around.reliability
+    if around.bare:
+        state = advance(state, last, past=True)
+        said = answer_alone(tier, last, state, stage=hop.stage, reliability=reliability)
+        return said, None, state
+    assert log_length is not None
+
+    def ask(exit: int, stage: int) -> Opinion:
+        return opinion(
+            tier,
+            exit,
+            state,
+            history,
+            anchor,
+            log_length,
+            stage=stage,
+            reliability=reliability,
+            in_graph=around.in_graph,
+        )
+
     for exit, stage in zip(hop.exits[:-1], hop.stages[:-1], strict=True):
         state = advance(state, exit)
-        history = overlook(tier, exit, state, history, stage=stage, reliability=reliability)
-    last = hop.exits[-1]
-    state = advance(state, last, past=around.bare)
-    if around.bare:
-        return answer_alone(tier, last, state, stage=hop.stage, reliability=reliability), state
-    assert log_length is not None
-    said = opinion(
-        tier,
-        last,
-        state,
-        history,
-        anchor,
-        log_length,
-        stage=hop.stage,
-        reliability=reliability,
-        in_graph=around.in_graph,
-    )
-    return said, state
+        if stage == 0:  # later stages read its opinion, though it may not answer
+            said = ask(exit, stage)
+            history, anchor = said.history, said.probabilities
+        else:
+            history = overlook(tier, exit, state, history, stage=stage, reliability=reliability)
+    state = advance(state, last)
+    said = ask(last, hop.stage)
+    return said, said.probabilities if hop.stage == 0 else anchor, state
 
 
 def _one_launch(tier: Tier, before: Before, around: Around) -> bool:
     """Whether it is captured: few tokens, of layers that take nothing but their rows."""
     if not wanted(around.device):
         return False
-    return isinstance(tier.backbone, Bag) or tier.captured(int(before.lengths.sum()))
+    return isinstance(tier.backbone, Bag) or tier.captured(before.count)
 
 
 def _launch(tier: Tier, hop: Hop, before: Before, around: Around) -> Behind | None:
     """By a graph of tokens and rows filled up to a few sizes; None where there is none."""
     filled = filled_up(before.lengths)
     inputs = _inputs(before, filled, around)
-    rows, texts, tokens = len(filled.ends) - 1, len(before.lengths), int(before.lengths.sum())
+    rows, texts, tokens = len(filled.ends) - 1, len(before.lengths), before.count
     sizes = [
         len(each) if name == NUMBERS else filled.tokens if name == HIDDEN else rows
         for name, each in inputs.items()
@@ -210,9 +222,10 @@ def _captured(
     log_length = None if around.bare else layout.counts.float().log()
     given = (named.get("history"), named.get("anchor"), log_length)
     # a capture may not hold another one
-    said, state = _pass(tier, hop, state, *given, around, tier.advance_uncaptured)
+    said, anchor, state = _pass(tier, hop, state, *given, around, tier.advance_uncaptured)
     found = {
         "probabilities": said.probabilities,
+        "anchor": anchor,
         "pooled": said.pooled,
         "history": packed(said.history),
         HIDDEN: state.hidden.squeeze(0),
@@ -230,4 +243,4 @@ def _behind(told: Told, named: Named, before: Before) -> Behind:
     said = Opinion(
         named.get("probabilities"), named.get("pooled"), named.get("history"), None, None
     )
-    return Behind(said, told, state)
+    return Behind(said, told, named.get("anchor"), state)

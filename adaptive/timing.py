@@ -253,10 +253,11 @@ def _hops_round(
     anchor = torch.full((len(tokens), classes), 1.0 / classes, device=device)
 
     def fly(tier: Tier, hop: Hop, live: Live, rows: Tokens, *, bare: bool) -> NDArray[np.float32]:
-        if hop.stage and not bare and live.anchor is None:
+        if hop.stages[0] and not bare and live.anchor is None:
             live.anchor = anchor
         lengths = rows.lengths[live.rows]
-        before = Before(rows, live.rows, lengths, live.state, live.history, live.anchor)
+        count = int(lengths.sum())
+        before = Before(rows, live.rows, lengths, count, live.state, live.history, live.anchor)
         behind = run(tier, hop, before, around(bare=bare))
         live.state, live.history = behind.state, behind.said.history
         return on_host(behind.told)
