@@ -244,7 +244,6 @@ def _hops_round(
         reliability=reliability,
         device=device,
         whole=False,
-        anchored=True,
         routed=False,
         in_graph=False,
     )
@@ -258,7 +257,7 @@ def _hops_round(
         lengths = rows.lengths[live.rows]
         count = int(lengths.sum())
         before = Before(rows, live.rows, lengths, count, live.state, live.history, live.anchor)
-        behind = run(tier, hop, before, around(bare=bare))
+        behind = run(tier, hop, before, around(bare=bare, anchored=not bare))
         live.state, live.history = behind.state, behind.said.history
         return on_host(behind.told)
 

@@ -31,6 +31,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.captures import Captures, size_of
 from adaptive.policy import tier_alone
 from adaptive.tiers import attention, captured
+from adaptive.timing import measure_hops
 from adaptive.types import NEVER, Answers, Policy
 
 Function = Callable[..., tuple[torch.Tensor, ...]]
@@ -262,6 +263,14 @@ def test_texts_like_those_of_the_warm_up_find_their_graphs(made: Made) -> None:
     count = len(made)
     pipe(tiny_texts(30), batch_size=8)
     assert 0 < count == len(made)
+
+
+def test_costs_are_those_of_graphs(made: Made) -> None:
+    bundle = make_cascade()
+    given = {"batch_size": 8, "lengths": [4, 8], "repeats": 1}
+    table = measure_hops(bundle.tiers, bundle.reliability, bundle.device, **given)
+    assert len(made) > len(bundle.stages)
+    assert (table.embed > 0).all() and (table.decision >= 0).all()
 
 
 def test_a_copied_tier_captures_anew(made: Made) -> None:

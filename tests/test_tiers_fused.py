@@ -214,7 +214,7 @@ def assert_same_on_gpu(backbone: Backbone, longest: int) -> None:
     types = (torch.arange(len(batch.ids)) % 3 == 0).long()
     batch = TokenBatch(batch.ids.cuda(), batch.lengths, types.cuda())
     for dtype in (torch.bfloat16, torch.float16):
-        backbone = backbone.to("cuda", dtype)
+        backbone = backbone.to("cuda", dtype).eval()
         with torch.no_grad():  # by the layers of transformers
             state = backbone.embed(batch)
             expected = backbone.run(state, 0, backbone.layers).hidden

@@ -25,12 +25,12 @@ from adaptive.types import Policy
 from adaptive.work import work_of
 
 WHOLE = (FULL, SINGLY)
-LEAST, MOST = 32, 4  # rows of a round at least; batches of a round, beyond them
+LEAST, MOST = 32, (8, 4)  # rows of a round at least; batches of a round, beyond them
 WARM = 3  # rounds before the first that counts: ours captures a size when it is met again,
 ELSE = 2  # the others at once
 ROUNDS = (3, 9)  # that count, at least and at most
 CALLS = (16, 2)  # single calls of a round, of few rows and of many
-MANY = 32
+MANY, SEVERAL = 32, 512
 
 
 def measure(
@@ -50,7 +50,7 @@ def measure(
         policies: of the subject's, beside the full tier alone.
         seconds: that the rounds may take; at least three are made.
     """
-    rows = subject.rows[: max(LEAST, MOST * batch)]
+    rows = subject.rows[: max(LEAST, MOST[batch > SEVERAL] * batch)]
     named = {FULL: subject.alone, SINGLY: subject.alone} if baselines else {FULL: subject.alone}
     named |= {name: subject.policies[name] for name in policies}
     own = {name: ours(subject.bundle, each, graphs=name != SINGLY) for name, each in named.items()}
