@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from adaptive.cli import app
+from adaptive.cli import app, labelled
 from adaptive.cli.session import dumps
+from adaptive.config import DataConfig
 from adaptive.errors import BuildError, BundleError
 
 RECIPE = "name: demo\noutput: out\nmodel: {id: x}\ndata: {source: x.csv}\n"
@@ -38,13 +39,16 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def pipeline(fake: Any) -> list[Any]:
+def pipeline(fake: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A pipeline that answers with the text's length and refuses `bad`; returns its calls."""
     calls: list[Any] = []
 
-    def answer(items: list[Any], *, errors: str) -> list[dict[str, Any]]:
+    def answer(items: list[Any], *, errors: str, **options: Any) -> list[Any]:
         assert errors == "return"
-        calls.append(items)
+        calls.append(items if not options else (items, options))
+        if "top_k" in options:
+            every = [{"label": name, "score": 0.5, "routing": {}} for name in "xyz"]
+            return [every[: options["top_k"]] for _ in items]
         return [
             {"error": "refused"}
             if item == "bad"
@@ -58,6 +62,11 @@ def pipeline(fake: Any) -> list[Any]:
         return answer
 
     fake("adaptive.pipeline", AdaptivePipeline=SimpleNamespace(from_config=from_config))
+    real = labelled.local_folder
+    monkeypatch.setattr(
+        labelled, "local_folder", lambda name: Path() if name in ("b", "damaged") else real(name)
+    )
+    monkeypatch.setattr(labelled, "own_data", lambda _: DataConfig(source="x.csv"))
     return calls
 
 

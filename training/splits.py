@@ -222,8 +222,8 @@ def _require_classes(data: Dataset, train: Rows) -> None:
     found: NDArray[Any] = np.unique(data.labels[train])
     if len(found) < 2:
         raise DataError(
-            f"{_name(data, train)}: one class only, all {len(train)} train rows have the label "
-            f"{data.label_names[found[0]]!r}, at least two are needed"
+            f"{_name(data, train)}: one class only, all {len(train)} train rows have the same "
+            "label; at least two are needed"
         )
 
 
@@ -245,6 +245,6 @@ def _require_known_labels(data: Dataset, parts: dict[str, Rows]) -> None:
         if len(strange):
             row = int(strange[0])
             raise DataError(
-                f"{data.places[row]}: label {data.label_names[data.labels[row]]!r} stands in "
-                f"{len(strange)} rows of {part}, but in none of train"
+                f"{data.places[row]}: its label is in {part} and in none of train's rows, as that "
+                f"of {len(strange)} rows; give it more rows, or leave them out"
             )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +36,7 @@ def build(
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 
-    with _log(session), _resumable(session, folder, recipe_file, overrides, workdir, until):
+    with _resumable(session, folder, recipe_file, overrides, workdir, until):
         result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
     if until is not None:
         _emit(session, folder / until, {})
@@ -53,23 +51,6 @@ def _emit(session: Session, result: Path, figures: Mapping[str, Any]) -> None:
         console.print(str(result), markup=False, highlight=False, soft_wrap=True)
 
     session.emit({"result": str(result), "figures": figures}, show)
-
-
-@contextmanager
-def _log(session: Session) -> Iterator[None]:
-    """Shows the library's log, a line a step, on stderr."""
-    if session.quiet:
-        yield
-        return
-    logger, handler = logging.getLogger("adaptive"), logging.StreamHandler(sys.stderr)
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
 
 
 @contextmanager
