@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.header import library_versions
 from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
@@ -39,7 +41,8 @@ def recertify(
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
-    measured on another device or in another dtype are measured anew.
+    measured on another device or in another dtype are measured anew. Rows of the same tokens
+    count once, the first of them: what is repeated is no further evidence.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -67,6 +70,9 @@ def recertify(
         )
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
+    first_of_each = _distinct(tokens)
+    tokens, labels = token_rows.select(tokens, first_of_each), labels[first_of_each]
+    groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, quiet)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
@@ -81,7 +87,7 @@ def recertify(
     tables = bundle.outcomes.values()
     told = {
         name: _joined(each, [t.groups[name] for t in tables if name in t.groups])
-        for name, each in (groups or {}).items()
+        for name, each in groups.items()
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
     _refuse_known(table, rows)
@@ -103,6 +109,27 @@ def recertify(
         ladder=ladder_of(first.front, {c.target.level: c.front for c in others}),
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
+    )
+
+
+def _distinct(tokens: Tokens) -> NDArray[np.int64]:
+    """The first text of each row of tokens, ascending."""
+    found: dict[bytes, int] = {}
+    for row, (start, stop) in enumerate(itertools.pairwise(tokens.offsets.tolist())):
+        types = b"" if tokens.types is None else tokens.types[start:stop].tobytes()
+        found.setdefault(tokens.ids[start:stop].tobytes() + types, row)
+    return np.array(list(found.values()), dtype=np.int64)
+
+
+def without_rows(bundle: Bundle) -> tuple[str, ...]:
+    """Classes and groups that the bundle knows and its certification rows lack, in words."""
+    table = bundle.outcomes["certify"]
+    columns = dict(_with_classes(table, bundle.labels).groups)
+    return tuple(
+        f"{column} = {name}"
+        for column, groups in columns.items()
+        for number, name in enumerate(groups.names)
+        if not (groups.index == number).any()
     )
 
 

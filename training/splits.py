@@ -123,17 +123,8 @@ def _join(
 
 def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> dict[str, Rows]:
     """The pools; `cut` tells that train rows will serve elsewhere too."""
-    numbers: dict[str, int] = {}
-    pairs = data.pairs or [""] * len(data)
-    text = np.fromiter(
-        (
-            numbers.setdefault(fold(first, second), len(numbers))
-            for first, second in zip(data.texts, pairs, strict=True)
-        ),
-        np.int64,
-        len(data),
-    )
-    seen = np.zeros(len(numbers), dtype=np.bool_)
+    text = _text_numbers(data)
+    seen = np.zeros(len(data), dtype=np.bool_)
     kept: dict[str, Rows] = {}
     for pool in ("test", "validation", "train"):
         if pool in pools:
@@ -143,6 +134,19 @@ def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> 
             seen[text[rows]] = True
             kept[pool] = rows
     return kept
+
+
+def distinct_rows(data: Dataset) -> Rows:
+    """The first row of each text, ascending."""
+    return np.sort(np.unique(_text_numbers(data), return_index=True)[1])
+
+
+def _text_numbers(data: Dataset) -> NDArray[np.int64]:
+    """Numbers [n] that rows of the same text share, below n."""
+    numbers: dict[str, int] = {}
+    pairs = data.pairs or [""] * len(data)
+    folded = map(fold, data.texts, pairs)
+    return np.fromiter((numbers.setdefault(each, len(numbers)) for each in folded), np.int64)
 
 
 def fold(text: str, pair: str | None = None) -> str:
