@@ -7,6 +7,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
-from adaptive.bundle.store import save_bundle
+from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.cli import app
 from adaptive.cli.labelled import load_labelled
 from adaptive.config import load_recipe
@@ -115,6 +116,20 @@ def test_an_unknown_step_is_refused_with_those_there_are(folder: Path) -> None:
     result = run("step", folder / "recipe.yaml", "fulll", "--workdir", folder / "other")
     assert result.exit_code == 2
     assert "the steps are data, full" in result.stderr
+
+
+def test_info_loads_no_weights(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiers = load_bundle(bundle, uncertified=True).tiers
+
+    def load(*given: Any) -> None:
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr("safetensors.torch.load_file", load)
+    monkeypatch.setattr("adaptive.tiers.store.load_tier", load)
+    found = json.loads(run("info", bundle, "--json").stdout)["tiers"]
+    assert [(t["tier"], t["layers"], t["hidden"], t["parameters"]) for t in found] == [
+        (t.name, t.backbone.layers, t.backbone.hidden, t.parameter_count()) for t in tiers
+    ]
 
 
 def test_info_tells_what_the_bundle_is(bundle: Path) -> None:
@@ -341,6 +356,23 @@ def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: P
     assert (copy / "manifest.json").read_bytes() == before
     result = run("certify", copy, data, *columns, "--target", "agreement=0.3", "--json")
     assert result.exit_code == 0, result.output
+
+
+def test_certify_counts_repeated_rows_once_and_names_classes_without_rows(
+    bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    rows = ["a fine great film,1", "A  fine great FILM ,1", "the warm clever cast,1"]
+    data = tmp_path / "new.csv"
+    data.write_text("review,stars\n" + "\n".join(rows * 100) + "\n")
+    result = run("certify", copy, data, "--target", "agreement=0.2", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["n"], found["repeated"], found["verdict"]) == (2, 298, "NOT CERTIFIED")
+    assert found["without_rows"] == ["label = bad"]
+    shown = run("certify", copy, data, "--target", "agreement=0.2").stdout
+    assert "298 rows repeat the text of another and do not count" in shown
+    assert "no row has: label = bad" in shown
 
 
 def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:

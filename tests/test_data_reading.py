@@ -186,7 +186,7 @@ def test_bad_rows_of_a_data_set_are_skipped_where_asked_and_told(
     assert data.texts == ["good", "splendid"] and len(data.groups["kind"].index) == 2
     assert data.places[1].endswith("row 6 (line 7)")
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("4 rows are skipped") and "row 2 (line 3): malformed CSV" in message
+    assert message.startswith("rows skipped: 4") and "row 2 (line 3): malformed CSV" in message
     with pytest.raises(DataError, match=r"row 2 \(line 3\): malformed CSV"):
         load_data(DataConfig(source=str(file)))
     file.write_text("text,label\n ,x\n")

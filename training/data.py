@@ -201,7 +201,7 @@ def _assemble(
     if faults and on_bad_row == "stop":
         raise DataError(_told(faults, places))
     if faults:
-        logger.warning("%d rows are skipped:\n%s", len(faults), _told(faults, places))
+        logger.warning("rows skipped: %d\n%s", len(faults), _told(faults, places))
         good = [index for index in range(len(places)) if index not in faults]
         columns = {name: [values[i] for i in good] for name, values in columns.items()}
         places = places.take(np.asarray(good, dtype=np.int64))

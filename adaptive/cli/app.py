@@ -293,12 +293,10 @@ def certify(
 @guarded
 def info(context: typer.Context, bundle: options.Bundle) -> None:
     """Check a bundle and tell what it is."""
-    from adaptive.bundle.store import load_bundle
     from adaptive.cli.info import describe, show
     from adaptive.cli.labelled import local_folder
 
-    folder = local_folder(bundle)
-    facts = describe(load_bundle(folder, uncertified=True), folder)
+    facts = describe(local_folder(bundle))
     context.obj.emit(facts, lambda console: show(facts, console))
 
 
