@@ -71,7 +71,8 @@ def recertify(
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
     first_of_each = _distinct(tokens)
-    tokens, labels = token_rows.select(tokens, first_of_each), labels[first_of_each]
+    tokens = token_rows.select(tokens, first_of_each)
+    labels = np.asarray(labels, dtype=np.int32)[first_of_each]
     groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, quiet)

@@ -21,6 +21,8 @@ def is_whole(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether it is NaN, of whatever library."""
+    """Whether it is NaN, of whatever library, or pandas' NA or NaT."""
     value = plain(value)
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return True
     return isinstance(value, numbers.Real) and bool(value != value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,10 +15,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+from safetensors import SafetensorError
 from typer.testing import CliRunner, Result
 
 from adaptive.cli import app, labelled
-from adaptive.cli.session import dumps
+from adaptive.cli.session import dumps, table
 from adaptive.config import DataConfig
 from adaptive.errors import BuildError, BundleError
 
@@ -286,6 +289,24 @@ COMMANDS = ("build", "step", "predict", "evaluate", "curve", "certify", "info")
 def test_the_global_switches_stand_in_every_commands_help(name: str) -> None:
     shown = run(name, "--help").stdout
     assert "--json" in shown and "--quiet" in shown
+
+
+def test_a_disk_that_is_full_of_tensors_is_a_message(fake: Any, tmp_path: Path) -> None:
+    def build(*args: Any, **options: Any) -> Path:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    fake("adaptive.training.build", build=build)
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE)
+    result = run("build", str(path))
+    assert result.exit_code == 2 and "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(table("Groups", [{"group": "kind = [/b]", "texts": 3}]))
+    assert "kind = [/b]" in console.export_text()
 
 
 def test_a_full_disk_is_a_message(pipeline: list[Any], tmp_path: Path) -> None:

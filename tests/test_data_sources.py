@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from adaptive.config.recipe import DataConfig
 from adaptive.errors import DataError
@@ -184,6 +185,61 @@ def test_lists_arrays_and_columns_come_from_memory() -> None:
     assert (data.texts, data.pairs, names(data)) == (["a", "b"], ["c", "d"], ["NA", "1"])
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([np.int64(0), np.int64(1)], ("0", "1")),
+        ([torch.tensor(7), torch.tensor(10)], ("7", "10")),
+        (torch.tensor([0, 1]), ("0", "1")),
+        (np.array([0, 1], dtype=object), ("0", "1")),
+        ([np.bool_(False), np.bool_(True)], ("false", "true")),
+        ([np.str_("x"), np.str_("y")], ("x", "y")),
+        (pd.Series([1, 2], dtype="Int64"), ("1", "2")),
+    ],
+)
+def test_scalars_of_every_library_name_labels_and_groups(
+    labels: Any, expected: tuple[str, ...]
+) -> None:
+    data = from_memory(["a", "b"], labels, groups={"kind": labels})
+    assert data.label_names == data.groups["kind"].names == expected
+    assert data.labels is not None and data.labels.tolist() == [0, 1]
+
+
+def test_class_labels_that_are_withheld_in_part_are_told_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns = {"text": ["a", "b", "c", "d"], "label": [1, None, -1, 2]}
+    part = HubPart(columns, ["negative", "positive"])
+    with pytest.raises(DataError) as caught:
+        from_frame({"train": part})
+    rows = [f"train, row {number}: no label" for number in (2, 3, 4)]
+    assert str(caught.value) == "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("pair", "alike"),
+    [(("good", "good "), True), (("caf\u00e9", "cafe\u0301"), True), (("x", "y"), False)],
+)
+def test_labels_that_people_would_take_for_one_are_told_by_their_rows(
+    caplog: pytest.LogCaptureFixture, pair: tuple[str, str], alike: bool
+) -> None:
+    data = from_memory(["a", "b", "c"], [*pair, "other"])
+    assert len(data.label_names) == 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == alike
+    assert all("2 labels differ in outer white space, Unicode form" in each for each in told)
+    assert all("data, row 1" in each and "data, row 2" in each for each in told)
+    with pytest.raises(DataError, match="it differs in outer white space") as caught:
+        from_memory(["a"], ["Label\u00a0"]).with_labels(["label", "x"])
+    assert "from 'label'" in str(caught.value)
+
+
+def test_raw_labels_are_renamed_into_known_ones() -> None:
+    data = from_memory(["a", "b", "c"], ["1", "good", "0"])
+    found = data.with_labels(["bad", "good"], {"0": "bad", "1": "good"})
+    assert found.labels is not None and found.labels.tolist() == [1, 1, 0]
+
+
 def test_data_frames_come_whole_or_by_split() -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": [1, 0]})
     data = from_frame(frame)
@@ -200,6 +256,9 @@ def test_data_frames_come_whole_or_by_split() -> None:
     [
         (["a", None], ["x", "y"], "data, row 2: expected text, found None"),
         (["a", "b"], ["x", float("nan")], "data, row 2: no label"),
+        (["a", "b"], ["x", np.float32("nan")], "data, row 2: no label"),
+        (["a", "b"], pd.Series([1, None], dtype="Int64"), "data, row 2: no label"),
+        (["a", "b"], pd.Categorical(["x", None]), "data, row 2: no label"),
         (["a", "b"], pd.Series([1, None]), "data, row 1: the label is a float"),
         (["a", "b"], ["x"], "2 in text, 1 in label"),
         (["a"], [["x", "y"]], "data, row 1: the label is a list"),

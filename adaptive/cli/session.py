@@ -25,6 +25,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError
 
 from adaptive.errors import AdaptiveError, BundleError, ConfigError, InputError
 
@@ -82,7 +84,8 @@ def table(
     for index, name in enumerate(names):
         result.add_column(name.replace("_", " "), justify="right" if index else "left")
     for row in rows:
-        result.add_row(*(_cell(row.get(name), name in percent) for name in names))
+        # as text, since names of groups may look like markup
+        result.add_row(*(Text(_cell(row.get(name), name in percent)) for name in names))
     return result
 
 
@@ -161,6 +164,9 @@ def _exit_codes(session: Session) -> Iterator[None]:
         raise
     except (AdaptiveError, OSError) as error:
         _report(session, error)
+        raise typer.Exit(WRONG) from None
+    except SafetensorError as error:  # how it tells a full disk
+        _report(session, f"a file of tensors cannot be written or read: {error}")
         raise typer.Exit(WRONG) from None
     except KeyboardInterrupt:
         _report(session, "interrupted")
