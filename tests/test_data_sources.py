@@ -314,6 +314,13 @@ def test_columns_divide_the_rows_into_named_groups(tmp_path: Path) -> None:
     assert (listed.names, listed.index.tolist()) == (("n", "s"), [1, 0])
 
 
+def test_a_column_of_texts_is_no_groups() -> None:
+    texts = [f"secret {number}" for number in range(30)]
+    with pytest.raises(DataError, match="30 different values in 30 rows are too many") as caught:
+        from_memory(texts, groups={"kind": texts})
+    assert "secret" not in str(caught.value)
+
+
 def test_rows_without_a_group_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text,label,region\na,x,north\nb,y,\n")

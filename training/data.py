@@ -216,7 +216,7 @@ def _assemble(
     if tables[0].member is not None:
         split = np.array([table.member for table in tables])[places.table]
     first, second = ([str(value) for value in columns[name]] for name in (text, pair or text))
-    divided = {name: number_groups(columns[name]) for name in groups}
+    divided = {name: number_groups(name, columns[name]) for name in groups}
     return Dataset(first, None if pair is None else second, labels, names, split, places, divided)
 
 

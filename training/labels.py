@@ -21,11 +21,17 @@ from adaptive.types import Groups
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # pairs of labels told in full
+_FEW = 20  # groups that are never too many
 
 
 def number_labels(
     values: Sequence[Any], places: Places, rename: Mapping[str, str]
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Labels [n] of cells that `label_fault` has nothing against, and their names.
+
+    Raises:
+        DataError: `rename` misspells a label.
+    """
     found = [str(as_name(value)) for value in values]
     raw = dict.fromkeys(found)
     strange, absent = [name for name in raw if name not in rename], rename.keys() - raw
@@ -66,9 +72,19 @@ def _folded(label: str) -> str:
     return unicodedata.normalize("NFKC", label).strip().casefold()
 
 
-def number_groups(values: Sequence[Any]) -> Groups:
+def number_groups(column: str, values: Sequence[Any]) -> Groups:
+    """The groups of cells that `as_name` takes, in order.
+
+    Raises:
+        DataError: there are so many that they are no groups; the column may be of texts or ids.
+    """
     found = [str(as_name(value)) for value in values]
     names = tuple(_ordered(set(found)))
+    if len(names) > max(_FEW, len(found) // 2):
+        raise DataError(
+            f"column {column!r}: {len(names)} different values in {len(found)} rows are too many "
+            "for groups; name a column that divides the rows into some"
+        )
     index = {name: number for number, name in enumerate(names)}
     return Groups(names, np.array([index[name] for name in found], dtype=np.int32))
 
@@ -90,6 +106,7 @@ def as_name(value: Any) -> str | None:
 
 
 def label_fault(value: Any) -> str | None:
+    """Why a cell is no label; None if it is one."""
     if as_name(value) is not None:
         return None
     if value is None or isinstance(value, str) or is_missing(value):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from adaptive.errors import DataError
 from adaptive.training.records import Lines, Row, begins, missing, undecoded
 
+Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
+
 
 def read_jsonl(lines: Lines, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    """The rows of a file with an object a line."""
     number = 0
+    keys = [json.dumps(column) for column in columns]
     for line in lines:
         lines.begin()
         if not line.strip():
@@ -20,14 +24,15 @@ def read_jsonl(lines: Lines, columns: Sequence[str], optional: Sequence[str]) ->
         fault = undecoded([line])
         found: Any = None
         if fault is None:
-            found, fault = _parsed(line)
+            twice = any(line.count(key) > 1 for key in keys)
+            found, fault = _parsed(line, _unique if twice else None)
         yield _row(number, lines.number, found, fault, columns, optional)
 
 
-def _parsed(line: str) -> tuple[Any, str | None]:
-    """A JSON value, or why it is none."""
+def _parsed(text: str, pairs: Pairs | None = None) -> tuple[Any, str | None]:
+    """A JSON value, or why it is none; `pairs` makes objects, which takes its time."""
     try:
-        return json.loads(line, object_pairs_hook=_unique), None
+        return json.loads(text, object_pairs_hook=pairs), None
     except json.JSONDecodeError as error:
         return None, f"malformed JSON at character {error.pos + 1}"
     except _TwiceError:
@@ -39,13 +44,18 @@ def _parsed(line: str) -> tuple[Any, str | None]:
 def read_json(
     name: str, first: str, lines: Lines, columns: Sequence[str], optional: Sequence[str]
 ) -> Iterator[Row]:
+    """The rows of a list of objects, or of objects a line, which `first` of them tells.
+
+    Raises:
+        DataError: neither of the two.
+    """
     if begins(first, "{") and _parsed(first)[1] is None:
         return read_jsonl(lines, columns, optional)  # as many call it, too
     text = list(lines)
     fault = undecoded(text)
     found: Any = None
     if fault is None and text:
-        found, fault = _parsed("".join(text))
+        found, fault = _parsed("".join(text), _unique)
     if fault is not None:
         raise DataError(f"{name}: {fault}")
     if not isinstance(found, list | None):

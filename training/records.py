@@ -58,6 +58,7 @@ class Lines:
 
 
 def begins(line: str, bracket: str) -> bool:
+    """Whether the first character that is not blank is this one."""
     return line.lstrip(BLANK).startswith(bracket)
 
 

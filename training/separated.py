@@ -17,16 +17,19 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bar
 
 
 def read_csv(name: str, lines: Lines, columns: Sequence[str], form: str) -> Iterator[Row]:
+    """The rows of a file with a header; `name` and `form` are the file's, see `open_rows`.
+
+    Raises:
+        DataError: the header is malformed or lacks one of the columns.
+    """
     separator, header = _header(name, lines, columns, "\t" if form == ".tsv" else ",")
     places = [header.index(column) for column in columns]
-    return _csv_rows(lines, separator, len(header), places, len(columns))
+    return _csv_rows(lines, separator, len(header), places)
 
 
-def _csv_rows(
-    lines: Lines, separator: str, width: int, places: Sequence[int], count: int
-) -> Iterator[Row]:
+def _csv_rows(lines: Lines, separator: str, width: int, places: Sequence[int]) -> Iterator[Row]:
     reader = csv.reader(lines, delimiter=separator, strict=True)
-    number, nothing = 0, (None,) * count
+    number, nothing = 0, (None,) * len(places)
     while True:
         lines.begin()
         line, fields, fault = lines.number + 1, None, None
@@ -48,7 +51,7 @@ def _csv_rows(
         if fault is not None or fields is None:
             yield Row(number, line, nothing, fault)
         else:
-            yield Row(number, line, tuple(fields[place] for place in places))
+            yield Row(number, line, tuple([fields[place] for place in places]))
 
 
 def _begins_anew(line: str, separator: str) -> bool:
@@ -86,7 +89,10 @@ def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tupl
     if begins(first, "{") or begins(first, "["):
         hint = "the file begins as JSON does; name it .jsonl or .json"
     else:
-        hint = "expected a first line that names the columns, or name another column"
+        hint = (
+            "expected a first line that names the columns; other columns are named by --text, "
+            "--pair and --label, or in a recipe's data"
+        )
     raise DataError(f"{name}: {missing(absent, header)}; {hint}")
 
 
@@ -109,6 +115,7 @@ def _malformed(error: csv.Error) -> str:
 
 @contextmanager
 def long_fields() -> Iterator[None]:
+    """Lets fields be as long as texts are."""
     before = csv.field_size_limit(LONGEST_FIELD)
     try:
         yield

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adaptive.cli.evaluate import show_report
+from adaptive.cli.outputs import check_workdir
 from adaptive.cli.session import Session
 from adaptive.config import load_recipe
 
@@ -27,12 +28,13 @@ def build(
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
     Raises:
-        ConfigError: the recipe is wrong.
+        ConfigError: the recipe is wrong, or the work folder somebody else's.
         BuildError: there is no such step, or one could not do its work.
         KeyboardInterrupt: passed on, after saying how to resume.
     """
     recipe = load_recipe(recipe_file, overrides)
     folder = workdir or Path("runs") / recipe.name
+    check_workdir(folder)
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 

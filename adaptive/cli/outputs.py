@@ -46,6 +46,24 @@ def check_output(output: Path | None, inputs: Sequence[str | Path]) -> None:
             raise ConfigError(f"{name}: lies in the bundle, which holds its own files alone")
 
 
+def check_workdir(folder: Path) -> None:
+    """Refuses a work folder with folders of somebody else's: steps would take their place.
+
+    Raises:
+        ConfigError: it holds folders, and none that a step has left.
+    """
+    made = any(folder.glob("*/step.json")) or any(folder.glob("*.partial/inputs.json"))
+    if made or not folder.is_dir():
+        return
+    others = [each.name for each in folder.iterdir() if each.is_dir() and each.name != "log"]
+    others = sorted(name for name in others if not name.startswith("."))
+    if others:
+        raise ConfigError(
+            f"--workdir {folder}: holds folders that no build has made ({', '.join(others[:5])}); "
+            "name a new or an empty one"
+        )
+
+
 @contextmanager
 def replacing(output: Path) -> Iterator[Path]:
     """A file to write instead of `output`, in whose place it is put when all went well.
