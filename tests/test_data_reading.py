@@ -130,7 +130,7 @@ def test_gzip_is_unpacked_whatever_its_name(tmp_path: Path) -> None:
         ("text,label\ngood,x\n".encode("utf-16-le"), "is UTF-16"),
         ("text,label\ngood,x\n".encode("utf-16-be"), "iconv -f UTF-16 -t UTF-8"),
         ("text,label\ngood,x\n".encode("utf-32"), "is UTF-32"),
-        (b"text,label\n\0\0\0,x\n", "holds zero bytes"),
+        (b"text\0\0,label\nx,x\n", "holds zero bytes"),
         (b"PK\x03\x04rest", "Excel workbook"),
         (b"PAR1rest", "Parquet"),
         (b"BZh91rest", "bzip2"),
@@ -147,6 +147,9 @@ def test_rows_that_are_not_utf8_are_refused_and_the_others_read(tmp_path: Path) 
     rows = read(tmp_path / "a.csv", b"text,label\ngood,x\ncaf\xe9,x\nfine,x\n")
     assert shown(rows) == [GOOD[0], 2, GOOD[1]]
     assert (rows[1].fault or "").startswith("not UTF-8, byte 0xe9 at character 4 of the line")
+    told = "line 1: not UTF-8, byte 0xe9 at character 15 of the line"
+    assert told in refusal(tmp_path / "b.csv", b"text,label,caf\xe9\ngood,x,y\n")
+    assert shown(read(tmp_path / "c.csv", "text,label\nz\0,x\n")) == [("z\0", "x")]
 
 
 @pytest.mark.parametrize(

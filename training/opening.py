@@ -94,10 +94,10 @@ def _refuse_others(name: str, start: bytes) -> None:
         if start.startswith(magic):
             raise DataError(f"{name}: is {what}; expected text, such as CSV in UTF-8")
     found = next((each for mark, each in _MARKS.items() if start.startswith(mark)), None)
-    if found is None and b"\0" in start:  # every second byte of ASCII in UTF-16
-        halves = sorted((start[0::2].count(0), start[1::2].count(0)))
-        found = "UTF-16" if halves[0] == 0 and halves[1] > len(start) // 8 else ""
-    if found == "":
+    zeros = sorted((start[0::2].count(0), start[1::2].count(0)))
+    if found is None and zeros[0] == 0 and zeros[1] > len(start) // 8:
+        found = "UTF-16"  # of which every second byte of ASCII is zero
+    if found is None and b"\0" in start.split(b"\n", 1)[0]:
         raise DataError(f"{name}: holds zero bytes, so it is no text; expected UTF-8")
     if found is not None:
         raise DataError(

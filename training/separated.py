@@ -74,6 +74,8 @@ def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tupl
         except (csv.Error, StopIteration):
             lines.give_back(*lines.taken)
             continue
+        if fault := undecoded(lines.taken):
+            raise DataError(f"{name}, line {lines.number}: {fault}")
         if set(columns) <= set(header):
             _refuse_twice(name, columns, header)
             if separator != usual:
