@@ -70,7 +70,7 @@ def test_parquet_reads_strings_and_dictionaries(tmp_path: Path) -> None:
     data = load(str(tmp_path / "a.parquet"))
     assert (data.texts, names(data)) == (["a", "b"], ["NA", "1"])
     assert data.places[1].endswith("a.parquet, row 2")
-    assert "no column 'txt', did you mean 'text'?" in refusal(
+    assert "no column 'txt' among 3; the nearest is column 1 (length 4)" in refusal(
         str(tmp_path / "a.parquet"), text="txt"
     )
     write(tmp_path / "b.parquet", "not parquet")

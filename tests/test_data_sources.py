@@ -247,8 +247,8 @@ def test_data_frames_come_whole_or_by_split() -> None:
     data = from_frame({"train": frame, "test": frame})
     assert data.split is not None
     assert data.split.tolist() == ["train", "train", "test", "test"]
-    with pytest.raises(DataError, match="no column 'label'"):
-        from_frame(frame.rename(columns={"label": "y"}))
+    with pytest.raises(DataError, match=r"no column 'label' among 2$"):
+        from_frame(frame.rename(columns={"label": "secret"}))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptive.config.faults import nearest
 from adaptive.errors import DataError
 
 BLANK = "\ufeff \t\r\n"
@@ -89,15 +88,13 @@ def missing(column: str, found: Sequence[str]) -> str:
 
 
 def require(name: str, wanted: Sequence[str], found: Sequence[str]) -> None:
-    """Refuses a source whose columns have names of their own without one of the wanted.
+    """Refuses a source without one of the wanted columns, or with two of its name.
 
     Raises:
-        DataError: names the missing column, those found and the nearest of them.
+        DataError: names the column, and the place of the nearest.
     """
     for column in wanted:
         if column not in found:
-            hint = nearest(column, found)
-            listing = f" Found: {', '.join(found)}" if hint.endswith("?") else ""
-            raise DataError(f"{name}: no column {column!r}{hint}{listing}")
-        if list(found).count(column) > 1:
-            raise DataError(f"{name}: {list(found).count(column)} columns are named {column!r}")
+            raise DataError(f"{name}: {missing(column, found)}")
+        if found.count(column) > 1:
+            raise DataError(f"{name}: {found.count(column)} columns are named {column!r}")

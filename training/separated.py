@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from adaptive.errors import DataError
-from adaptive.training.records import Lines, Row, begins, missing, undecoded
+from adaptive.training.records import Lines, Row, begins, missing, require, undecoded
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tupl
         if fault := undecoded(lines.taken):
             raise DataError(f"{name}, line {lines.number}: {fault}")
         if set(columns) <= set(header):
-            _refuse_twice(name, columns, header)
+            require(name, columns, header)
             if separator != usual:
                 logger.info("%s: read as separated by %s", name, SEPARATORS[separator])
             return separator, header
@@ -96,12 +96,6 @@ def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tupl
             "--pair and --label, or in a recipe's data"
         )
     raise DataError(f"{name}: {missing(absent, header)}; {hint}")
-
-
-def _refuse_twice(name: str, columns: Sequence[str], header: Sequence[str]) -> None:
-    for column in columns:
-        if header.count(column) > 1:
-            raise DataError(f"{name}: {header.count(column)} columns are named {column!r}")
 
 
 def _malformed(error: csv.Error) -> str:
