@@ -112,7 +112,7 @@ def test_classes_without_rows_are_named(certified: Bundle) -> None:
     rows, labels = rows_of(certified, 4), np.arange(ROWS, dtype=np.int32) % 2
     found = recertify(certified, rows, labels, Target("agreement", 0.4))
     assert without_rows(found) == ("label = so-so",)
-    assert without_rows(certified) == ()  # without labels nobody knows
+    assert without_rows(certified) == ()  # without labels it is not known
 
 
 def test_the_order_of_a_front_does_not_know_the_certification_rows(certified: Bundle) -> None:

@@ -1,7 +1,7 @@
 """Rows of files as every reader gives them, and what readers share.
 
 A row that cannot be read is a fault in its place, and the rows behind it are read. No fault
-quotes what stands in a file: that may be somebody's text, a header's names included.
+quotes what stands in a file: it may be a text, a header's names included.
 """
 
 from __future__ import annotations

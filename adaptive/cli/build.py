@@ -28,7 +28,7 @@ def build(
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
     Raises:
-        ConfigError: the recipe is wrong, or the work folder somebody else's.
+        ConfigError: the recipe is wrong, or the work folder holds other things.
         BuildError: there is no such step, or one could not do its work.
         KeyboardInterrupt: passed on, after saying how to resume.
     """

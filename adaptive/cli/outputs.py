@@ -47,7 +47,7 @@ def check_output(output: Path | None, inputs: Sequence[str | Path]) -> None:
 
 
 def check_workdir(folder: Path) -> None:
-    """Refuses a work folder with folders of somebody else's: steps would take their place.
+    """Refuses a work folder with folders that no step has made: steps would take their place.
 
     Raises:
         ConfigError: it holds folders, and none that a step has left.
