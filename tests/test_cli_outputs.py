@@ -43,6 +43,16 @@ def test_an_output_that_has_no_place_is_refused(file: Path, tiny_bundle: Path) -
     check_output(Path(os.devnull), [file])
 
 
+def test_what_cannot_be_written_to_is_refused_before_anything_is_read(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied: list[Path] = [file]
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) not in denied)
+    assert "is there and cannot be written to" in refusal(file, "other.csv")
+    denied[:] = [file.parent]
+    assert "the folder" in refusal(file.with_name("new.csv"), file)
+
+
 def test_a_new_file_takes_the_place_of_the_old_one_at_the_end_alone(file: Path) -> None:
     file.chmod(0o640)
     with replacing(file) as part:

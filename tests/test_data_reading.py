@@ -110,6 +110,19 @@ def test_json_is_a_list_of_objects_or_an_object_a_line(tmp_path: Path) -> None:
     assert "malformed JSON at character" in refusal(tmp_path / "a.json", '[{"text": "secret"')
 
 
+def test_parquet_is_read_row_by_row_like_the_others(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table(
+        {"label": ["x"] * 3, "text": ["good", "fine", "splendid"], "n": [1, 2, 3]}
+    )
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    assert shown(read(tmp_path / "a.parquet")) == GOOD
+    with open_rows(tmp_path / "a.parquet", ["text"], ["n"]) as rows:
+        assert [(row.number, row.line, row.cells) for row in rows][2] == (3, None, ("splendid", 3))
+
+
 def test_gzip_is_unpacked_whatever_its_name(tmp_path: Path) -> None:
     packed = gzip.compress(b"text,label\ngood,x\nfine,x\nsplendid,x\n")
     assert shown(read(tmp_path / "a.csv.gz", packed)) == GOOD

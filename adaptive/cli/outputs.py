@@ -38,6 +38,8 @@ def check_output(output: Path | None, inputs: Sequence[str | Path]) -> None:
     folder = output.resolve().parent
     if not folder.is_dir():
         raise ConfigError(f"{name}: there is no folder {output.parent}")
+    if output.exists() and not os.access(output, os.W_OK):
+        raise ConfigError(f"{name}: the file is there and cannot be written to")
     if not _is_special(output) and not os.access(folder, os.W_OK):
         raise ConfigError(f"{name}: the folder {output.parent} cannot be written to")
     for each in inputs:
