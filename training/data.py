@@ -250,7 +250,9 @@ def _faults(
     groups: Sequence[str],
 ) -> dict[int, str]:
     """Why rows are refused, by their number among all."""
-    faults = {i: why for i in range(len(places)) if (why := places.fault(i)) is not None}
+    faulty = any(table.faults for table in places.tables)
+    rows = range(len(places) if faulty else 0)
+    faults = {i: why for i in rows if (why := places.fault(i)) is not None}
     checks = [(name, _text_fault) for name in texts]
     checks += [] if label is None else [(label, label_fault)]
     checks += [(name, _group_fault) for name in groups]
