@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.header import library_versions
 from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
@@ -42,7 +44,8 @@ def recertify(
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
     measured on another device or in another dtype are measured anew, in batches of `batch_size`;
     policies are then searched anew too, on the same search rows, since other policies are the
-    cheap ones there.
+    cheap ones there. Rows of the same tokens count once, the first of them: what is repeated is
+    no further evidence.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -71,6 +74,10 @@ def recertify(
         )
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
+    first_of_each = _distinct(tokens)
+    tokens = token_rows.select(tokens, first_of_each)
+    labels = np.asarray(labels, dtype=np.int32)[first_of_each]
+    groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, batch_size, quiet)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
@@ -90,7 +97,7 @@ def recertify(
     tables = bundle.outcomes.values()
     told = {
         name: _joined(each, [t.groups[name] for t in tables if name in t.groups])
-        for name, each in (groups or {}).items()
+        for name, each in groups.items()
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
     _refuse_known(table, rows)
@@ -129,6 +136,27 @@ def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -
         if getattr(other[0], aim) < (1 - least) * getattr(found[0], aim):
             found = other
     return front(lookup, targets, found, sweeps=config.sweeps)
+
+
+def _distinct(tokens: Tokens) -> NDArray[np.int64]:
+    """The first text of each row of tokens, ascending."""
+    found: dict[bytes, int] = {}
+    for row, (start, stop) in enumerate(itertools.pairwise(tokens.offsets.tolist())):
+        types = b"" if tokens.types is None else tokens.types[start:stop].tobytes()
+        found.setdefault(tokens.ids[start:stop].tobytes() + types, row)
+    return np.array(list(found.values()), dtype=np.int64)
+
+
+def without_rows(bundle: Bundle) -> tuple[str, ...]:
+    """Classes and groups that the bundle knows and its certification rows lack, in words."""
+    table = bundle.outcomes["certify"]
+    columns = dict(_with_classes(table, bundle.labels).groups)
+    return tuple(
+        f"{column} = {name}"
+        for column, groups in columns.items()
+        for number, name in enumerate(groups.names)
+        if not (groups.index == number).any()
+    )
 
 
 def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:

@@ -15,6 +15,7 @@ from adaptive.config import Preset, TargetChoice, load_preset
 from adaptive.config.faults import nearest
 from adaptive.config.targets import show_target
 from adaptive.errors import ConfigError, TargetError
+from adaptive.scalars import is_whole, plain
 from adaptive.types import Policy, Target
 
 Overflow = Literal["truncate", "error", "windows"]
@@ -51,9 +52,10 @@ def call_options(
     Raises:
         ValueError: an option has a value it cannot have.
     """
-    if top_k not in ("", None) and not _whole(top_k):
+    top_k, batch_size, truncation = plain(top_k), plain(batch_size), plain(truncation)
+    if top_k not in ("", None) and not _counts(top_k):
         raise ValueError(f"top_k is {top_k!r}; expected 1 or more, or None for all labels")
-    if batch_size is not None and not _whole(batch_size):
+    if batch_size is not None and not _counts(batch_size):
         raise ValueError(f"batch_size is {batch_size!r}; expected 1 or more")
     if isinstance(truncation, bool):
         truncation = "truncate" if truncation else "error"
@@ -188,6 +190,7 @@ def choose_device(device: str | int | torch.device) -> torch.device:
     Raises:
         ConfigError: no such device, or not on this machine.
     """
+    device = plain(device)
     if isinstance(device, int):
         device = "cpu" if device < 0 else f"{'mps' if _mps() else 'cuda'}:{device}"
     if device == "auto":
@@ -221,8 +224,8 @@ def choose_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _counts(value: Any) -> bool:
+    return is_whole(value) and bool(value >= 1)
 
 
 def _mps() -> bool:

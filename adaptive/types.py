@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive.scalars import plain
+
 if TYPE_CHECKING:
     import torch
 
@@ -90,6 +92,11 @@ class Target:
     confidence: float = 0.95
     group: str | None = None  # a column of the data; `label`: each class, by its true label
     bound: float | None = None  # of latency, in milliseconds
+
+    def __post_init__(self) -> None:
+        """Numbers of numpy and torch become Python's, as they are written to JSON."""
+        for name in ("level", "confidence", "bound"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property
     def fault(self) -> str | None:

@@ -24,14 +24,14 @@ PLACES: tuple[tuple[Any, str, str], ...] = (
     (cascade, "router_features", "route"),
     (Router, "risk", "route"),
     (cascade, "choose_entry", "route"),
-    (tokens, "pack", "gather"),
+    (hops, "pack", "gather"),
     (State, "select", "gather"),
     (Tier, "embed", "segments"),
     (Tier, "advance", "segments"),
     (hops, "opinion", "heads"),
     (hops, "answer_alone", "heads"),
     (hops, "overlook", "heads"),
-    (torch.Tensor, "cpu", "transfer"),
+    (cascade, "on_host", "transfer"),
 )
 
 

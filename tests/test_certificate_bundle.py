@@ -24,20 +24,22 @@ from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify
+from adaptive.certifying import recertify, without_rows
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
 from adaptive.timing import costs_here, measure_costs
-from adaptive.types import NEVER, Policy, Target, Tokens
+from adaptive.types import NEVER, Groups, Policy, Target, Tokens
 
 ROWS, TEXTS = 300, tiny_texts(30, 5)
 UNKNOWN = np.full(ROWS, -1, np.int32)
 
 
 def rows_of(bundle: Bundle, seed: int) -> Tokens:
-    return token_rows.tokenize(bundle.tokenizer, tiny_texts(ROWS, seed), max_length=32)
+    """Rows of texts that are all different."""
+    texts = list(dict.fromkeys(tiny_texts(ROWS + 30, seed)))[:ROWS]
+    return token_rows.tokenize(bundle.tokenizer, texts, max_length=32)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,30 @@ def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
     conditions = found.conditions
     assert (conditions.device, conditions.dtype, conditions.max_length) == ("cpu", "float32", 32)
     assert "torch" in conditions.versions and len(conditions.rows) == 64
+
+
+def test_rows_that_are_repeated_count_once(certified: Bundle) -> None:
+    every = rows_of(certified, 4)
+    few = token_rows.select(every, np.arange(4))
+    often = token_rows.select(every, np.tile(np.arange(4), 75))
+    labels = np.tile(np.array([2, 0, 1, 0], np.int32), 75)
+    groups = {"side": Groups(("left", "right"), np.zeros(300, np.int32))}
+    target = Target("agreement", 0.6, group="side")
+    found = recertify(certified, often, labels, target, groups=groups)
+    once = {"side": groups["side"].take(slice(4))}
+    expected = recertify(certified, few, labels[:4], target, groups=once)
+    assert found.certificate is not None and expected.certificate is not None
+    assert found.certificate.n == 4
+    assert found.certificate.front == expected.certificate.front
+    assert found.certificate.conditions.rows == expected.certificate.conditions.rows
+    assert without_rows(found) == ("side = right",)
+
+
+def test_classes_without_rows_are_named(certified: Bundle) -> None:
+    rows, labels = rows_of(certified, 4), np.arange(ROWS, dtype=np.int32) % 2
+    found = recertify(certified, rows, labels, Target("agreement", 0.4))
+    assert without_rows(found) == ("label = so-so",)
+    assert without_rows(certified) == ()  # without labels it is not known
 
 
 def test_the_order_of_a_front_does_not_know_the_certification_rows(certified: Bundle) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
+from safetensors import SafetensorError
 from typer.testing import CliRunner, Result
 
-from adaptive.cli import app
-from adaptive.cli.session import dumps
+from adaptive.cli import app, labelled
+from adaptive.cli.session import dumps, table
+from adaptive.config import DataConfig
 from adaptive.errors import BuildError, BundleError
 
+ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "name: demo\noutput: out\nmodel: {id: x}\ndata: {source: x.csv}\n"
 
 
@@ -38,13 +46,16 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def pipeline(fake: Any) -> list[Any]:
+def pipeline(fake: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A pipeline that answers with the text's length and refuses `bad`; returns its calls."""
     calls: list[Any] = []
 
-    def answer(items: list[Any], *, errors: str) -> list[dict[str, Any]]:
+    def answer(items: list[Any], *, errors: str, **options: Any) -> list[Any]:
         assert errors == "return"
-        calls.append(items)
+        calls.append(items if not options else (items, options))
+        if "top_k" in options:
+            every = [{"label": name, "score": 0.5, "routing": {}} for name in "xyz"]
+            return [every[: options["top_k"]] for _ in items]
         return [
             {"error": "refused"}
             if item == "bad"
@@ -58,6 +69,11 @@ def pipeline(fake: Any) -> list[Any]:
         return answer
 
     fake("adaptive.pipeline", AdaptivePipeline=SimpleNamespace(from_config=from_config))
+    real = labelled.local_folder
+    monkeypatch.setattr(
+        labelled, "local_folder", lambda name: Path() if name in ("b", "damaged") else real(name)
+    )
+    monkeypatch.setattr(labelled, "own_data", lambda _: DataConfig(source="x.csv"))
     return calls
 
 
@@ -89,6 +105,54 @@ def test_predict_asks_the_pipeline_chunk_by_chunk(pipeline: list[Any]) -> None:
     assert [len(call) for call in pipeline] == [1024, 1024, 952]
 
 
+def test_predict_passes_columns_through_and_gives_several_labels(
+    pipeline: list[Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id\ttext\tlabel\n7\tab\tx\n8\n")
+    options = ["--keep", "id", "--keep", "label=gold", "--top-k", "2", "--batch-size", "5"]
+    result = run("predict", "b", str(source), *options)
+    assert result.exit_code == 1
+    good, bad = (json.loads(line) for line in result.stdout.splitlines())
+    assert good == {
+        "id": "7",
+        "gold": "x",
+        "label": "x",
+        "score": 0.5,
+        "routing": {},
+        "top_k": [{"label": "x", "score": 0.5}, {"label": "y", "score": 0.5}],
+    }
+    assert (bad["row"], bad["id"]) == (2, None) and "1 fields" in bad["error"]
+    assert pipeline == [(["ab"], {"top_k": 2, "batch_size": 5})]
+    assert "read as separated by tabs" in result.stderr
+    assert "tabs" not in run("predict", "b", str(source), "--quiet").stderr
+
+
+def test_predict_never_writes_over_its_input(pipeline: list[Any], tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\na\n")
+    result = run("predict", "b", str(source), "--output", str(source))
+    assert (result.exit_code, source.read_text()) == (2, "text\na\n")
+    assert "is the input itself" in result.stderr and pipeline == []
+
+
+@pytest.mark.parametrize("content", ["nothing here\na\n", "text\na\n"])
+def test_a_predict_that_fails_leaves_its_output_as_it_was(
+    pipeline: list[Any], fake: Any, tmp_path: Path, content: str
+) -> None:
+    source, sink = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text(content)
+    sink.write_text("kept")
+
+    def from_config(*given: Any, **options: Any) -> None:
+        raise BundleError("bundle.json: damaged")
+
+    fake("adaptive.pipeline", AdaptivePipeline=SimpleNamespace(from_config=from_config))
+    result = run("predict", "b", str(source), "--output", str(sink))
+    assert result.exit_code in (2, 3) and sink.read_text() == "kept"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["in.csv", "out.jsonl"]
+
+
 def test_predict_of_nothing_is_nothing(pipeline: list[Any]) -> None:
     result = run("predict", "b", stdin="")
     assert (result.exit_code, result.stdout, pipeline) == (0, "", [])
@@ -100,6 +164,8 @@ def test_predict_of_nothing_is_nothing(pipeline: list[Any]) -> None:
         (["predict", "damaged"], 3, "bundle.json: damaged"),
         (["predict", "b", "absent.csv"], 2, "absent.csv"),
         (["predict", "b", "--text", "body"], 2, "no column 'body'"),
+        (["predict", "b", "--keep", "score"], 2, "--keep score=own_score"),
+        (["predict", "b", "--keep", "a=c", "--keep", "b=c"], 2, "given twice"),
         (["predict"], 2, "Missing argument"),
         (["predict", "b", "--nope"], 2, "No such option"),
         (["nope"], 2, "No such command"),
@@ -216,5 +282,55 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
         assert word in result.stdout
 
 
+COMMANDS = ("build", "step", "predict", "evaluate", "curve", "certify", "info")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_global_switches_stand_in_every_commands_help(name: str) -> None:
+    shown = run(name, "--help").stdout
+    assert "--json" in shown and "--quiet" in shown
+
+
+def test_a_disk_that_is_full_of_tensors_is_a_message(fake: Any, tmp_path: Path) -> None:
+    def build(*args: Any, **options: Any) -> Path:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    fake("adaptive.training.build", build=build)
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE)
+    result = run("build", str(path))
+    assert result.exit_code == 2 and "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(table("Groups", [{"group": "kind = [/b]", "texts": 3}]))
+    assert "kind = [/b]" in console.export_text()
+
+
+def test_a_full_disk_is_a_message(pipeline: list[Any], tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    result = run("predict", "b", "--output", "/dev/full", stdin="text\na\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No space left on device" in result.stderr and "Errno" not in result.stderr
+
+
+def test_the_package_runs_as_a_module_and_completes_in_a_shell() -> None:
+    asked = {"_ADAPTIVE_COMPLETE": "complete_bash", "COMP_WORDS": "adaptive cu", "COMP_CWORD": "1"}
+    main = "from adaptive.cli import app; app(prog_name='adaptive')"
+    for arguments, told in ((["-m", "adaptive", "--help"], "Usage: "), (["-c", main], "curve")):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ | (asked if told == "curve" else {}),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert told in done.stdout, done.stderr
+
+
 def test_json_is_strict() -> None:
+    assert dumps({"a": date(2024, 1, 2)}) == '{"a": "2024-01-02"}'
     assert dumps({"a": float("nan"), 1: (float("inf"), 2)}) == '{"a": null, "1": [null, 2]}'

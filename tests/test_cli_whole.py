@@ -7,6 +7,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
-from adaptive.bundle.store import save_bundle
+from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.cli import app
 from adaptive.cli.labelled import load_labelled
 from adaptive.config import load_recipe
@@ -117,6 +118,20 @@ def test_an_unknown_step_is_refused_with_those_there_are(folder: Path) -> None:
     assert "the steps are data, full" in result.stderr
 
 
+def test_info_loads_no_weights(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiers = load_bundle(bundle, uncertified=True).tiers
+
+    def load(*given: Any) -> None:
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr("safetensors.torch.load_file", load)
+    monkeypatch.setattr("adaptive.tiers.store.load_tier", load)
+    found = json.loads(run("info", bundle, "--json").stdout)["tiers"]
+    assert [(t["tier"], t["layers"], t["hidden"], t["parameters"]) for t in found] == [
+        (t.name, t.backbone.layers, t.backbone.hidden, t.parameter_count()) for t in tiers
+    ]
+
+
 def test_info_tells_what_the_bundle_is(bundle: Path) -> None:
     facts = json.loads(run("info", bundle, "--json").stdout)
     assert facts["labels"] == ["bad", "good"]
@@ -128,7 +143,7 @@ def test_info_tells_what_the_bundle_is(bundle: Path) -> None:
 
 def test_predict_answers_with_tier_and_exit(bundle: Path) -> None:
     rows = ["a fine great film", "", "the dull flat plot"]
-    stdin = "\n".join([json.dumps({"text": row}) for row in rows] + ['{"text": 1}'])
+    stdin = "\n".join([json.dumps({"review": row}) for row in rows] + ['{"review": 1}'])
     result = run("predict", bundle, "--quiet", stdin=stdin)
     assert result.exit_code == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
@@ -185,7 +200,7 @@ def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
 
 def test_a_device_that_is_not_there_is_a_message(bundle: Path) -> None:
     for device in ("gpu", "cuda:99"):
-        result = run("predict", bundle, "--device", device, stdin="text\nx\n")
+        result = run("predict", bundle, "--device", device, stdin="review\nx\n")
         assert result.exit_code == 2
         assert device in result.stderr and "Traceback" not in result.stderr
 
@@ -193,13 +208,13 @@ def test_a_device_that_is_not_there_is_a_message(bundle: Path) -> None:
 def test_a_preset_is_served_as_it_says(bundle: Path, tmp_path: Path) -> None:
     preset = tmp_path / "preset.yaml"
     preset.write_text(yaml.safe_dump({"bundle": str(bundle), "overflow": "error"}))
-    result = run("predict", preset, "--quiet", stdin=f"text\nfine\n{'dull ' * 30}\n")
+    result = run("predict", preset, "--quiet", stdin=f"review\nfine\n{'dull ' * 30}\n")
     assert result.exit_code == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert "label" in lines[0] and "the limit is 16" in lines[1]["error"]
     assert json.loads(run("info", preset, "--json").stdout)["name"] == "tiny-reviews"
     preset.write_text(yaml.safe_dump({"bundle": str(bundle), "policy": "nosuch"}))
-    refused = run("predict", preset, stdin="text\nfine\n")
+    refused = run("predict", preset, stdin="review\nfine\n")
     assert refused.exit_code == 2 and "nosuch" in refused.stderr
 
 
@@ -224,10 +239,12 @@ def test_evaluate_takes_any_source_with_columns_and_names(bundle: Path, folder: 
     args = ["--text", "review", "--label", "stars", "--rename", "0=bad", "--rename", "1=good"]
     result = run("evaluate", bundle, other, *args)
     assert result.exit_code == 0, result.output
+    own = run("evaluate", bundle, other)
+    assert own.exit_code == 0 and "40 texts" in own.stdout
     assert "40 texts" in result.stdout and "full alone" in result.stdout
-    wrong = run("evaluate", bundle, other, "--text", "review", "--label", "stars")
+    wrong = run("evaluate", bundle, other, *args[:4], "--rename", "0=poor", "--rename", "1=good")
     assert wrong.exit_code == 2
-    assert "label '1' is not one of" in wrong.stderr or "label '0' is not one of" in wrong.stderr
+    assert "its label (length 4) is not one of the 2 known labels; known: bad, good" in wrong.stderr
     alone = run("evaluate", bundle, other, "--text", "review", "--label", "", "--json")
     assert alone.exit_code == 0, alone.output
     assert json.loads(alone.stdout)["rows"][0]["accuracy"] is None
@@ -258,7 +275,7 @@ def test_a_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
             target.write_bytes(file.read_bytes())
     policy = copy / "policy.json"
     policy.write_text(policy.read_text() + " ")
-    result = run("predict", copy, stdin="text\nx\n")
+    result = run("predict", copy, stdin="review\nx\n")
     assert result.exit_code == 3
     assert "policy.json" in result.stderr
 
@@ -294,7 +311,7 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert content["n"] == 300 and content["claims"][0]["test"] == "binomial"
     assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
     assert found["headline"] in (copy / "README.md").read_text()
-    (line,) = run("predict", copy, "--quiet", stdin="text\na fine film\n").stdout.splitlines()
+    (line,) = run("predict", copy, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
     assert json.loads(line)["routing"]["certified"] is True
     for file in copy.glob("tiers/*/*"):
         assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
@@ -325,7 +342,7 @@ def test_certify_takes_a_budget_and_tells_what_it_costs_in_quality(
     assert "Proved besides: at most" in (copy / "README.md").read_text()
     preset = tmp_path / "preset.yaml"
     preset.write_text(f"bundle: {copy}\ntarget: work=6\n")
-    (line,) = run("predict", preset, "--quiet", stdin="text\na fine film\n").stdout.splitlines()
+    (line,) = run("predict", preset, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
     assert json.loads(line)["routing"]["cost"] <= 12
 
 
@@ -339,6 +356,23 @@ def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: P
     assert (copy / "manifest.json").read_bytes() == before
     result = run("certify", copy, data, *columns, "--target", "agreement=0.3", "--json")
     assert result.exit_code == 0, result.output
+
+
+def test_certify_counts_repeated_rows_once_and_names_classes_without_rows(
+    bundle: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    rows = ["a fine great film,1", "A  fine great FILM ,1", "the warm clever cast,1"]
+    data = tmp_path / "new.csv"
+    data.write_text("review,stars\n" + "\n".join(rows * 100) + "\n")
+    result = run("certify", copy, data, "--target", "agreement=0.2", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["n"], found["repeated"], found["verdict"]) == (2, 298, "NOT CERTIFIED")
+    assert found["without_rows"] == ["label = bad"]
+    shown = run("certify", copy, data, "--target", "agreement=0.2").stdout
+    assert "298 rows repeat the text of another and do not count" in shown
+    assert "no row has: label = bad" in shown
 
 
 def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
@@ -364,7 +398,7 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
     result = run("certify", copy, fewer, *columns, *targets[:2], "--json")
     assert "of source = post, there are 0" in json.loads(result.stdout)["headline"]
     wrong = run("certify", copy, data, *columns, "--target", "agreement=0.3@sauce")
-    assert wrong.exit_code == 2 and "did you mean 'source'" in " ".join(wrong.stderr.split())
+    assert wrong.exit_code == 2 and "the nearest is column 3" in " ".join(wrong.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -393,9 +427,9 @@ def test_another_device_family_needs_the_flag(bundle: Path, tmp_path: Path) -> N
     content["conditions"]["device"] = "cuda"
     file.write_text(json.dumps(content))
     seal(copy)
-    refused = run("predict", copy, stdin="text\nfine\n")
+    refused = run("predict", copy, stdin="review\nfine\n")
     assert refused.exit_code == 3 and "certified for device family cuda" in refused.stderr
-    opened = run("predict", copy, "--uncertified", "--quiet", stdin="text\nfine\n")
+    opened = run("predict", copy, "--uncertified", "--quiet", stdin="review\nfine\n")
     assert opened.exit_code == 0
     assert json.loads(opened.stdout)["routing"]["certified"] is False
     assert run("info", copy).exit_code == 0

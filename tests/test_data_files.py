@@ -70,7 +70,7 @@ def test_parquet_reads_strings_and_dictionaries(tmp_path: Path) -> None:
     data = load(str(tmp_path / "a.parquet"))
     assert (data.texts, names(data)) == (["a", "b"], ["NA", "1"])
     assert data.places[1].endswith("a.parquet, row 2")
-    assert "no column 'txt', did you mean 'text'?" in refusal(
+    assert "no column 'txt' among 3; the nearest is column 1 (length 4)" in refusal(
         str(tmp_path / "a.parquet"), text="txt"
     )
     write(tmp_path / "b.parquet", "not parquet")
@@ -88,17 +88,17 @@ def test_parquet_without_pyarrow_tells_the_extra(
 @pytest.mark.parametrize(
     ("name", "content", "place", "reason"),
     [
-        ("a.csv", b"text,label\na,1\nb,2\ncaf\xe9,1\n", "a.csv, line 4", "0xe9 at offset 22"),
-        ("a.jsonl", b'{"text":"a","label":1}\n\xff\xfe', "a.jsonl, line 2", "0xff at offset 23"),
+        ("a.csv", b"text,label\na,1\nb,2\ncaf\xe9,1\n", "row 3 (line 4)", "0xe9 at character 4"),
+        ("a.jsonl", b'{"text":"a","label":1}\n\xff\xfe', "row 2 (line 2)", "0xff at character 1"),
         ("a.csv", "text,label\na,1\nb,c,2\n", "row 2 (line 3)", "3 fields, the header has 2"),
         ("a.csv", "text,label\na,1\nb\n", "row 2 (line 3)", "1 fields, the header has 2"),
         ("a.csv", 'text,label\n"a\nb",1\n"secret', "a.csv, row 2", "malformed CSV"),
         ("a.csv", 'text,label\n"a\nb",1\n ,2\n', "row 2 (line 4)", "empty text"),
         ("a.csv", "text,label\na,1\nb,\n", "row 2 (line 3)", "no label"),
         ("a.csv", "text,label\na, \n", "row 1 (line 2)", "no label"),
-        ("a.csv", "", "a.csv", "no column 'text'"),
+        ("a.csv", "", "a.csv", "no rows"),
         ("a.csv", "text,label\n", "a.csv", "no rows"),
-        ("a.csv", "Text,label\na,1\n", "a.csv", "did you mean 'Text'? Found: Text, label"),
+        ("a.csv", "Text,label\na,1\n", "a.csv", "the nearest is column 1 (length 4)"),
         ("a.csv", "text,label,text\na,1,b\n", "a.csv", "2 columns are named 'text'"),
         ("a.csv", "text\na\n", "a.csv", "`label: null` takes the text alone"),
         ("a.jsonl", '{"text":"a","label":1}\n{"text":', "row 2 (line 2)", "malformed JSON"),
@@ -109,7 +109,7 @@ def test_parquet_without_pyarrow_tells_the_extra(
         ("a.jsonl", '{"text":"\\ud800","label":1}', "row 1 (line 1)", "lone surrogate"),
         ("a.jsonl", '{"text":"a","label":1.0}', "row 1 (line 1)", "the label is a float"),
         ("a.jsonl", '{"text":"a","label":NaN}', "row 1 (line 1)", "no label"),
-        ("a.txt", "a", "a.txt", "expected one of .csv, .jsonl, .parquet"),
+        ("a.txt", "a", "a.txt", "expected one of .csv, .tsv, .jsonl"),
     ],
 )
 def test_what_is_wrong_is_told_by_file_and_row(
@@ -125,11 +125,6 @@ def test_the_first_faults_are_told_and_the_rest_counted(tmp_path: Path) -> None:
     message = refusal(write(tmp_path / "a.csv", "text,label\n" + "a,1\n" + " ,1\n" * 9))
     assert message.count("empty text") == 5
     assert message.endswith("and 4 more rows")
-
-
-def test_a_header_that_is_somebodys_text_is_not_told_in_full(tmp_path: Path) -> None:
-    message = refusal(write(tmp_path / "a.csv", "y" * 500 + ",1\n"))
-    assert "y" * 41 not in message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from adaptive.config.recipe import DataConfig
 from adaptive.errors import DataError
@@ -95,7 +96,7 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 
 def test_where_that_no_row_meets_and_unknown_columns_are_refused(package: Path) -> None:
     assert "no rows where {'source': 'q'}" in refusal("package:some_texts", where={"source": "q"})
-    assert "did you mean 'source'?" in refusal("package:some_texts", where={"sauce": "s"})
+    assert "the nearest is column 3" in refusal("package:some_texts", where={"sauce": "s"})
 
 
 def test_a_misspelt_rename_is_refused_and_a_needless_one_is_not(package: Path) -> None:
@@ -184,6 +185,61 @@ def test_lists_arrays_and_columns_come_from_memory() -> None:
     assert (data.texts, data.pairs, names(data)) == (["a", "b"], ["c", "d"], ["NA", "1"])
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([np.int64(0), np.int64(1)], ("0", "1")),
+        ([torch.tensor(7), torch.tensor(10)], ("7", "10")),
+        (torch.tensor([0, 1]), ("0", "1")),
+        (np.array([0, 1], dtype=object), ("0", "1")),
+        ([np.bool_(False), np.bool_(True)], ("false", "true")),
+        ([np.str_("x"), np.str_("y")], ("x", "y")),
+        (pd.Series([1, 2], dtype="Int64"), ("1", "2")),
+    ],
+)
+def test_scalars_of_every_library_name_labels_and_groups(
+    labels: Any, expected: tuple[str, ...]
+) -> None:
+    data = from_memory(["a", "b"], labels, groups={"kind": labels})
+    assert data.label_names == data.groups["kind"].names == expected
+    assert data.labels is not None and data.labels.tolist() == [0, 1]
+
+
+def test_class_labels_that_are_withheld_in_part_are_told_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns = {"text": ["a", "b", "c", "d"], "label": [1, None, -1, 2]}
+    part = HubPart(columns, ["negative", "positive"])
+    with pytest.raises(DataError) as caught:
+        from_frame({"train": part})
+    rows = [f"train, row {number}: no label" for number in (2, 3, 4)]
+    assert str(caught.value) == "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("pair", "alike"),
+    [(("good", "good "), True), (("caf\u00e9", "cafe\u0301"), True), (("x", "y"), False)],
+)
+def test_labels_that_people_would_take_for_one_are_told_by_their_rows(
+    caplog: pytest.LogCaptureFixture, pair: tuple[str, str], alike: bool
+) -> None:
+    data = from_memory(["a", "b", "c"], [*pair, "other"])
+    assert len(data.label_names) == 3
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == alike
+    assert all("2 labels differ in outer white space, Unicode form" in each for each in told)
+    assert all("data, row 1" in each and "data, row 2" in each for each in told)
+    with pytest.raises(DataError, match="it differs in outer white space") as caught:
+        from_memory(["a"], ["Label\u00a0"]).with_labels(["label", "x"])
+    assert "from 'label'" in str(caught.value)
+
+
+def test_raw_labels_are_renamed_into_known_ones() -> None:
+    data = from_memory(["a", "b", "c"], ["1", "good", "0"])
+    found = data.with_labels(["bad", "good"], {"0": "bad", "1": "good"})
+    assert found.labels is not None and found.labels.tolist() == [1, 1, 0]
+
+
 def test_data_frames_come_whole_or_by_split() -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": [1, 0]})
     data = from_frame(frame)
@@ -191,8 +247,8 @@ def test_data_frames_come_whole_or_by_split() -> None:
     data = from_frame({"train": frame, "test": frame})
     assert data.split is not None
     assert data.split.tolist() == ["train", "train", "test", "test"]
-    with pytest.raises(DataError, match="no column 'label'"):
-        from_frame(frame.rename(columns={"label": "y"}))
+    with pytest.raises(DataError, match=r"no column 'label' among 2$"):
+        from_frame(frame.rename(columns={"label": "secret"}))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +256,9 @@ def test_data_frames_come_whole_or_by_split() -> None:
     [
         (["a", None], ["x", "y"], "data, row 2: expected text, found None"),
         (["a", "b"], ["x", float("nan")], "data, row 2: no label"),
+        (["a", "b"], ["x", np.float32("nan")], "data, row 2: no label"),
+        (["a", "b"], pd.Series([1, None], dtype="Int64"), "data, row 2: no label"),
+        (["a", "b"], pd.Categorical(["x", None]), "data, row 2: no label"),
         (["a", "b"], pd.Series([1, None]), "data, row 1: the label is a float"),
         (["a", "b"], ["x"], "2 in text, 1 in label"),
         (["a"], [["x", "y"]], "data, row 1: the label is a list"),
@@ -218,7 +277,7 @@ def test_labels_can_be_put_in_a_models_order() -> None:
     assert data.labels is not None
     assert data.labels.tolist() == [2, 1]
     assert data.label_names == ("z", "y", "x")
-    with pytest.raises(DataError, match=r"data, row 2: label 'y' is not one of the 2 known"):
+    with pytest.raises(DataError, match=r"row 2: its label \(length 1\) is not one of the 2"):
         data.with_labels(["x", "z"])
 
 
@@ -255,12 +314,19 @@ def test_columns_divide_the_rows_into_named_groups(tmp_path: Path) -> None:
     assert (listed.names, listed.index.tolist()) == (("n", "s"), [1, 0])
 
 
+def test_a_column_of_texts_is_no_groups() -> None:
+    texts = [f"secret {number}" for number in range(30)]
+    with pytest.raises(DataError, match="30 different values in 30 rows are too many") as caught:
+        from_memory(texts, groups={"kind": texts})
+    assert "secret" not in str(caught.value)
+
+
 def test_rows_without_a_group_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text,label,region\na,x,north\nb,y,\n")
     with pytest.raises(DataError, match=r"row 2 \(line 3\): no group in column 'region'"):
         load_data(DataConfig(source=str(path)), groups=["region"])
-    with pytest.raises(DataError, match="no column 'regoin', did you mean 'region'"):
+    with pytest.raises(DataError, match="no column 'regoin' among 3; the nearest is column 3"):
         load_data(DataConfig(source=str(path)), groups=["regoin"])
     with pytest.raises(DataError, match="no labels to tell classes by"):
         load(path, label=None).with_classes("label")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import inputs
-from adaptive.config.faults import nearest
 from adaptive.errors import DataError
 from adaptive.training.files import Places, Table
+from adaptive.training.labels import as_name, known_hint, label_fault, number_groups, number_labels
 from adaptive.training.sources import cells, read_frame, read_frames, read_source
 from adaptive.types import Groups
 
 if TYPE_CHECKING:
-    from adaptive.config.recipe import DataConfig
+    from adaptive.config.recipe import DataConfig, OnBadRow
 
-_SHOWN = 5  # faults told in full
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # faults told in full
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +53,32 @@ class Dataset:
             labels=None if self.labels is None else self.labels[rows],
             label_names=self.label_names,
             split=None if self.split is None else self.split[rows],
-            places=replace(self.places, table=self.places.table[rows], row=self.places.row[rows]),
+            places=self.places.take(rows),
             groups={column: each.take(rows) for column, each in self.groups.items()},
         )
 
-    def with_labels(self, names: Sequence[str]) -> Dataset:
+    def with_labels(self, names: Sequence[str], rename: Mapping[str, str] | None = None) -> Dataset:
         """The same texts with labels in another order, such as a fine-tuned model's.
+
+        Args:
+            names: the labels.
+            rename: what raw labels are called among them.
 
         Raises:
             DataError: a row whose label is not among `names`; names file and row.
         """
         if self.labels is None:
             return replace(self, label_names=tuple(names))
+        own = [(rename or {}).get(name, name) for name in self.label_names]
         index = {name: number for number, name in enumerate(names)}
-        new = np.array([index.get(name, -1) for name in self.label_names], dtype=np.int32)
+        new = np.array([index.get(name, -1) for name in own], dtype=np.int32)
         labels = new[self.labels]
         unknown = np.flatnonzero(labels < 0)
         if len(unknown):
-            label = self.label_names[self.labels[unknown[0]]]
+            label = own[self.labels[unknown[0]]]
             raise DataError(
-                f"{self.places[int(unknown[0])]}: label {label!r} is not one of the "
-                f"{len(names)} known labels{_hint(label, names)}"
+                f"{self.places[int(unknown[0])]}: its label (length {len(label)}) is not one "
+                f"of the {len(names)} known labels{known_hint(label, names)}"
             )
         return replace(self, labels=labels, label_names=tuple(names))
 
@@ -99,13 +107,20 @@ def load_data(config: DataConfig, seed: int = 0, groups: Sequence[str] = ()) -> 
     columns = list(dict.fromkeys(column for column in wanted if column is not None))
     try:
         tables = read_source(config, columns)
+        data = _assemble(
+            tables,
+            config.text,
+            config.pair,
+            config.label,
+            config.where,
+            config.rename,
+            groups,
+            config.on_bad_row,
+        )
     except DataError as error:
         if config.label and f"no column {config.label!r}" in str(error):
             raise DataError(f"{error} (`label: null` takes the text alone)") from None
         raise
-    data = _assemble(
-        tables, config.text, config.pair, config.label, config.where, config.rename, groups
-    )
     if config.limit is None or config.limit >= len(data):
         return data
     random = np.random.default_rng(seed if config.seed is None else config.seed)
@@ -176,123 +191,91 @@ def _assemble(
     where: Mapping[str, str] | None = None,
     rename: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
+    on_bad_row: OnBadRow = "stop",
 ) -> Dataset:
-    kept = [_matching(table, where or {}) for table in tables]
-    sizes = [len(rows) for rows in kept]
-    if not sum(sizes):
+    places = _places(tables, where or {})
+    texts = [text] if pair is None else [text, pair]
+    wanted = {*texts, *groups} if label is None else {*texts, label, *groups}
+    columns = {name: _column(name, places) for name in wanted}
+    faults = _faults(columns, places, texts, label, groups)
+    if faults and on_bad_row == "stop":
+        raise DataError(_told(faults, places))
+    if faults:
+        logger.warning("rows skipped: %d\n%s", len(faults), _told(faults, places))
+        good = [index for index in range(len(places)) if index not in faults]
+        columns = {name: [values[i] for i in good] for name, values in columns.items()}
+        places = places.take(np.asarray(good, dtype=np.int64))
+    if not len(places):
         shown = ", ".join(table.name for table in tables)
         raise DataError(f"{shown}: no rows" + (f" where {dict(where)}" if where else ""))
-    places = Places(
-        tuple(tables),
-        np.repeat(np.arange(len(tables), dtype=np.int32), sizes),
-        np.concatenate([np.asarray(rows, dtype=np.int64) for rows in kept]),
-    )
-
-    def column(name: str) -> list[Any]:
-        return [
-            table.columns[name][row]
-            for table, rows in zip(tables, kept, strict=True)
-            for row in rows
-        ]
-
-    texts = _texts(column(text), places)
-    pairs = None if pair is None else _texts(column(pair), places)
     labels: NDArray[np.int32] | None = None
     names: tuple[str, ...] = ()
     if label is not None:
-        labels, names = _labels(column(label), places, rename or {})
+        labels, names = number_labels(columns[label], places, rename or {})
     split = None
     if tables[0].member is not None:
         split = np.array([table.member for table in tables])[places.table]
-    divided = {name: _groups(name, column(name), places) for name in groups}
-    return Dataset(texts, pairs, labels, names, split, places, divided)
+    first, second = ([str(value) for value in columns[name]] for name in (text, pair or text))
+    divided = {name: number_groups(name, columns[name]) for name in groups}
+    return Dataset(first, None if pair is None else second, labels, names, split, places, divided)
 
 
-def _matching(table: Table, where: Mapping[str, str]) -> Sequence[int]:
-    """Rows with the wanted values, compared as text."""
-    rows: Sequence[int] = range(len(table))
-    for name, wanted in where.items():
-        rows = [row for row in rows if _as_name(table.columns[name][row]) == wanted]
-    return rows
+def _places(tables: Sequence[Table], where: Mapping[str, str]) -> Places:
+    """Rows with the wanted values, compared as text, and those that could not be read."""
+    kept: list[Sequence[int]] = []
+    for table in tables:
+        rows: Sequence[int] = range(len(table))
+        for name, wanted in where.items():
+            values = table.columns[name]
+            rows = [row for row in rows if row in table.faults or as_name(values[row]) == wanted]
+        kept.append(rows)
+    return Places(
+        tuple(tables),
+        np.repeat(np.arange(len(tables), dtype=np.int32), [len(rows) for rows in kept]),
+        np.concatenate([np.asarray(rows, dtype=np.int64) for rows in kept]),
+    )
 
 
-def _texts(values: Sequence[Any], places: Places) -> list[str]:
-    def reasons() -> Iterator[tuple[int, str]]:
-        for index, value in enumerate(values):
-            reason = inputs.fault(value)
-            if reason is None and not value.strip():
-                reason = "empty text"
-            if reason is not None:
-                yield index, reason
-
-    _refuse(dict(reasons()), places)
-    return [str(value) for value in values]
+def _column(name: str, places: Places) -> list[Any]:
+    values = [table.columns[name] for table in places.tables]
+    where = zip(places.table.tolist(), places.row.tolist(), strict=True)
+    return [values[table][row] for table, row in where]
 
 
-def _labels(
-    values: Sequence[Any], places: Places, rename: Mapping[str, str]
-) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    found = [_as_name(value) for value in values]
-    _refuse({i: _label_fault(values[i]) for i, name in enumerate(found) if not name}, places)
-    raw = {name for name in found if name}
-    strange, absent = raw - rename.keys(), rename.keys() - raw
-    if rename and strange and absent:
-        name = min(absent)
-        raise DataError(
-            f"{places.tables[0].name}: rename names the label {name!r}, which no row has"
-            f"{_hint(name, sorted(strange))}"
-        )
-    new = [rename.get(name, name) for name in found if name]
-    # The renamed first, in the order given; the others sorted, as numbers if all are.
-    given = [name for old, name in rename.items() if old in raw]
-    names = tuple(dict.fromkeys([*given, *_ordered(set(new) - set(given))]))
-    index = {name: number for number, name in enumerate(names)}
-    return np.fromiter((index[name] for name in new), np.int32, len(new)), names
+def _faults(
+    columns: Mapping[str, Sequence[Any]],
+    places: Places,
+    texts: Sequence[str],
+    label: str | None,
+    groups: Sequence[str],
+) -> dict[int, str]:
+    """Why rows are refused, by their number among all."""
+    faulty = any(table.faults for table in places.tables)
+    rows = range(len(places) if faulty else 0)
+    faults = {i: why for i in rows if (why := places.fault(i)) is not None}
+    checks = [(name, _text_fault) for name in texts]
+    checks += [] if label is None else [(label, label_fault)]
+    checks += [(name, _group_fault) for name in groups]
+    for name, reason in checks:
+        where = "" if name in (texts[0], label) else f" in column {name!r}"
+        for index, value in enumerate(columns[name]):
+            if index not in faults and (why := reason(value)) is not None:
+                faults[index] = why + where
+    return dict(sorted(faults.items()))
 
 
-def _groups(column: str, values: Sequence[Any], places: Places) -> Groups:
-    found = [_as_name(value) for value in values]
-    why = f"no group in column {column!r}"
-    _refuse({i: why for i, name in enumerate(found) if not name}, places)
-    names = tuple(_ordered({name for name in found if name}))
-    index = {name: number for number, name in enumerate(names)}
-    return Groups(names, np.array([index[name] for name in found if name], dtype=np.int32))
+def _text_fault(value: Any) -> str | None:
+    reason = inputs.fault(value)
+    return "empty text" if reason is None and not str(value).strip() else reason
 
 
-def _hint(name: str, known: Sequence[str]) -> str:
-    """The nearest of the known labels, or all of them where they are few."""
-    hint = nearest(name, known)
-    return hint if hint.endswith("?") or len(known) <= 20 else ""
+def _group_fault(value: Any) -> str | None:
+    return None if as_name(value) else "no group"
 
 
-def _ordered(names: set[str]) -> list[str]:
-    if all(name.removeprefix("-").isdecimal() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
-
-
-def _as_name(value: Any) -> str | None:
-    """A cell as a label's name: text and whole numbers; None for anything else."""
-    if isinstance(value, str):
-        return value if value.strip() else None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    return None
-
-
-def _label_fault(value: Any) -> str:
-    if value is None or isinstance(value, str) or (isinstance(value, float) and value != value):
-        return "no label"
-    hint = "; give names or whole numbers" if isinstance(value, float) else ""
-    return f"the label is a {type(value).__name__}{hint}"
-
-
-def _refuse(faults: Mapping[int, str], places: Places) -> None:
-    if not faults:
-        return
-    lines = [f"{places[index]}: {why}" for index, why in list(faults.items())[:_SHOWN]]
-    if len(faults) > _SHOWN:
-        lines.append(f"and {len(faults) - _SHOWN} more rows")
-    raise DataError("\n".join(lines))
+def _told(faults: Mapping[int, str], places: Places) -> str:
+    """The first faults in full, the others as their number."""
+    lines = [f"{places[index]}: {why}" for index, why in list(faults.items())[:SHOWN]]
+    if len(faults) > SHOWN:
+        lines.append(f"and {len(faults) - SHOWN} more rows")
+    return "\n".join(lines)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive.errors import DataError
-from adaptive.training.files import SUFFIXES, Table, read_file, require
+from adaptive.scalars import is_whole
+from adaptive.training.files import Table, read_file
+from adaptive.training.opening import SUFFIXES, form_of, stem_of
+from adaptive.training.records import require
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import DataConfig
@@ -39,7 +42,7 @@ def read_source(config: DataConfig, columns: Sequence[str]) -> list[Table]:
         if config.file is not None:
             return [read_file(_inside(path, config.file), columns)]
         return [read_file(each, columns, member) for member, each in _members(path).items()]
-    if path.suffix.lower() in SUFFIXES or path.is_file():
+    if form_of(path) or path.exists():
         return [read_file(path, columns)]
     if _HUB_ID.fullmatch(config.source):
         return _hub(config, columns)
@@ -52,16 +55,24 @@ def read_frame(frame: Any, name: str, columns: Sequence[str], member: str | None
     Raises:
         DataError: a missing column.
     """
-    found = [str(each) for each in getattr(frame, "column_names", None) or frame.columns]
-    require(name, columns, found)
-    classes = getattr(frame, "features", {})
+    found = list(frame.columns if hasattr(frame, "columns") else frame.column_names)
+    require(name, columns, [str(each) for each in found])
+    own = {str(each): each for each in found}
+    features = getattr(frame, "features", None)  # of a data frame, a column of that name
     values = {}
     for column in columns:
-        names = getattr(classes.get(column), "names", None)
-        values[column] = cells(frame[column])
-        if names is not None:  # a class label of the hub is a number, -1 where it is withheld
-            values[column] = [None if each < 0 else names[each] for each in values[column]]
+        values[column] = cells(frame[own[column]])
+        feature = features.get(column) if isinstance(features, Mapping) else None
+        classes = getattr(feature, "names", None)
+        if classes is not None:
+            values[column] = [_class_name(each, classes) for each in values[column]]
     return Table(name, member, values, None)
+
+
+def _class_name(value: Any, classes: Sequence[str]) -> str | None:
+    """A class label of the hub is a number: -1 or nothing where the label is withheld."""
+    known = is_whole(value) and 0 <= value < len(classes)
+    return classes[int(value)] if known else None
 
 
 def member_of(name: str) -> str | None:
@@ -92,7 +103,8 @@ def _package(name: str) -> Path:
 def _only_file(folder: Path, config: DataConfig) -> Path:
     if config.file is not None:
         return _inside(folder, config.file)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    # .json beside data mostly holds settings
+    found = sorted(path for path in folder.rglob("*") if form_of(path) not in (None, "", ".json"))
     if len(found) == 1:
         return found[0]
     listing = ", ".join(str(path.relative_to(folder)) for path in found[:10]) or "none"
@@ -113,8 +125,8 @@ def _members(folder: Path) -> dict[str, Path]:
     """The train, validation and test files of a folder."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        member = member_of(path.stem)
-        if member is None or path.suffix.lower() not in SUFFIXES:
+        member = member_of(stem_of(path))
+        if member is None or not form_of(path):
             continue
         if member in found:
             raise DataError(f"{folder}: both {found[member].name} and {path.name} are {member}")
@@ -140,10 +152,12 @@ def _hub(config: DataConfig, columns: Sequence[str]) -> list[Table]:
             config.source, name=config.name, revision=config.revision, data_files=config.file
         )
     except Exception as error:  # no common root: connection, lookup, parsing, configuration
+        # what other errors say may quote rows
+        about = f": {error}" if isinstance(error, OSError) or type(error) is ValueError else ""
         raise DataError(
             f"{config.source}: the hub's data set could not be loaded: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+            f"{type(error).__name__}{about}"
+        ) from None
     tables = read_frames(parts, columns, config.source)
     if config.label is None:
         return tables

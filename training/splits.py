@@ -123,17 +123,8 @@ def _join(
 
 def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> dict[str, Rows]:
     """The pools; `cut` tells that train rows will serve elsewhere too."""
-    numbers: dict[str, int] = {}
-    pairs = data.pairs or [""] * len(data)
-    text = np.fromiter(
-        (
-            numbers.setdefault(fold(first, second), len(numbers))
-            for first, second in zip(data.texts, pairs, strict=True)
-        ),
-        np.int64,
-        len(data),
-    )
-    seen = np.zeros(len(numbers), dtype=np.bool_)
+    text = _text_numbers(data)
+    seen = np.zeros(len(data), dtype=np.bool_)
     kept: dict[str, Rows] = {}
     for pool in ("test", "validation", "train"):
         if pool in pools:
@@ -143,6 +134,19 @@ def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> 
             seen[text[rows]] = True
             kept[pool] = rows
     return kept
+
+
+def distinct_rows(data: Dataset) -> Rows:
+    """The first row of each text, ascending."""
+    return np.sort(np.unique(_text_numbers(data), return_index=True)[1])
+
+
+def _text_numbers(data: Dataset) -> NDArray[np.int64]:
+    """Numbers [n] that rows of the same text share, below n."""
+    numbers: dict[str, int] = {}
+    pairs = data.pairs or [""] * len(data)
+    folded = map(fold, data.texts, pairs)
+    return np.fromiter((numbers.setdefault(each, len(numbers)) for each in folded), np.int64)
 
 
 def fold(text: str, pair: str | None = None) -> str:
@@ -222,8 +226,8 @@ def _require_classes(data: Dataset, train: Rows) -> None:
     found: NDArray[Any] = np.unique(data.labels[train])
     if len(found) < 2:
         raise DataError(
-            f"{_name(data, train)}: one class only, all {len(train)} train rows have the label "
-            f"{data.label_names[found[0]]!r}, at least two are needed"
+            f"{_name(data, train)}: one class only, all {len(train)} train rows have the same "
+            "label; at least two are needed"
         )
 
 
@@ -245,6 +249,6 @@ def _require_known_labels(data: Dataset, parts: dict[str, Rows]) -> None:
         if len(strange):
             row = int(strange[0])
             raise DataError(
-                f"{data.places[row]}: label {data.label_names[data.labels[row]]!r} stands in "
-                f"{len(strange)} rows of {part}, but in none of train"
+                f"{data.places[row]}: its label is in {part} and in none of train's rows, as that "
+                f"of {len(strange)} rows; give it more rows, or leave them out"
             )

@@ -6,33 +6,16 @@ Everything heavy is imported inside the commands, so that `--help` and usage err
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 import adaptive
 from adaptive.cli import options
-from adaptive.cli.session import REFUSED_ROWS, Session, guarded
-
-_GLOBAL = ("--json", "--quiet")
-
-
-class _Group(TyperGroup):
-    """Takes the global switches behind a command's name, too."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Moves them to the front."""
-        end = args.index("--") if "--" in args else len(args)
-        found = [each for each in args[:end] if each in _GLOBAL]
-        rest = [each for each in args[:end] if each not in _GLOBAL]
-        return super().parse_args(ctx, [*found, *rest, *args[end:]])
-
+from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
 
 app = typer.Typer(
-    cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 some rows were refused; 2 wrong usage, configuration or data; "
@@ -49,8 +32,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def switches(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Results and errors as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and leave.")
     ] = False,
@@ -104,26 +87,51 @@ def step(
 def predict(
     context: typer.Context,
     bundle: options.Bundle,
-    file: Annotated[str, typer.Argument(help="CSV or JSONL; - is stdin.")] = "-",
-    text: Annotated[str, typer.Option(help="Column or key of the text.")] = "text",
+    file: Annotated[
+        str, typer.Argument(help="CSV, JSONL, JSON (.gz, too) or Parquet; - is stdin.")
+    ] = "-",
+    text: options.Text = None,
     pair: options.Pair = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN[=KEY]",
+            help="Pass a column through into the answers, under another key if one is given; "
+            "repeatable.",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Give so many labels, best first, as `top_k` of each answer."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows that layers run at once.", show_default="the preset's"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="JSONL file.", show_default="stdout")] = None,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
 ) -> None:
-    """Answer every row: CSV or JSONL in, JSONL out, in order.
+    """Answer every row: CSV, JSONL, JSON or Parquet in, JSONL out, in order.
 
     A row that cannot be answered gives {"error", "row"} in its place, and exit code 1.
     """
-    from adaptive.cli.predict import predict
+    from adaptive.cli.labelled import local_folder, own_data
+    from adaptive.cli.outputs import check_output
+    from adaptive.cli.predict import predict, read_keep
 
+    own = own_data(bundle)
+    check_output(output, [file, bundle, local_folder(bundle)])
+    chosen = {"top_k": top_k, "batch_size": batch_size}
     refused = predict(
-        _pipeline(bundle, device, uncertified),
+        lambda: _pipeline(bundle, device, uncertified),
         context.obj,
         file=file,
         output=output,
-        text=text,
-        pair=pair,
+        text=text or own.text,
+        pair=own.pair if pair is None else pair or None,
+        keep=read_keep(keep or ()),
+        options={name: value for name, value in chosen.items() if value is not None},
     )
     if refused:
         raise typer.Exit(REFUSED_ROWS)
@@ -141,13 +149,14 @@ def evaluate(
     where: options.Where = None,
     rename: options.Rename = None,
     limit: options.Limit = None,
+    on_bad_row: options.BadRow = None,
     group: options.Group = None,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
     from adaptive.cli.evaluate import evaluate, show_report
-    from adaptive.cli.labelled import choose_source, load_labelled
+    from adaptive.cli.labelled import choose_source, load_labelled, own_data
 
     source = choose_source(
         data,
@@ -157,6 +166,8 @@ def evaluate(
         where=where or (),
         rename=rename or (),
         limit=limit,
+        on_bad_row=on_bad_row,
+        own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
     rows = load_labelled(source, bundle, pipeline.bundle.labels, group or ())
@@ -180,14 +191,17 @@ def curve(
     where: options.Where = None,
     rename: options.Rename = None,
     limit: options.Limit = None,
+    on_bad_row: options.BadRow = None,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
 ) -> None:
     """Draw accuracy against cost: each tier alone, the policies, the chosen one."""
-    from adaptive.cli.curve import check_output, draw
-    from adaptive.cli.labelled import choose_source, load_labelled
+    from adaptive.cli.curve import check_picture, draw
+    from adaptive.cli.labelled import choose_source, load_labelled, local_folder, own_data
+    from adaptive.cli.outputs import check_output
 
-    check_output(output)
+    check_picture(output)
+    check_output(output, [data, bundle, local_folder(bundle)])
     source = choose_source(
         data,
         text=text,
@@ -196,6 +210,8 @@ def curve(
         where=where or (),
         rename=rename or (),
         limit=limit,
+        on_bad_row=on_bad_row,
+        own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
     rows = load_labelled(source, bundle, pipeline.bundle.labels)
@@ -239,6 +255,7 @@ def certify(
     where: options.Where = None,
     rename: options.Rename = None,
     limit: options.Limit = None,
+    on_bad_row: options.BadRow = None,
     device: options.Device = None,
     dtype: Annotated[
         str | None,
@@ -250,7 +267,7 @@ def certify(
     The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
     """
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
-    from adaptive.cli.labelled import choose_source, load_labelled
+    from adaptive.cli.labelled import choose_source, load_labelled, own_data
 
     source = choose_source(
         data,
@@ -260,6 +277,8 @@ def certify(
         where=where or (),
         rename=rename or (),
         limit=limit,
+        on_bad_row=on_bad_row,
+        own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, True, dtype)
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
@@ -274,12 +293,10 @@ def certify(
 @guarded
 def info(context: typer.Context, bundle: options.Bundle) -> None:
     """Check a bundle and tell what it is."""
-    from adaptive.bundle.store import load_bundle
     from adaptive.cli.info import describe, show
     from adaptive.cli.labelled import local_folder
 
-    folder = local_folder(bundle)
-    facts = describe(load_bundle(folder, uncertified=True), folder)
+    facts = describe(local_folder(bundle))
     context.obj.emit(facts, lambda console: show(facts, console))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adaptive.cli.evaluate import show_report
+from adaptive.cli.outputs import check_workdir
 from adaptive.cli.session import Session
 from adaptive.config import load_recipe
 
@@ -29,16 +28,17 @@ def build(
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
     Raises:
-        ConfigError: the recipe is wrong.
+        ConfigError: the recipe is wrong, or the work folder holds other things.
         BuildError: there is no such step, or one could not do its work.
         KeyboardInterrupt: passed on, after saying how to resume.
     """
     recipe = load_recipe(recipe_file, overrides)
     folder = workdir or Path("runs") / recipe.name
+    check_workdir(folder)
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 
-    with _log(session), _resumable(session, folder, recipe_file, overrides, workdir, until):
+    with _resumable(session, folder, recipe_file, overrides, workdir, until):
         result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
     if until is not None:
         _emit(session, folder / until, {})
@@ -53,23 +53,6 @@ def _emit(session: Session, result: Path, figures: Mapping[str, Any]) -> None:
         console.print(str(result), markup=False, highlight=False, soft_wrap=True)
 
     session.emit({"result": str(result), "figures": figures}, show)
-
-
-@contextmanager
-def _log(session: Session) -> Iterator[None]:
-    """Shows the library's log, a line a step, on stderr."""
-    if session.quiet:
-        yield
-        return
-    logger, handler = logging.getLogger("adaptive"), logging.StreamHandler(sys.stderr)
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
 
 
 @contextmanager

@@ -90,11 +90,13 @@ def certify(
     """
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
-    from adaptive.certifying import recertify
+    from adaptive.certifying import recertify, without_rows
+    from adaptive.training.splits import distinct_rows
 
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
+    given, data = len(data), data.take(distinct_rows(data))
     bundle = recertify(
         pipeline.bundle,
         pipeline.tokenize(data.texts, data.pairs),
@@ -106,7 +108,9 @@ def certify(
         quiet=not session.bars,
     )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
-    return {"result": str(written), **facts_of(bundle.certificate)}
+    facts = facts_of(bundle.certificate)
+    told = {"repeated": given - facts["n"], "without_rows": list(without_rows(bundle))}
+    return {"result": str(written), **facts, **told}
 
 
 def facts_of(certificate: Certificate | None) -> dict[str, Any]:
@@ -130,6 +134,10 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
     lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    if facts["repeated"]:
+        lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
+    if facts["without_rows"]:
+        lines.append(f"no row has: {', '.join(facts['without_rows'])}")
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 

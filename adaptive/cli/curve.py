@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive.cli.evaluate import labels_of
+from adaptive.cli.outputs import replacing
 from adaptive.cli.session import Session
 from adaptive.errors import ConfigError
 
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg")
 
 
-def check_output(output: Path) -> None:
+def check_picture(output: Path) -> None:
     """Refuses what could not be drawn, before anything is computed.
 
     Raises:
-        ConfigError: the suffix is no picture's, the folder is missing, or matplotlib is.
+        ConfigError: the suffix is no picture's, or matplotlib is missing.
     """
     if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--output {output}: expected a name that ends in .png or .svg")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("curves need matplotlib: pip install 'adaptive-cascade[plots]'")
 
@@ -49,5 +48,6 @@ def draw(
     table = outcomes(bundle, tokens, labels_of(data), pipeline.preset.batch_size, not session.bars)
     costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
     found = curve(bundle, pipeline.policy, table, costs)
-    plot(found, output)
+    with replacing(output) as part:
+        plot(found, part)
     return {"file": str(output), **asdict(found)}

@@ -2,57 +2,90 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from adaptive.cli.session import table
 
-if TYPE_CHECKING:
-    from adaptive.bundle.contents import Bundle
-
 _LABELS_SHOWN = 10
 
 
-def describe(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """The bundle as plain JSON."""
+def describe(folder: Path) -> dict[str, Any]:
+    """A bundle as plain JSON: every file is checked, no weight is loaded.
+
+    Raises:
+        BundleError: the bundle is damaged, foreign or unsafe; the message names the file.
+    """
     from adaptive.bundle.certificates import read_certificate
+    from adaptive.bundle.contents import stages_of
+    from adaptive.bundle.files import read_json
+    from adaptive.bundle.header import read_header
+    from adaptive.bundle.layout import LAYOUT
+    from adaptive.bundle.manifest import verify
+    from adaptive.bundle.parts import read_policies
     from adaptive.bundle.policies import policy_to_json, targets_to_json
     from adaptive.cli.certify import facts_of
 
-    files = [f for f in folder.rglob("*") if f.is_file()]
-    names = {f.relative_to(folder).as_posix() for f in files}
-    certificate = read_certificate(folder, names, bundle.stages)
+    root = folder.resolve()
+    entries = verify(root)
+    header = read_header(root)
+    tiers = [_tier(root, name) for name in header.tiers]
+    stages = stages_of(tuple(tuple(tier["exits"]) for tier in tiers))
+    policy, ladder = read_policies(root, stages)
+    certificate = read_certificate(root, entries.keys(), stages)
     covered = () if certificate is None else certificate.policies
+    routed = LAYOUT.router in entries
     return {
-        "name": bundle.name,
+        "name": header.name,
         "folder": str(folder),
-        "bytes": sum(file.stat().st_size for file in files),
-        "labels": list(bundle.labels),
-        "max_length": bundle.max_length,
-        "tiers": [
-            {
-                "tier": tier.name,
-                "layers": tier.backbone.layers,
-                "hidden": tier.backbone.hidden,
-                "exits": list(tier.depths),
-                "int8": tier.int8,
-                "onnx_runtime": tier.in_graphs,
-                "parameters": tier.parameter_count(),
-            }
-            for tier in bundle.tiers
-        ],
-        "router": None if bundle.router is None else bundle.router.kind,
-        "targets": targets_to_json(bundle.targets),
-        "policy": policy_to_json(bundle.policy),
+        "bytes": sum(entry.size for entry in entries.values()),
+        "labels": list(header.labels),
+        "max_length": header.max_length,
+        "tiers": tiers,
+        "router": read_json(root / LAYOUT.router, LAYOUT.router).get("kind") if routed else None,
+        "targets": targets_to_json(header.targets),
+        "policy": policy_to_json(policy),
         "certificate": facts_of(certificate),
         "ladder": [
             {"name": entry.name, **entry.figures, "certified": entry.policy in covered}
-            for entry in bundle.ladder
+            for entry in ladder
         ],
-        "info": dict(bundle.info),
+        "info": dict(header.info),
     }
+
+
+def _tier(folder: Path, name: str) -> dict[str, Any]:
+    """A tier by its card, and by the heads of the files that hold its weights."""
+    from adaptive.bundle.files import read_json
+    from adaptive.bundle.layout import LAYOUT
+    from adaptive.errors import BundleError
+
+    where = LAYOUT.tier(name)
+    card = read_json(folder / where / "tier.json", f"{where}/tier.json")
+    try:
+        return {
+            "tier": name,
+            "layers": len(card["heads"]),
+            "hidden": card["hidden"],
+            "exits": [int(depth) for depth in card["depths"]],
+            "int8": card["int8"],
+            "onnx_runtime": card["graphs"],
+            "parameters": sum(map(_numbers, sorted((folder / where).glob("*.safetensors")))),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{where}/tier.json: {type(error).__name__}: {error}") from None
+
+
+def _numbers(file: Path) -> int:
+    """How many numbers a file of tensors holds."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as tensors:
+        keys = tensors.keys()
+        return sum(math.prod(tensors.get_slice(key).get_shape()) for key in keys)
 
 
 def show(facts: dict[str, Any], console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,11 +37,23 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Text = Annotated[str | None, typer.Option(help="Column of the text.", show_default="text")]
-Pair = Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")]
+_OWN = "the bundle's own"
+Text = Annotated[str | None, typer.Option(help="Column of the text.", show_default=_OWN)]
+Pair = Annotated[
+    str | None,
+    typer.Option(help='Column of the second text; "" where there is none.', show_default=_OWN),
+]
 Label = Annotated[
     str | None,
-    typer.Option(help='Column of the label; "" where there is none.', show_default="label"),
+    typer.Option(help='Column of the label; "" where there is none.', show_default=_OWN),
+]
+BadRow = Annotated[
+    Literal["stop", "skip"] | None,
+    typer.Option(
+        "--on-bad-row",
+        help="What a row does that cannot be read, or has no text or label: stop or skip.",
+        show_default="stop",
+    ),
 ]
 Where = Annotated[
     list[str] | None,
@@ -49,7 +61,11 @@ Where = Annotated[
 ]
 Rename = Annotated[
     list[str] | None,
-    typer.Option(metavar="RAW=NAME", help="A label's name in the bundle; repeatable."),
+    typer.Option(
+        metavar="RAW=NAME",
+        help="A label's name in the bundle; repeatable.",
+        show_default="as its recipe",
+    ),
 ]
 Group = Annotated[
     list[str] | None,

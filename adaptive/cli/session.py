@@ -12,23 +12,25 @@ Results go to stdout, everything else to stderr. Exit codes:
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError
 
 from adaptive.errors import AdaptiveError, BundleError, ConfigError, InputError
 
 REFUSED_ROWS, WRONG, REFUSED_BUNDLE, INTERRUPTED = 1, 2, 3, 130
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Session:
 
 
 def dumps(value: Any) -> str:
-    """Strict JSON on one line; NaN and infinities become null."""
-    return json.dumps(_plain(value), allow_nan=False)
+    """Strict JSON on one line; NaN and infinities become null, dates and the like text."""
+    return json.dumps(_plain(value), allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:
@@ -82,7 +84,8 @@ def table(
     for index, name in enumerate(names):
         result.add_column(name.replace("_", " "), justify="right" if index else "left")
     for row in rows:
-        result.add_row(*(_cell(row.get(name), name in percent) for name in names))
+        # as text, since names of groups may look like markup
+        result.add_row(*(Text(_cell(row.get(name), name in percent)) for name in names))
     return result
 
 
@@ -94,16 +97,57 @@ def _cell(value: Any, share: bool) -> str:
     return str(value)
 
 
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """A command whose expected errors become a message on stderr and an exit code."""
+Json = Annotated[bool, typer.Option("--json", help="Results and errors as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no notes.")]
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the global switches behind its name, too.
+
+    Its expected errors become a message on stderr and an exit code, and the library's log is shown.
+    """
 
     @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        # Typer passes every argument by name.
-        with _exit_codes(getattr(kwargs.get("context"), "obj", None) or Session()):
-            return command(*args, **kwargs)
+    def run(context: typer.Context, *, json: bool, quiet: bool, **given: Any) -> None:
+        before = context.obj or Session()
+        context.obj = Session(json or before.json, quiet or before.quiet)
+        with _exit_codes(context.obj), _log(context.obj):
+            command(context=context, **given)
 
+    shown = inspect.signature(command, eval_str=True)
+    switches = {"json": Json, "quiet": Quiet}
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in switches.items()
+    ]
+    run.__signature__ = shown.replace(parameters=[*shown.parameters.values(), *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **switches}
     return run
+
+
+@contextmanager
+def _log(session: Session) -> Iterator[None]:
+    """Shows the library's log on stderr, what is told again and again once."""
+    if session.quiet:
+        yield
+        return
+    logger, handler = logging.getLogger("adaptive"), logging.StreamHandler(sys.stderr)
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before = len(told)
+        told.add(record.getMessage())
+        return len(told) > before
+
+    handler.addFilter(is_new)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -121,14 +165,20 @@ def _exit_codes(session: Session) -> Iterator[None]:
     except (AdaptiveError, OSError) as error:
         _report(session, error)
         raise typer.Exit(WRONG) from None
+    except SafetensorError as error:  # how it tells a full disk
+        _report(session, f"a file of tensors cannot be written or read: {error}")
+        raise typer.Exit(WRONG) from None
     except KeyboardInterrupt:
         _report(session, "interrupted")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _report(session: Session, error: BaseException | str) -> None:
+    told = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        told = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     if session.json:
         faults = list(error.faults) if isinstance(error, ConfigError) else []
-        sys.stderr.write(dumps({"error": str(error), "faults": faults}) + "\n")
+        sys.stderr.write(dumps({"error": told, "faults": faults}) + "\n")
     else:
-        sys.stderr.write(f"adaptive: {error}\n")
+        sys.stderr.write(f"adaptive: {told}\n")

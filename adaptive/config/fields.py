@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from adaptive.scalars import plain
+
 ONE, SEVERAL = "one", "several"  # tags of a union of a section and a list of them
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -20,6 +22,7 @@ class Section(BaseModel):
 
 def number(value: Any) -> Any:
     """Turns text such as `1e-3`, which YAML 1.1 leaves as text, into a float."""
+    value = plain(value)
     if isinstance(value, bool):
         raise ValueError("expected a number; YAML reads yes, no, on, off, true, false as switches")
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -49,9 +52,9 @@ def one_or_several(value: Any) -> str:
     return SEVERAL if isinstance(value, list | tuple) else ONE
 
 
-Switch = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict(), Field(gt=0)]
-Count = Annotated[int, Strict(), Field(ge=0)]
+Switch = Annotated[bool, Strict(), BeforeValidator(plain)]
+Whole = Annotated[int, Strict(), Field(gt=0), BeforeValidator(plain)]
+Count = Annotated[int, Strict(), Field(ge=0), BeforeValidator(plain)]
 Float = Annotated[float, BeforeValidator(number)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0)]

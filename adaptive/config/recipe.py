@@ -26,6 +26,8 @@ from adaptive.config.steps import (
 from adaptive.costs import UNITS
 from adaptive.types import BUDGETS, Target, level_fault
 
+OnBadRow = Literal["stop", "skip"]
+
 
 class SplitSizes(Section):
     """Rows (whole numbers) or shares (below 1) of each split; None = what the source gives."""
@@ -39,7 +41,10 @@ class SplitSizes(Section):
 
 
 class DataConfig(Section):
-    """A source of text: a file, a folder, `package:<name>`, or a hub data set's id."""
+    """A source of text: a file, a folder, `package:<name>`, or a hub data set's id.
+
+    A file is CSV (also with tabs or semicolons), JSONL or JSON, packed by gzip or not, or Parquet.
+    """
 
     source: Name
     file: Name | None = None  # inside a package or folder
@@ -51,6 +56,7 @@ class DataConfig(Section):
     where: dict[str, str] = Field(default_factory=dict)  # column -> the value a row must have
     rename: dict[str, str] = Field(default_factory=dict)  # raw label -> name, in label order
     limit: Whole | None = None  # rows taken
+    on_bad_row: OnBadRow = "stop"  # or leave out, and tell, rows that cannot be read or have gaps
     splits: SplitSizes = SplitSizes()
     seed: Count | None = None  # of the splits; None = the recipe's
     unlabelled: tuple[DataConfig, ...] = ()  # text for distillation

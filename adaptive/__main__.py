@@ -1,0 +1,5 @@
+"""`python -m adaptive`: the `adaptive` command."""
+
+from adaptive.cli import main
+
+main()
