@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.find import digest, find_source
-from adaptive.tiers.source import load_backbone
+from adaptive.tiers.source import _own_order, load_backbone, other_task, read_config
 
 LABELS = ["bad", "fair", "good"]
 
@@ -68,6 +69,76 @@ def test_unnamed_classes_are_taken_by_number(tmp_path: Path) -> None:
     logits, fresh = _logits(_save(tmp_path), LABELS)
     assert not fresh
     torch.testing.assert_close(logits, _own())
+
+
+def _order(own: list[str], labels: list[str], raw: list[str] | None = None) -> list[int] | None:
+    config = SimpleNamespace(num_labels=len(own), id2label=dict(enumerate(own)))
+    return _own_order(config, labels, raw or ())
+
+
+def test_classes_called_by_their_number_are_matched_by_name() -> None:
+    names = [f"LABEL_{i}" for i in range(12)]
+    expected = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert _order(names, sorted(names)) == expected
+    assert _order(names, [name.lower() for name in sorted(names)]) == expected
+
+
+UNNAMED = ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "raw", "expected"),
+    [
+        # whole numbers of the data decide which class a renamed label is
+        (UNNAMED, ["good", "bad", "fair"], ["2", "0", "1"], [2, 0, 1]),
+        (UNNAMED, ["good", "bad", "fair"], ["5", "-1", "3"], [2, 0, 1]),
+        (UNNAMED, ["10", "2", "1"], None, [2, 1, 0]),
+        # so do names that they had before
+        (UNNAMED, ["good", "bad", "fair"], ["LABEL_2", "LABEL_0", "LABEL_1"], [2, 0, 1]),
+        (["neg", "neu", "pos"], ["good", "bad", "fair"], ["pos", "neg", "neu"], [2, 0, 1]),
+        (["0", "1", "2"], ["good", "bad", "fair"], ["2", "0", "1"], [2, 0, 1]),
+        # the labels' own names come first
+        (["bad", "fair", "good"], ["good", "bad", "fair"], ["0", "1", "2"], [2, 0, 1]),
+        (UNNAMED, ["good", "bad", "fair"], None, [0, 1, 2]),
+        (["a", "b", "c"], ["good", "bad", "fair"], ["2", "0", "1"], None),
+        (UNNAMED, ["good", "bad"], ["1", "0"], None),
+    ],
+)
+def test_what_tells_which_class_a_label_is(
+    own: list[str], labels: list[str], raw: list[str] | None, expected: list[int] | None
+) -> None:
+    assert _order(own, labels, raw) == expected
+
+
+def test_an_order_that_nothing_tells_is_marked_as_guessed(tmp_path: Path) -> None:
+    def guessed(labels: list[str], raw: list[str]) -> bool:
+        folder = str(_save(tmp_path))
+        return load_backbone(folder, classes=3, labels=labels, raw=raw)[0].guessed_order
+
+    assert guessed(LABELS, [])
+    assert not guessed(LABELS, ["2", "0", "1"])
+    assert not guessed(["0", "1", "2"], [])
+    assert not guessed(UNNAMED, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"architectures": ["ModernBertForTokenClassification"]}, "ModernBertForTokenClassific"),
+        ({"problem_type": "multi_label_classification"}, "several labels"),
+        ({"problem_type": "regression"}, "regression"),
+    ],
+)
+def test_a_head_of_another_task_is_replaced(
+    tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    folder = _save(tmp_path, "modernbert", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    assert told in (other_task(read_config(folder)) or "")
+    backbone, _ = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert backbone.fresh_head
+    assert backbone.config.problem_type is None
 
 
 @pytest.mark.parametrize("labels", [["one", "two", "three"], ["bad", "good"]])

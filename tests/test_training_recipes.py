@@ -239,6 +239,35 @@ def test_a_checkpoint_taken_as_it_is_answers_as_it_did(tmp_path: Path) -> None:
     assert context_of(recipe, folder / "run").figures("full")["fit_accuracy"] > 0.9
 
 
+def test_a_head_whose_classes_stand_in_another_order_is_told_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = fine_tuned(tmp_path / "first")
+    AutoTokenizer.from_pretrained(tmp_path / "first" / "model").save_pretrained(source)
+    config = json.loads((source / "config.json").read_text())
+    config |= {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": None}
+    (source / "config.json").write_text(json.dumps(config))
+    folder = tmp_path / "second"
+    folder.mkdir()
+    changes = SMALL | {"model": {"id": str(source)}, "full": {"tune": "none"}}
+    changes["data"] = {"rename": {"good": "good", "bad": "bad"}}  # the other way round
+    for _ in range(2):  # a step that is skipped warns as well
+        caplog.clear()
+        built(folder, changes)
+        assert "with its classes in another order it would be" in caplog.text
+        assert "class 0 is 'good', class 1 is 'bad'" in caplog.text
+    info = load_bundle(folder / "bundle").info
+    assert len(info["warnings"]) == 2
+    assert "**Warning:** the full tier gives" in (folder / "bundle" / "README.md").read_text()
+    lines = (tmp_path / "first" / "data.csv").read_text().splitlines()
+    numbered = [line.replace(",good,", ",1,").replace(",bad,", ",0,") for line in lines]
+    (folder / "data.csv").write_text("\n".join(numbered) + "\n")
+    changes["data"] = {"rename": {"1": "positive", "0": "negative"}}
+    recipe = built(folder, changes, until="full")
+    figures = context_of(recipe, folder / "run").figures("full")
+    assert figures["fit_accuracy"] > 0.9 and figures["warnings"] == []
+
+
 def test_a_fresh_head_cannot_be_taken_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no trained classification head for the labels bad, good"):
         built(tmp_path, SMALL | {"full": {"tune": "none"}})

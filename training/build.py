@@ -97,6 +97,8 @@ def build(
             # the bundle is the one result that does not lie in the work folder
             ran = run(step, context, force=step.name == "pack" and not output.is_dir())
             logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
+            for warning in context.figures(step.name).get("warnings", ()):
+                logger.warning("warning: %s", warning)
             if step.name == until:
                 break
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import load_backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.doubts import about_full
+from adaptive.training.evaluate_tier import answers_to, share_right
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import backbone_of, labels_of
 from adaptive.training.rows import load_rows
@@ -29,6 +31,7 @@ def _work(context: Context, folder: Path) -> Figures:
         recipe.model.id,
         classes=len(labels),
         labels=labels,
+        raw=raw_names(context, labels),
         revision=recipe.model.revision,
         sha256=recipe.model.sha256,
     )
@@ -46,7 +49,35 @@ def _work(context: Context, folder: Path) -> Figures:
     if recipe.full.tune != "none":
         _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
-    return {"fit_accuracy": accuracy(context, tier, "fit")}
+    found = answers_to(context, tier, "fit")
+    if found is None:
+        return {"fit_accuracy": None}
+    warnings = about_full(*found, len(labels))
+    if backbone.guessed_order and recipe.full.tune == "none":
+        warnings.append(_guessed(labels))
+    return {"fit_accuracy": share_right(*found), "warnings": warnings}
+
+
+def raw_names(context: Context, labels: Sequence[str]) -> tuple[str, ...]:
+    """What the data call each label; nothing where several of theirs became one."""
+    if context.data is not None:  # in memory nothing is renamed
+        return ()
+    names: dict[str, list[str]] = {label: [] for label in labels}
+    for raw, label in context.recipe.data.rename.items():
+        names.get(label, []).append(raw)
+    if any(len(each) > 1 for each in names.values()):
+        return ()
+    return tuple(each[0] if each else label for label, each in names.items())
+
+
+def _guessed(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(f"class {i} is {label!r}" for i, label in enumerate(labels[:5]))
+    more = f" and so on for {len(labels)} labels" if len(labels) > 5 else ""
+    return (
+        f"the checkpoint does not name its classes, so they were taken in the order of the labels: "
+        f"{shown}{more}. If that is wrong, list the labels in the checkpoint's order with "
+        "data.rename"
+    )
 
 
 def _check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:

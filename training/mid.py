@@ -16,7 +16,7 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
@@ -68,7 +68,7 @@ def _work(context: Context, folder: Path) -> Figures:
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
     return {
-        "fit_accuracy": accuracy(context, tier, "fit"),
+        **student_figures(context, tier),
         "layers": list(shape.layers),
         "work_share": share,
     }

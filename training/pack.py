@@ -23,7 +23,14 @@ from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.groups import load_groups
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
+from adaptive.training.parts import (
+    DTYPES,
+    finished_steps,
+    labels_of,
+    load_tiers,
+    log_frequency_of,
+    tokenizer_of,
+)
 from adaptive.training.record_outcomes import (
     HELD_OUT,
     load_features,
@@ -49,6 +56,13 @@ def _work(context: Context, folder: Path) -> Figures:
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     save_bundle(bundle, recipe.output, card=render_card(bundle), recipe=text)
     return {"test": figures}
+
+
+def warnings_of(context: Context) -> list[str]:
+    """What the steps up to here warn of."""
+    steps = ["data", "full", *finished_steps(context)]
+    found = (warning for step in steps for warning in context.figures(step).get("warnings", ()))
+    return list(dict.fromkeys(found))
 
 
 def splits_of(context: Context) -> list[str]:
@@ -98,6 +112,7 @@ def _info(context: Context, figures: Figures) -> dict[str, Any]:
         "dtype": costs.measured["dtype"],
         "versions": {"adaptive-cascade": adaptive.__version__, **machine(context.device)},
         "steps": _story(context),
+        "warnings": warnings_of(context),
         "figures": figures,
         "policy": context.figures("policy"),
         "certificate": context.figures("certify"),

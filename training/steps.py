@@ -47,6 +47,7 @@ class Context:
 class Step:
     """One step: `work` writes files into the folder it is given and returns figures.
 
+    Figures called `warnings` are sentences for whoever builds; they are told at every build.
     The folder may hold what an interrupted run of the same step with the same inputs left.
     """
 

@@ -13,7 +13,7 @@ from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
@@ -52,7 +52,7 @@ def _work(context: Context, folder: Path) -> Figures:
         dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
     )
     save_tier(tier, folder / "tier")
-    return {"kind": config.kind, "fit_accuracy": accuracy(context, tier, "fit")}
+    return {"kind": config.kind, **student_figures(context, tier)}
 
 
 def _bag(full: Tier, config: BagConfig) -> Tier:

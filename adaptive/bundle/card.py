@@ -142,6 +142,7 @@ def _intended(bundle: Bundle) -> str:
 def _limits(bundle: Bundle) -> list[str]:
     languages = [str(each) for each in _many(bundle.info.get("language") or [])]
     limits = [
+        *(f"**Warning:** {_inline(each)}" for each in bundle.info.get("warnings") or []),
         _promised(bundle),
         "Reliability is calibrated on the same texts; a text of no known label still gets one.",
     ]

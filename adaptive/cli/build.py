@@ -43,16 +43,20 @@ def build(
     if until is not None:
         _emit(session, folder / until, {})
     else:
-        _emit(session, result, read_header(result).info.get("figures", {}))
+        _emit(session, result, read_header(result).info)
 
 
-def _emit(session: Session, result: Path, figures: Mapping[str, Any]) -> None:
+def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
+    """The closing lines: figures on the test rows, warnings, and where the result lies."""
+    figures, warnings = info.get("figures", {}), info.get("warnings", [])
+
     def show(console: Console) -> None:
         if figures:
             show_report(figures, console)
-        console.print(str(result), markup=False, highlight=False, soft_wrap=True)
+        for text in (*(f"warning: {each}" for each in warnings), str(result)):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    session.emit({"result": str(result), "figures": figures}, show)
+    session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
 
 
 @contextmanager

@@ -28,10 +28,12 @@ class Backbone(nn.Module):
         model: the transformers model.
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
+        guessed_order: nothing but their order told which of the head's classes is which label.
         graphs: what runs the layers in place of torch; None where torch does.
     """
 
     graphs: Graphs | None = None
+    guessed_order = False
 
     def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
         """Raises FamilyError where the model's family has no adapter."""

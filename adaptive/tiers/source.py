@@ -25,6 +25,7 @@ def load_backbone(
     *,
     classes: int,
     labels: Sequence[str],
+    raw: Sequence[str] = (),
     revision: str | None = None,
     sha256: str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -32,14 +33,15 @@ def load_backbone(
     """A backbone with a head for the labels, and its tokenizer.
 
     A checkpoint fine-tuned on these labels keeps its head, its rows put into the order of
-    `labels`; so does one that does not name its classes, if their number is right. Any other
-    gets an untrained head and `fresh_head` is true.
+    `labels`; so does one that does not name its classes, if their number is right. Any other,
+    and one of another task, gets an untrained head and `fresh_head` is true.
 
     Args:
         source: a folder, `package:NAME` for a model carried by an installed package (which is
             not imported), or a hub id.
         classes: number of labels.
         labels: names in the order wanted of the logits.
+        raw: what the data call each label, where they were renamed.
         revision: branch, tag or commit of a hub id.
         sha256: digest that model.safetensors must have.
         dtype: of the weights.
@@ -61,8 +63,10 @@ def load_backbone(
     with quiet_transformers():
         config = read_config(folder)
         tokenizer = _load_tokenizer(folder, source)
-        order = _own_order(config, labels)
+        order = None if other_task(config) else _own_order(config, labels, raw)
+        guessed = order is not None and _by_position(config, labels, raw)
         backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
+        backbone.guessed_order = guessed and not backbone.fresh_head
     if order is not None and not backbone.fresh_head:
         _reorder_head(backbone, order)
     _give_padding(backbone, tokenizer)
@@ -128,22 +132,75 @@ def _check_digest(weights: Path, expected: str) -> None:
         raise BundleError(f"{weights.name} has SHA-256 {found}, expected {expected}")
 
 
-def _own_order(config: Any, labels: Sequence[str]) -> list[int] | None:
-    """For each label, its row in the checkpoint's head; None if the head is of other labels."""
-    if config.num_labels != len(labels):
+def other_task(config: Any) -> str | None:
+    """What a checkpoint's head does in place of choosing one class for a text; None if nothing.
+
+    A checkpoint without a classifier's head counts as well: transformers would draw one.
+    """
+    kinds = list(config.architectures or ())
+    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        return f"it is a {kinds[0]}, not a classifier of texts (...ForSequenceClassification)"
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return (
+            f"its head gives numbers and no classes (regression: problem_type is "
+            f"{config.problem_type}, num_labels is {config.num_labels})"
+        )
+    if config.problem_type == "multi_label_classification":
+        return "it gives a text several labels (problem_type is multi_label_classification)"
+    return None
+
+
+def _own_order(config: Any, labels: Sequence[str], raw: Sequence[str] = ()) -> list[int] | None:
+    """For each label, its row in the checkpoint's head; None if the head is of other labels.
+
+    Names decide, those of the data before renaming too. Classes that the checkpoint does not
+    name are taken in the order of the data's whole numbers, or else of the labels.
+    """
+    own = _class_names(config)
+    for wanted in (labels, raw):
+        order = _by_name(own, wanted)
+        if order is not None:
+            return order
+    if len(own) != len(labels) or not _unnamed(own):
         return None
-    own = [str(config.id2label[i]).casefold() for i in range(config.num_labels)]
-    wanted = [label.casefold() for label in labels]
-    if own == [f"label_{i}" for i in range(len(own))]:
-        return list(range(len(own)))
-    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+    return _by_number(raw or labels) or list(range(len(own)))
+
+
+def _by_position(config: Any, labels: Sequence[str], raw: Sequence[str]) -> bool:
+    """Whether nothing but the labels' own order tells which class is which."""
+    own = _class_names(config)
+    named = any(_by_name(own, wanted) is not None for wanted in (labels, raw))
+    return not named and _by_number(raw or labels) is None
+
+
+def _class_names(config: Any) -> list[str]:
+    return [str(config.id2label[i]).casefold() for i in range(config.num_labels)]
+
+
+def _unnamed(own: Sequence[str]) -> bool:
+    return list(own) == [f"label_{i}" for i in range(len(own))]
+
+
+def _by_name(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Place of each wanted name among a checkpoint's, capitals aside."""
+    names = [name.casefold() for name in wanted]
+    if sorted(own) != sorted(names) or len(set(own)) < len(own):
         return None
-    return [own.index(label) for label in wanted]
+    return [own.index(name) for name in names]
+
+
+def _by_number(names: Sequence[str]) -> list[int] | None:
+    """Rank of each name among the others, if all are whole numbers."""
+    if not all(name.removeprefix("-").isdecimal() for name in names):
+        return None
+    ranks = sorted(range(len(names)), key=lambda i: int(names[i]))
+    return [ranks.index(i) for i in range(len(names))]
 
 
 def _load_model(
     folder: Path, config: Any, labels: Sequence[str], dtype: torch.dtype, *, keep_head: bool
 ) -> Backbone:
+    config.problem_type = None if other_task(config) else config.problem_type
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     model, report = AutoModelForSequenceClassification.from_pretrained(
