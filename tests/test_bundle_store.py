@@ -22,7 +22,7 @@ from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.costs import CostTable
-from adaptive.errors import BundleError
+from adaptive.errors import BuildError, BundleError
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.routers.features import SCALARS
@@ -421,6 +421,6 @@ def test_saving_over_a_bundle_replaces_all_of_it(folder: Path) -> None:
 
 def test_a_folder_that_is_no_bundle_is_left_alone(original: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.md").write_text("years of work")
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BuildError, match="is no bundle"):
         save(original, tmp_path)
     assert (tmp_path / "thesis.md").read_text() == "years of work"

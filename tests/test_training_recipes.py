@@ -269,7 +269,7 @@ def test_a_head_whose_classes_stand_in_another_order_is_told_loudly(
 
 
 def test_a_fresh_head_cannot_be_taken_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no trained classification head for the labels bad, good"):
+    with pytest.raises(BuildError, match="taken as it is: it is a BertModel, not a classifier"):
         built(tmp_path, SMALL | {"full": {"tune": "none"}})
 
 

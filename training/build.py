@@ -19,6 +19,7 @@ from adaptive.training import (
     measure_costs,
     mid,
     pack,
+    preflight,
     prepare,
     quantise,
     record_outcomes,
@@ -28,7 +29,7 @@ from adaptive.training import (
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 from adaptive.training.parts import finished_steps, tier_steps
-from adaptive.training.steps import Context, Step, forget, run
+from adaptive.training.steps import Context, Figures, Step, forget, run
 
 logger = logging.getLogger(__name__)
 
@@ -79,16 +80,17 @@ def build(
     Raises:
         BuildError: no such step, or a step could not do its work.
         DataError: the data are wrong; the message names file and row.
+        ConfigError: several things are wrong with recipe, data, model or folders; all of them are
+            listed, before any step runs.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    context = Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
+    context = _context(recipe, workdir, quiet=quiet, data=data)
     steps = steps_of(context)
     names = [step.name for step in steps]
     for name in (until, force):
         if name is not None and name not in names:
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
+    preflight.check(context, names)
+    context.workdir.mkdir(parents=True, exist_ok=True)
     for step in _with_readers(steps, force):
         forget(step, context)
     output = Path(recipe.output)
@@ -104,6 +106,25 @@ def build(
     finally:
         context.journal.close()
     return output
+
+
+def check(recipe: Recipe, workdir: str | Path, *, data: Dataset | None = None) -> Figures:
+    """What `build` checks before its first step, alone; nothing is written or trained.
+
+    Returns:
+        What was found: rows of each split, labels, the model and the steps.
+
+    Raises:
+        AdaptiveError: one fault as itself, several as a ConfigError that lists them.
+    """
+    context = _context(recipe, workdir, quiet=True, data=data)
+    return preflight.check(context, [step.name for step in steps_of(context)])
+
+
+def _context(recipe: Recipe, workdir: str | Path, *, quiet: bool, data: Dataset | None) -> Context:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(workdir)
+    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
 
 
 def _with_readers(steps: list[Step], name: str | None) -> list[Step]:

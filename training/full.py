@@ -14,7 +14,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.source import load_backbone
+from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_full
@@ -27,25 +27,8 @@ from adaptive.training.steps import Context, Figures, Step, section
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe, labels = context.recipe, labels_of(context)
-    backbone, _ = load_backbone(
-        recipe.model.id,
-        classes=len(labels),
-        labels=labels,
-        raw=raw_names(context, labels),
-        revision=recipe.model.revision,
-        sha256=recipe.model.sha256,
-    )
-    _check(recipe, backbone, labels)
-    # A base model's own head is untrained and reads one token; a head on the mean of all
-    # tokens learns more from few rows.
-    tier = Tier(
-        "full",
-        backbone,
-        _depths(recipe.full, backbone),
-        labels,
-        own_head=not backbone.fresh_head,
-        head_width=recipe.exits.head_width,
-    ).to(context.device)
+    backbone = load(context, labels)
+    tier = untrained(recipe, backbone, labels).to(context.device)
     if recipe.full.tune != "none":
         _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
@@ -80,7 +63,64 @@ def _guessed(labels: tuple[str, ...]) -> str:
     )
 
 
-def _check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+def load(context: Context, labels: Sequence[str]) -> Backbone:
+    """The recipe's model with a head for the labels.
+
+    Raises:
+        AdaptiveError: as `load_backbone`.
+    """
+    model = context.recipe.model
+    backbone, _ = load_backbone(
+        model.id,
+        classes=len(labels),
+        labels=labels,
+        raw=raw_names(context, labels),
+        revision=model.revision,
+        sha256=model.sha256,
+    )
+    return backbone
+
+
+def untrained(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> Tier:
+    """The full tier before it is fine-tuned."""
+    # A base model's own head is untrained and reads one token; a head on the mean of all
+    # tokens learns more from few rows.
+    return Tier(
+        "full",
+        backbone,
+        _depths(recipe.full, backbone),
+        labels,
+        own_head=not backbone.fresh_head,
+        head_width=recipe.exits.head_width,
+    )
+
+
+def check_task(recipe: Recipe, folder: Path) -> Any:
+    """The config in a model's folder, if its head does what the recipe needs of it.
+
+    Raises:
+        BuildError: the checkpoint is to be taken as it is, and is no classifier of texts with one
+            label each; or the config cannot be read.
+        FamilyError: a family without adapter.
+    """
+    config = read_config(folder)
+    task = other_task(config) if recipe.full.tune == "none" else None
+    if task is not None:
+        raise BuildError(
+            f"model {recipe.model.id!r} cannot be taken as it is: {task}. Give a checkpoint that "
+            "was fine-tuned to choose one of several classes, or labelled text and full.tune "
+            "'full' or 'lora', which train a new head"
+        )
+    return config
+
+
+def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+    """Check that the model can be what the recipe makes of it.
+
+    Raises:
+        BuildError: an untrained head is to be taken as it is, or texts are to be longer than the
+            model's positions.
+    """
     if recipe.full.tune == "none" and backbone.fresh_head:
         raise BuildError(
             f"model {recipe.model.id!r} has no trained classification head for the labels "
@@ -108,7 +148,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
     config = context.recipe.full
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     targets = torch.from_numpy(labels).long().to(context.device)
-    adapters = _add_lora(tier, config) if config.tune == "lora" else None
+    adapters = add_lora(tier, config) if config.tune == "lora" else None
     last = len(tier.depths) - 1
 
     def loss(rows: Rows) -> torch.Tensor:
@@ -132,7 +172,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
         adapters.merge_and_unload()
 
 
-def _add_lora(tier: Tier, config: FullConfig) -> Any:
+def add_lora(tier: Tier, config: FullConfig) -> Any:
     """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable.
 
     Raises:

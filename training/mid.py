@@ -12,6 +12,7 @@ from torch.nn import functional
 from adaptive import tokens as token_rows
 from adaptive.config.steps import MidConfig
 from adaptive.errors import BuildError
+from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
@@ -28,10 +29,6 @@ def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.mid
     assert config is not None
     full, teacher = load_built(context, "full"), load_teacher(context)
-    if config.layers > full.backbone.layers:
-        raise BuildError(
-            f"mid.layers is {config.layers}, but the full tier has {full.backbone.layers} layers"
-        )
     shape = _shape(context, full, teacher, config)
     torch.manual_seed(context.recipe.seed)
     depths = config.exits or tuple(range(config.layers + 1))
@@ -72,6 +69,14 @@ def _work(context: Context, folder: Path) -> Figures:
         "layers": list(shape.layers),
         "work_share": share,
     }
+
+
+def check(config: MidConfig, full: Backbone) -> None:
+    """Raise BuildError where more layers are to be kept than there are."""
+    if config.layers > full.layers:
+        raise BuildError(
+            f"mid.layers is {config.layers}, but the full tier has {full.layers} layers"
+        )
 
 
 def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) -> Shape:

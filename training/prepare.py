@@ -81,15 +81,15 @@ def _work(context: Context, folder: Path) -> Figures:
             np.save(folder / "log_frequency.npy", frequency, allow_pickle=False)
     figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder)
     tokenizer.save_pretrained(str(folder / "tokenizer"))
-    names = list(dataset.label_names) or _own_labels(model)
+    names = dataset.label_names or own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
     return figures | {"classes": len(names)}
 
 
-def _own_labels(model: Path) -> list[str]:
+def own_labels(model: Path) -> tuple[str, ...]:
     """What the checkpoint calls its classes, in the order of its logits."""
     names = read_config(model).id2label
-    return [str(names[index]) for index in sorted(names)]
+    return tuple(str(names[index]) for index in sorted(names))
 
 
 def _load_tokenizer(model: Path) -> Any:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
+from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
@@ -73,12 +74,16 @@ def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
     copies = recipe.teacher.augment
     if not copies:
         return tokens, labels
-    if recipe.data.pair is not None:
-        raise BuildError("teacher.augment cuts single texts; set it to 0 for pairs")
     special = frozenset(tokenizer_of(context).all_special_ids)
     made = augment(tokens, copies, special, recipe.model.max_length, recipe.seed)
     none = np.full(len(made), -1, np.int32)
     return token_rows.concatenate([tokens, made]), np.concatenate([labels, none])
+
+
+def check(recipe: Recipe) -> None:
+    """Raise BuildError where texts are to be made up of pairs."""
+    if recipe.teacher.augment and recipe.data.pair is not None:
+        raise BuildError("teacher.augment cuts single texts; set it to 0 for pairs")
 
 
 def _half(values: torch.Tensor) -> torch.Tensor:

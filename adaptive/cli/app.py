@@ -69,11 +69,17 @@ def build(
     force_step: Annotated[
         str | None, typer.Option(metavar="NAME", help="A step to do again although it is done.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look for faults: no step runs.")
+    ] = False,
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
-    from adaptive.cli.build import build
+    from adaptive.cli import build as builds
 
-    build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
+    if check:
+        builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
+        return
+    builds.build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
 
 
 @app.command()
@@ -249,6 +255,7 @@ def certify(
 
     The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
     """
+    from adaptive.bundle.store import check_writable
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
     from adaptive.cli.labelled import choose_source, load_labelled
 
@@ -262,6 +269,9 @@ def certify(
         limit=limit,
     )
     pipeline = _pipeline(bundle, device, True, dtype)
+    folder = Path(pipeline.preset.bundle).expanduser()
+    check_writable(folder)
+    check_writable(folder.parent)  # the new bundle is made beside the old one
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)

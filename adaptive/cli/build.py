@@ -46,6 +46,35 @@ def build(
         _emit(session, result, read_header(result).info)
 
 
+def check(
+    recipe_file: Path, session: Session, *, overrides: Sequence[str], workdir: Path | None
+) -> None:
+    """Runs the checks of a build alone, and shows what they found.
+
+    Raises:
+        AdaptiveError: one fault as itself, several as a ConfigError that lists them.
+    """
+    recipe = load_recipe(recipe_file, overrides)
+    from adaptive.training.build import check
+
+    found = check(recipe, workdir or Path("runs") / recipe.name)
+    rows, model = found["rows"], found["model"]
+    lines = [
+        f"rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}",
+        f"labels: {len(found['labels'])}",
+        f"model: {model['family']}, {model['layers']} layers x {model['hidden']}, reads up to "
+        f"{model['max_length']} tokens",
+        f"steps: {', '.join(found['steps'])}",
+        f"nothing is wrong; the bundle would be written to {recipe.output}",
+    ]
+
+    def show(console: Console) -> None:
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    session.emit({"output": recipe.output, **found}, show)
+
+
 def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
     """The closing lines: figures on the test rows, warnings, and where the result lies."""
     figures, warnings = info.get("figures", {}), info.get("warnings", [])
