@@ -207,12 +207,14 @@ def test_made_up_texts_and_pairs_do_not_go_together(sources: Path, tmp_path: Pat
 def test_all_faults_are_told_at_once(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "thesis.txt").write_text("mine")
-    changes = {"target": {"group": "sise"}, "model": {"id": "./nowhere"}}
+    changes: dict[str, Any] = {"target": {"group": "sise"}, "mid": {"layers": 4}}
     error = refused(sources, tmp_path, changes)
     assert isinstance(error, ConfigError) and len(error.faults) == 3
     assert "3 faults, found before the first step" in str(error)
-    for told in ("no bundle", "'size'", "./nowhere"):
+    for told in ("no bundle", "'size'", "mid.layers is 4"):
         assert told in str(error)
+    error = refused(sources, tmp_path, {"model": {"id": "./nowhere"}})
+    assert isinstance(error, ConfigError) and "./nowhere" in error.faults[1]
 
 
 def test_check_alone_tells_what_was_found_and_writes_nothing(

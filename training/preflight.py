@@ -58,8 +58,10 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
     folder = attempt(find_source, recipe.model.id, recipe.model.revision)
     config = None if folder is None else attempt(full.check_task, recipe, folder)
     backbone = None
-    if folder is not None and config is not None and rows is not None:
-        labels = rows["labels"] or own_labels(folder)
+    labels: tuple[str, ...] = ()
+    if folder is not None and config is not None:
+        # where the data are wrong, the checkpoint's own labels serve to go on with
+        labels = (rows["labels"] if rows is not None else ()) or own_labels(folder)
         backbone = attempt(full.load, context, labels)
         if backbone is not None:
             attempt(_check_model, recipe, backbone, labels)
