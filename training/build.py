@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from adaptive.training import (
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
 from adaptive.training.steps import Context, Figures, Step, forget, run
 
@@ -78,7 +80,8 @@ def build(
         Where the recipe puts the bundle; with `until` it need not be there yet.
 
     Raises:
-        BuildError: no such step, or a step could not do its work.
+        BuildError: no such step, a step could not do its work, or another build is at work in
+            the folder.
         DataError: the data are wrong; the message names file and row.
         ConfigError: several things are wrong with recipe, data, model or folders; all of them are
             listed, before any step runs.
@@ -91,21 +94,26 @@ def build(
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
     preflight.check(context, names)
     context.workdir.mkdir(parents=True, exist_ok=True)
-    for step in _with_readers(steps, force):
-        forget(step, context)
-    output = Path(recipe.output)
     try:
-        for step in steps:
-            # the bundle is the one result that does not lie in the work folder
-            ran = run(step, context, force=step.name == "pack" and not output.is_dir())
-            logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
-            for warning in context.figures(step.name).get("warnings", ()):
-                logger.warning("warning: %s", warning)
-            if step.name == until:
-                break
+        with locked(context.workdir):
+            for step in _with_readers(steps, force):
+                forget(step, context)
+            _run_all(steps, context, until)
     finally:
         context.journal.close()
-    return output
+    return Path(recipe.output)
+
+
+def _run_all(steps: Sequence[Step], context: Context, until: str | None) -> None:
+    for step in steps:
+        # the bundle is the one result that does not lie in the work folder
+        lost = step.name == "pack" and not Path(context.recipe.output).is_dir()
+        ran = run(step, context, force=lost)
+        logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
+        for warning in context.figures(step.name).get("warnings", ()):
+            logger.warning("warning: %s", warning)
+        if step.name == until:
+            return
 
 
 def check(recipe: Recipe, workdir: str | Path, *, data: Dataset | None = None) -> Figures:
