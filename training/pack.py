@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
@@ -31,6 +29,7 @@ from adaptive.training.parts import (
     log_frequency_of,
     tokenizer_of,
 )
+from adaptive.training.published import keep_beside, public_source, published, to_yaml
 from adaptive.training.record_outcomes import (
     HELD_OUT,
     load_features,
@@ -53,8 +52,9 @@ def _work(context: Context, folder: Path) -> Figures:
             bundle, bundle.policy, tokens, labels, groups=groups, batch_size=recipe.cost.batch_size
         )
     bundle = replace(bundle, info=_info(context, figures))
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    text = to_yaml(published(recipe))
     save_bundle(bundle, recipe.output, card=render_card(bundle), recipe=text)
+    keep_beside(recipe)
     return {"test": figures}
 
 
@@ -106,8 +106,8 @@ def _table(context: Context, split: str, router: Router | None) -> OutcomeTable:
 def _info(context: Context, figures: Figures) -> dict[str, Any]:
     recipe, costs = context.recipe, load_costs(context)
     info = {
-        "base_model": recipe.model.id,
-        "datasets": [recipe.data.source],
+        "base_model": public_source(recipe.model.id),
+        "datasets": [public_source(recipe.data.source)],
         "device": costs.measured["device"],
         "dtype": costs.measured["dtype"],
         "versions": {"adaptive-cascade": adaptive.__version__, **machine(context.device)},
@@ -128,7 +128,7 @@ def _story(context: Context) -> list[str]:
     story = [
         f"Rows: {rows}; {data['unlabelled']} unlabelled. {data['duplicates']} duplicates across "
         "splits were removed.",
-        f"Full tier: {recipe.model.id}, tuned: {recipe.full.tune}.",
+        f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.full.tune}.",
     ]
     if recipe.tiny is not None:
         story.append(f"Tiny tier: a {recipe.tiny.kind}, distilled from the full tier.")

@@ -61,10 +61,12 @@ def _front_matter(bundle: Bundle) -> str:
         "tags": ["adaptive-cascade", "text-classification", "early-exit", "cascade"],
         "metrics": ["accuracy"],
     }
-    for key in ("language", "datasets"):
-        if info.get(key):
-            fields[key] = [_inline(each) for each in _many(info[key])]
-    # Hubs refuse a card whose base model is not one of theirs
+    if info.get("language"):
+        fields["language"] = [_inline(each) for each in _many(info["language"])]
+    # Hubs refuse a card whose data or base model is not one of theirs
+    datasets = [each for each in _many(info.get("datasets") or []) if _HUB_ID.fullmatch(str(each))]
+    if datasets:
+        fields["datasets"] = datasets
     if _HUB_ID.fullmatch(str(info.get("base_model", ""))):
         fields["base_model"] = info["base_model"]
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptive.config import load_recipe, load_source
+from adaptive.config import load_source
 from adaptive.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 
 def _own_test_split(bundle: str, groups: Sequence[str]) -> Dataset:
     """The test split of the recipe that lies in the bundle."""
-    from adaptive.bundle.layout import LAYOUT
     from adaptive.training.prepare import load_splits
+    from adaptive.training.published import own_recipe
 
-    data, splits = load_splits(load_recipe(local_folder(bundle) / LAYOUT.recipe), None, groups)
+    data, splits = load_splits(own_recipe(local_folder(bundle)), None, groups)
     return data.take(splits.test)
