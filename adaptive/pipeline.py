@@ -131,7 +131,9 @@ class AdaptivePipeline:
 
         Returns:
             A list for a text or a sequence, the one answer for a mapping, an iterator for a
-            generator. Dicts have "label", "score" and "routing": the tier, exit and depth that
+            generator. Dicts have "label", "score" (calibrated: the softmax of the answering
+            exit's logits over its fitted temperature, where transformers' has none) and
+            "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
             the cost and its unit, whether the policy `abstained` (then "label" is None), whether
             the text was truncated, of how many windows, and whether the bundle's certificate
