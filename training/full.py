@@ -176,25 +176,29 @@ def add_lora(tier: Tier, config: FullConfig) -> Any:
     """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable.
 
     Raises:
-        BuildError: no module has a name of `full.lora.targets`, or peft knows no default.
+        BuildError: no module has one of the names in `full.lora.targets`, or it is no linear layer.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, LoraModel
 
     lora, backbone = config.lora, backbone_of(tier)
+    plan = backbone.family.pruning
+    linears = (*plan.queries, *plan.keys, plan.attended, *plan.rising, plan.falling)
+    known = f"a {backbone.family.name} model has {', '.join(linears)}"
+    names = [f".{name}" for name, _ in backbone.body.named_modules()]
+    for target in lora.targets or ():
+        if not any(name.endswith(f".{target}") for name in names):
+            raise BuildError(f"full.lora.targets: no module is called {target!r}; {known}")
     given = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=None if lora.targets is None else list(lora.targets),
+        target_modules=list(lora.targets or backbone.family.adapted),
     )
     try:
-        return get_peft_model(backbone.body, given)
+        # not through get_peft_model, which asks transformers in a deprecated way
+        return LoraModel(backbone.body, given, "default")
     except ValueError as error:
-        plan = backbone.family.pruning
-        known = [path.rpartition(".")[2] for path in (*plan.queries, *plan.keys)]
-        raise BuildError(
-            f"full.lora.targets: {error} A {backbone.family.name} model has {', '.join(known)}"
-        ) from error
+        raise BuildError(f"full.lora.targets: {error}; {known}") from error
 
 
 def _reads(context: Context) -> Any:

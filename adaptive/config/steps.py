@@ -32,7 +32,7 @@ class LoraConfig(Section):
     rank: Whole = 8
     alpha: Whole = 16
     dropout: PartShare = 0.0
-    targets: tuple[Name, ...] | None = None  # module names; None = peft's choice for the family
+    targets: tuple[Name, ...] | None = None  # module names; None = queries and values
 
 
 class FullConfig(Section):

@@ -53,6 +53,15 @@ class Family:
     shifted: bool = False
     first_layer_differs: bool = False  # layer 0 is built unlike the others
 
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Linears that low-rank adapters go into by default: queries and values.
+
+        Those two, as Hu et al. 2021 (arXiv:2106.09685, section 7.1) found best at one budget;
+        where one matrix holds queries, keys and values, that one.
+        """
+        return (self.pruning.queries[0], *self.pruning.keys[-1:])
+
 
 _BERT_PRUNING = Pruning(
     queries=("attention.self.query",),
