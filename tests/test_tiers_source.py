@@ -12,11 +12,22 @@ import torch
 from tiny_transformers import VOCABULARY, packed, tiny_backbone, tiny_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.find import digest, find_source
-from adaptive.tiers.source import _own_order, load_backbone, other_task, read_config
+from adaptive.tiers.source import (
+    _own_order,
+    load_backbone,
+    other_task,
+    read_config,
+    vocabulary_of,
+)
 
 LABELS = ["bad", "fair", "good"]
 
@@ -181,9 +192,57 @@ def test_the_dtype_is_as_asked(tmp_path: Path) -> None:
     assert backbone.embedding_table.dtype == torch.bfloat16
 
 
-def test_a_decoder_without_padding_pads_with_its_end(tmp_path: Path) -> None:
-    backbone, tokenizer = load_backbone(str(_save(tmp_path, "llama")), classes=3, labels=LABELS)
-    assert tokenizer.pad_token_id == backbone.config.pad_token_id == 59
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("pad", [None, 59, 1], ids=["none", "end", "other"])
+def test_a_decoder_reads_the_token_that_its_config_says(
+    tmp_path: Path, family: str, pad: int | None
+) -> None:
+    """Rows end with the end of text, as tokenizers of some embedding models write them."""
+    folder = _save(tmp_path, family)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}))
+    backbone, tokenizer = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert backbone.config.pad_token_id == pad and tokenizer.pad_token_id is not None
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    rows = [torch.cat([row, torch.tensor([59])]) for row in tiny_rows()]
+    batch = packed(rows)
+    with torch.no_grad():
+        found = backbone.classify(backbone.run(backbone.embed(batch), 0, 4))
+        expected = torch.cat([model(input_ids=row.unsqueeze(0)).logits for row in rows])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_added_tokens_without_a_row_are_given_one(tmp_path: Path) -> None:
+    """As decoders have whose padding token was added and their table left as it was."""
+    folder = _save(tmp_path, "llama", labels=LABELS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.save_pretrained(folder)
+    backbone, tokenizer = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert tokenizer.pad_token_id == 60 and vocabulary_of(tokenizer) == 61
+    table, before = backbone.embedding_table, tiny_backbone("llama").embedding_table
+    assert (backbone.added_rows, backbone.config.vocab_size) == (1, 61)
+    torch.testing.assert_close(table[:60], before)
+    torch.testing.assert_close(table[60], before.mean(0))
+    torch.testing.assert_close(_logits(folder, LABELS)[0], _own("llama"))
+
+
+def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    words = {f"w{i}": i for i in range(80)} | {"[UNK]": 80}
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]")), unk_token="[UNK]"
+    ).save_pretrained(folder)
+    with pytest.raises(BuildError, match=r"table of 60 rows, .* ids up to 80: it is another"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
+
+
+def test_a_padding_token_beyond_the_table_is_refused_by_name(tmp_path: Path) -> None:
+    folder = _save(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 60}))
+    with pytest.raises(BuildError, match=r"pads with token 60, .* has 60 rows"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
 
 
 def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

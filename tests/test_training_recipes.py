@@ -363,6 +363,18 @@ def test_a_decoder_may_be_the_full_tier(tmp_path: Path, family: str) -> None:
     assert len(answers(tmp_path)) == len(TEXTS)
 
 
+def test_a_decoder_whose_padding_token_has_no_row_is_built_and_says_so(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "llama")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    built(tmp_path, SMALL | QUICK)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert len(bundle.tiers[0].backbone.embedding_table) == len(tokenizer)
+    assert "1 added token for which" in bundle.info["warnings"][0]
+    assert len(answers(tmp_path, ["a <fill> film", "a film"])) == 2
+
+
 def test_a_family_whose_first_layer_differs_can_be_cut(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "modernbert")
     recipe = built(tmp_path, QUICK | {"mid": {"layers": 1, "epochs": 1}}, until="mid")

@@ -32,10 +32,11 @@ def _work(context: Context, folder: Path) -> Figures:
     if recipe.full.tune != "none":
         _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
+    warnings = [_added(backbone.added_rows)] if backbone.added_rows else []
     found = answers_to(context, tier, "fit")
     if found is None:
-        return {"fit_accuracy": None}
-    warnings = about_full(*found, len(labels))
+        return {"fit_accuracy": None, "warnings": warnings}
+    warnings += about_full(*found, len(labels))
     if backbone.guessed_order and recipe.full.tune == "none":
         warnings.append(_guessed(labels))
     return {"fit_accuracy": share_right(*found), "warnings": warnings}
@@ -51,6 +52,13 @@ def raw_names(context: Context, labels: Sequence[str]) -> tuple[str, ...]:
     if any(len(each) > 1 for each in names.values()):
         return ()
     return tuple(each[0] if each else label for label, each in names.items())
+
+
+def _added(rows: int) -> str:
+    return (
+        f"the tokenizer has {rows} added token{'s' if rows > 1 else ''} for which the model's "
+        "embedding table had no row; each was given the mean of the others"
+    )
 
 
 def _guessed(labels: tuple[str, ...]) -> str:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.config.recipe import Recipe
-from adaptive.errors import BuildError
 from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
-from adaptive.tiers.source import read_config
+from adaptive.tiers.source import load_tokenizer, read_config, vocabulary_of
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
 from adaptive.training.splits import Splits, fold, make_splits
@@ -66,7 +65,7 @@ def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
     dataset, splits = load_splits(recipe, context.data)
     model = find_source(recipe.model.id, recipe.model.revision)
-    tokenizer = _load_tokenizer(model)
+    tokenizer = load_tokenizer(model, recipe.model.id)
     figures: Figures = {"duplicates": splits.duplicates}
     for name in SPLITS:
         rows = getattr(splits, name)
@@ -77,7 +76,7 @@ def _work(context: Context, folder: Path) -> Figures:
         save_rows(folder / f"{name}.safetensors", tokens, labels.astype(np.int32))
         figures[name] = len(rows)
         if name == "train":
-            frequency = log_frequencies(tokens, len(tokenizer))
+            frequency = log_frequencies(tokens, vocabulary_of(tokenizer))
             np.save(folder / "log_frequency.npy", frequency, allow_pickle=False)
     figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder)
     tokenizer.save_pretrained(str(folder / "tokenizer"))
@@ -90,21 +89,6 @@ def own_labels(model: Path) -> tuple[str, ...]:
     """What the checkpoint calls its classes, in the order of its logits."""
     names = read_config(model).id2label
     return tuple(str(names[index]) for index in sorted(names))
-
-
-def _load_tokenizer(model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        # said outright, lest transformers ask on the terminal
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise BuildError("the model has no tokenizer that can be loaded") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
-        raise BuildError("the model has no tokenizer that can be loaded: it knows no words")
-    if tokenizer.pad_token_id is None:  # decoders often have none; padding is never read
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _tokenize(tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_length: int) -> Tokens:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from adaptive.bundle.files import telling_disk_faults
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
@@ -75,7 +76,7 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     an interrupted one is found again.
 
     Raises:
-        BuildError: an earlier step is missing.
+        BuildError: an earlier step is missing, or files cannot be written.
     """
     for name in step.after:
         if not (context.folder(name) / "step.json").is_file():
@@ -83,6 +84,13 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     done, digest = context.folder(step.name), step.digest(context)
     if not force and _digest(done / "step.json") == digest:
         return False
+    with telling_disk_faults(f"step {step.name!r}", context.workdir):
+        figures = _work(step, context, done, digest)
+    context.journal.figures(step.name, figures)
+    return True
+
+
+def _work(step: Step, context: Context, done: Path, digest: str) -> Figures:
     partial = _partial(done)
     if _digest(partial / "inputs.json") != digest:
         shutil.rmtree(partial, ignore_errors=True)
@@ -94,8 +102,7 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     (partial / "inputs.json").unlink()
     shutil.rmtree(done, ignore_errors=True)
     os.replace(partial, done)
-    context.journal.figures(step.name, figures)
-    return True
+    return figures
 
 
 def forget(step: Step, context: Context) -> None:
@@ -128,4 +135,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    """Written as a whole or not at all: a full disk may leave half of a file."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, file)

@@ -19,7 +19,7 @@ from adaptive.bundle.certificates import (
     read_certificate,
 )
 from adaptive.bundle.contents import Bundle, check, stages_of
-from adaptive.bundle.files import write_json
+from adaptive.bundle.files import telling_disk_faults, write_json
 from adaptive.bundle.header import read_header, write_header
 from adaptive.bundle.layout import IGNORED, LAYOUT
 from adaptive.bundle.manifest import seal, verify
@@ -193,12 +193,13 @@ def _replace(goal: Path, write: Callable[[Path], None]) -> Path:
     """Fill a new folder, check it, and put it in the goal's place."""
     # Beside the goal, so that renaming stays on one file system
     part = goal.with_name(f".{goal.name}.{uuid.uuid4().hex}.part")
-    part.mkdir()
     try:
-        write(part)
-        seal(part)
-        verify(part)
-        _swap(part, goal)
+        with telling_disk_faults(f"bundle {goal.name}", goal.parent):
+            part.mkdir()
+            write(part)
+            seal(part)
+            verify(part)
+            _swap(part, goal)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return goal

@@ -29,11 +29,13 @@ class Backbone(nn.Module):
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
         guessed_order: nothing but their order told which of the head's classes is which label.
+        added_rows: rows of the embedding table that its checkpoint lacked for added tokens.
         graphs: what runs the layers in place of torch; None where torch does.
     """
 
     graphs: Graphs | None = None
     guessed_order = False
+    added_rows = 0
 
     def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
         """Raises FamilyError where the model's family has no adapter."""

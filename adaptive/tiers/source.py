@@ -47,8 +47,8 @@ def load_backbone(
         dtype: of the weights.
 
     Raises:
-        BuildError: the source is not there, has no tokenizer or no safetensors weights, or
-            lacks some of them.
+        BuildError: the source is not there, has no tokenizer of its own or no safetensors
+            weights, or lacks some of them.
         BundleError: the weights have another digest.
         FamilyError: a family without adapter.
     """
@@ -62,14 +62,14 @@ def load_backbone(
         _check_digest(weights, sha256)
     with quiet_transformers():
         config = read_config(folder)
-        tokenizer = _load_tokenizer(folder, source)
+        tokenizer = load_tokenizer(folder, source)
         order = None if other_task(config) else _own_order(config, labels, raw)
         guessed = order is not None and _by_position(config, labels, raw)
         backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
         backbone.guessed_order = guessed and not backbone.fresh_head
+        _fit_table(backbone, tokenizer, source)
     if order is not None and not backbone.fresh_head:
         _reorder_head(backbone, order)
-    _give_padding(backbone, tokenizer)
     return backbone, tokenizer
 
 
@@ -78,17 +78,26 @@ def read_config(folder: Path) -> Any:
 
     Raises:
         FamilyError: a family without adapter.
-        BuildError: not a transformers config.
+        BuildError: not a transformers config, or one that no model can be made of.
     """
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         name = values.pop("model_type")
         family_of(SimpleNamespace(model_type=name))  # before any code of that name is looked for
-        return AutoConfig.for_model(name, **values)
+        config = AutoConfig.for_model(name, **values)
     except FamilyError:
         raise
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise BuildError("config.json is not a transformers config") from error
+    pad = getattr(config, "pad_token_id", None)
+    if pad is not None and pad >= config.vocab_size:
+        raise BuildError(
+            f"config.json pads with token {pad}, and the embedding table has "
+            f"{config.vocab_size} rows: a padding token was added without a row for it. Call "
+            "model.resize_token_embeddings(len(tokenizer)) and save the model, or set "
+            "pad_token_id to null"
+        )
+    return config
 
 
 def untrained_model(config: Any, dtype: torch.dtype) -> Any:
@@ -116,12 +125,30 @@ def quiet_transformers() -> Iterator[None]:
             chatter.enable_progress_bar()
 
 
-def _load_tokenizer(folder: Path, source: str) -> Any:
+def load_tokenizer(folder: Path, source: str) -> Any:
+    """The tokenizer in a model's folder, which `source` names.
+
+    Decoders often come without a padding token; the end of text serves, since padding is never
+    read. Where their classifiers find a text's last token the config says, and stays as it is.
+
+    Raises:
+        BuildError: there is none, it knows no words, or it is not backed by `tokenizers`.
+    """
     try:
-        # said outright, lest transformers ask on the terminal
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        # said outright, since transformers would ask on the terminal
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
+        raise BuildError(f"model {source!r} has no tokenizer that can be loaded: it knows no words")
+    if not tokenizer.is_fast:
+        raise BuildError(
+            f"model {source!r} has a {type(tokenizer).__name__}, which is not backed by the "
+            "tokenizers library; save it as tokenizer.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _check_digest(weights: Path, expected: str) -> None:
@@ -247,13 +274,31 @@ def _reset(linear: torch.nn.Linear, deviation: float) -> None:
             linear.bias.zero_()
 
 
-def _give_padding(backbone: Backbone, tokenizer: Any) -> None:
-    """Decoders often come without a padding token; the end of text serves.
+def vocabulary_of(tokenizer: Any) -> int:
+    """Rows that a table needs for every token id; ids may have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
 
-    Their classifiers find a text's last token by the config's padding id, so it must be the
-    tokenizer's.
+
+def _fit_table(backbone: Backbone, tokenizer: Any, source: str) -> None:
+    """Gives added tokens that the embedding table has no row for one: the mean of the others.
+
+    transformers serves such a model until a text holds one of them.
+
+    Raises:
+        BuildError: the tokens were not added, so the tokenizer is another model's.
     """
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if backbone.family.causal:
-        backbone.config.pad_token_id = tokenizer.pad_token_id
+    table, needed = backbone.embedding_table, vocabulary_of(tokenizer)
+    rows = len(table)
+    if needed <= rows:
+        return
+    added = set(tokenizer.get_added_vocab().values())
+    if not added.issuperset(range(rows, needed)):
+        raise BuildError(
+            f"model {source!r} has an embedding table of {rows} rows, and its tokenizer has token "
+            f"ids up to {needed - 1}: it is another model's tokenizer. Give the model its own"
+        )
+    mean = table.detach().float().mean(0)
+    backbone.model.resize_token_embeddings(needed, mean_resizing=False)
+    with torch.no_grad():
+        backbone.embedding_table[rows:] = mean.to(table.dtype)
+    backbone.added_rows = needed - rows
