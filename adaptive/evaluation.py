@@ -43,7 +43,8 @@ def evaluate_texts(
 
     Returns:
         `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`, the
-        `time_ratio` of the full tier as it is served and the policy, and the `batch_size` timed.
+        `time_ratio` of the full tier as it is served and the policy, the `batch_size` timed, and
+        the share of texts that were `cut` at `max_length` tokens.
     """
     table = replace(outcomes(bundle, tokens, labels, batch_size, quiet), groups=groups or {})
     found = report(bundle, policy, table)
@@ -57,6 +58,7 @@ def evaluate_texts(
         row["milliseconds"] = times[row["name"]]
     found["time_ratio"] = _ratio(times[list(served)[-1]], times["policy"])
     found["batch_size"] = batch_size
+    found |= {"max_length": bundle.max_length, "cut": float(tokens.truncated.mean())}
     return found
 
 

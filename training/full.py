@@ -135,9 +135,10 @@ def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
             f"{', '.join(labels[:20])}: set full.tune to 'full' or 'lora', or give a checkpoint "
             "fine-tuned on them (data.rename gives the data's labels other names)"
         )
-    if recipe.model.max_length > backbone.max_length:
+    wanted = recipe.model.max_length
+    if wanted is not None and wanted > backbone.max_length:
         raise BuildError(
-            f"model.max_length is {recipe.model.max_length}, but model {recipe.model.id!r} has "
+            f"model.max_length is {wanted}, but model {recipe.model.id!r} has "
             f"positions for {backbone.max_length} tokens"
         )
 

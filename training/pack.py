@@ -27,6 +27,7 @@ from adaptive.training.parts import (
     labels_of,
     load_tiers,
     log_frequency_of,
+    max_length_of,
     tokenizer_of,
 )
 from adaptive.training.published import keep_beside, public_source, published, to_yaml
@@ -88,7 +89,7 @@ def _assemble(context: Context) -> Bundle:
         log_frequency=log_frequency_of(context),
         policy=chosen if certificate is None else certificate.policy,
         targets=recipe.targets,
-        max_length=recipe.model.max_length,
+        max_length=max_length_of(context),
         ladder=ladder_of(fronts[0], dict(zip(recipe.levels, fronts[1:], strict=True))),
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
@@ -111,6 +112,7 @@ def _info(context: Context, figures: Figures) -> dict[str, Any]:
         "device": costs.measured["device"],
         "dtype": costs.measured["dtype"],
         "versions": {"adaptive-cascade": adaptive.__version__, **machine(context.device)},
+        "cut": context.figures("data")["cut"],
         "steps": _story(context),
         "warnings": warnings_of(context),
         "figures": figures,

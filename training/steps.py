@@ -19,7 +19,7 @@ from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 
-FORMAT = 1  # raised when what steps write changes, so that old folders are not reused
+FORMAT = 2  # raised when what steps write changes, so that old folders are not reused
 Figures = dict[str, Any]
 
 

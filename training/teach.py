@@ -18,7 +18,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
-from adaptive.training.parts import load_built, tokenizer_of
+from adaptive.training.parts import load_built, max_length_of, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Tokens
@@ -75,7 +75,7 @@ def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
     if not copies:
         return tokens, labels
     special = frozenset(tokenizer_of(context).all_special_ids)
-    made = augment(tokens, copies, special, recipe.model.max_length, recipe.seed)
+    made = augment(tokens, copies, special, max_length_of(context), recipe.seed)
     none = np.full(len(made), -1, np.int32)
     return token_rows.concatenate([tokens, made]), np.concatenate([labels, none])
 

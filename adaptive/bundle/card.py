@@ -146,6 +146,7 @@ def _limits(bundle: Bundle) -> list[str]:
     limits = [
         *(f"**Warning:** {_inline(each)}" for each in bundle.info.get("warnings") or []),
         _promised(bundle),
+        _cut(bundle),
         "Reliability is calibrated on the same texts; a text of no known label still gets one.",
     ]
     if languages:
@@ -163,6 +164,12 @@ def _limits(bundle: Bundle) -> list[str]:
         limits.append("No router is packed: every text enters at the first tier of the path.")
     limits.append("It answers as the full tier does, the full tier's errors and biases included.")
     return limits
+
+
+def _cut(bundle: Bundle) -> str:
+    told = f"Texts of more than {bundle.max_length} tokens are cut there, and flagged in the answer"
+    share = bundle.info.get("cut")
+    return f"{told}." if share is None else f"{told}: {share:.2%} of those it was built on were."
 
 
 def _promised(bundle: Bundle) -> str:

@@ -80,12 +80,21 @@ def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
     figures, warnings = info.get("figures", {}), info.get("warnings", [])
 
     def show(console: Console) -> None:
+        lines = [f"warning: {each}" for each in warnings]
         if figures:
             show_report(figures, console)
-        for text in (*(f"warning: {each}" for each in warnings), str(result)):
+            lines.insert(0, _length(figures))
+        for text in (*lines, str(result)):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
+
+
+def _length(figures: Mapping[str, Any]) -> str:
+    return (
+        f"texts are read up to {figures['max_length']} tokens; {figures['cut']:.2%} of these were "
+        "longer and were cut"
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from adaptive.tiers import attention
-from adaptive.tiers.families import Family, family_of
+from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import Packed, Padded, State
 from adaptive.types import TokenBatch
@@ -76,10 +76,7 @@ class Backbone(nn.Module):
     @property
     def max_length(self) -> int:
         """Most tokens of a text that the positions allow."""
-        limit = int(self.config.max_position_embeddings)
-        if not self.family.shifted:
-            return limit
-        return limit - 1 - int(self.body.embeddings.padding_idx)
+        return positions_of(self.config)
 
     @property
     def embedding_table(self) -> torch.Tensor:

@@ -209,3 +209,13 @@ def family_of(config: Any) -> Family:
     if getattr(config, "use_bidirectional_attention", False):
         raise FamilyError(f"a {name} model with use_bidirectional_attention is not supported")
     return FAMILIES[name]
+
+
+def positions_of(config: Any) -> int:
+    """Most tokens of a text that a model's positions allow."""
+    limit = int(config.max_position_embeddings)
+    if not FAMILIES[config.model_type].shifted:
+        return limit
+    # MPNet's embeddings have a padding id of their own, whatever the config says
+    pad = 1 if config.model_type == "mpnet" else int(config.pad_token_id)
+    return limit - 1 - pad

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.families import family_of
+from adaptive.tiers.families import family_of, positions_of
 from adaptive.tiers.find import digest, find_source
 
 
@@ -272,6 +272,11 @@ def _reset(linear: torch.nn.Linear, deviation: float) -> None:
         linear.weight.normal_(0.0, deviation)
         if linear.bias is not None:
             linear.bias.zero_()
+
+
+def length_of(config: Any, tokenizer: Any) -> int:
+    """Most tokens of a text that a checkpoint reads: by its positions and by its tokenizer."""
+    return min(positions_of(config), int(tokenizer.model_max_length))
 
 
 def vocabulary_of(tokenizer: Any) -> int:
