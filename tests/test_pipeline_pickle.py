@@ -85,6 +85,7 @@ def test_a_deep_copy_has_weights_of_its_own(pipeline: AdaptivePipeline) -> None:
     assert copy.copy(pipeline).bundle is pipeline.bundle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("int8", [False, True])
 def test_tiers_in_int8_and_in_onnx_runtime_are_copied(
     tiny_cascade: Bundle, tmp_path: Path, int8: bool

@@ -72,6 +72,7 @@ def build(
     Args:
         workdir: where the steps keep their files.
         until: the last step to run; None for all.
+        quiet: no progress bars; the log then tells every 30 seconds how far a step is.
         data: texts and labels in memory, in place of the recipe's source; see
             `adaptive.training.data.from_memory` and `from_frame`.
         force: a step to do again although nothing changed, and with it all that read from it.
@@ -92,6 +93,7 @@ def build(
     for name in (until, force):
         if name is not None and name not in names:
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
+    logger.info("checking recipe, data, model and folders")
     preflight.check(context, names)
     context.workdir.mkdir(parents=True, exist_ok=True)
     try:
@@ -105,11 +107,12 @@ def build(
 
 
 def _run_all(steps: Sequence[Step], context: Context, until: str | None) -> None:
-    for step in steps:
+    for number, step in enumerate(steps, 1):
+        label = f"step {number} of {len(steps)}, {step.name}"
         # the bundle is the one result that does not lie in the work folder
         lost = step.name == "pack" and not Path(context.recipe.output).is_dir()
-        ran = run(step, context, force=lost)
-        logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
+        if not run(step, context, force=lost, label=label):
+            logger.info("%s: unchanged, skipped", label)
         for warning in context.figures(step.name).get("warnings", ()):
             logger.warning("warning: %s", warning)
         if step.name == until:

@@ -18,6 +18,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.progress import telling
 
 FORMAT = 2  # raised when what steps write changes, so that old folders are not reused
 Figures = dict[str, Any]
@@ -69,8 +70,11 @@ class Step:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def run(step: Step, context: Context, *, force: bool = False) -> bool:
+def run(step: Step, context: Context, *, force: bool = False, label: str | None = None) -> bool:
     """Do a step unless it is done; returns whether it ran.
+
+    Args:
+        label: what the log calls it; None for its name.
 
     Work happens in `<step>.partial`, renamed when complete, so a finished folder is whole and
     an interrupted one is found again.
@@ -84,7 +88,10 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     done, digest = context.folder(step.name), step.digest(context)
     if not force and _digest(done / "step.json") == digest:
         return False
-    with telling_disk_faults(f"step {step.name!r}", context.workdir):
+    with (
+        telling(context.journal, label or step.name, lines=context.quiet),
+        telling_disk_faults(f"step {step.name!r}", context.workdir),
+    ):
         figures = _work(step, context, done, digest)
     context.journal.figures(step.name, figures)
     return True

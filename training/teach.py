@@ -61,6 +61,7 @@ def _work(context: Context, folder: Path) -> Figures:
             answer = tier.answer(state, len(tier.depths) - 1)[0]
         logits.append(_half(answer))
         pooled.append(_half(torch.stack(seen)))
+        context.journal.at(len(logits), len(batches), "batches")
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
     save_file(content, folder / "teacher.safetensors")

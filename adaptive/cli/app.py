@@ -72,13 +72,16 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Only look for faults: no step runs.")
     ] = False,
+    threads: options.Threads = None,
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
     from adaptive.cli import build as builds
+    from adaptive.cli.threads import set_threads
 
     if check:
         builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
         return
+    set_threads(threads, context.obj)
     builds.build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
 
 
@@ -91,10 +94,13 @@ def step(
     overrides: options.Set = None,
     workdir: options.Workdir = None,
     force: Annotated[bool, typer.Option("--force", help="Do it even if it is done.")] = False,
+    threads: options.Threads = None,
 ) -> None:
     """Run a build up to one step."""
     from adaptive.cli.build import build
+    from adaptive.cli.threads import set_threads
 
+    set_threads(threads, context.obj)
     build(
         recipe,
         context.obj,
@@ -250,6 +256,7 @@ def certify(
         str | None,
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
+    threads: options.Threads = None,
 ) -> None:
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
@@ -258,7 +265,9 @@ def certify(
     from adaptive.bundle.store import check_writable
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
     from adaptive.cli.labelled import choose_source, load_labelled
+    from adaptive.cli.threads import set_threads
 
+    set_threads(threads, context.obj)
     source = choose_source(
         data,
         text=text,

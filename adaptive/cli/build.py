@@ -83,11 +83,26 @@ def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
         lines = [f"warning: {each}" for each in warnings]
         if figures:
             show_report(figures, console)
-            lines.insert(0, _length(figures))
+            lines = [_single(figures["single"]), _length(figures), *lines]
         for text in (*lines, str(result)):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
+
+
+def _single(best: Mapping[str, Any] | None) -> str:
+    """What a user would take in place of the policy, and what the policy is worth against it."""
+    if best is None:
+        return "no tier alone is known to keep the target on these texts"
+    ratio = best["policy_time_ratio"]
+    worth = f"{1 / ratio:.2f} times less" if ratio <= 1 else f"{ratio:.2f} times more"
+    told = f"{best['work_ratio']:.1f} times less work, {best['time_ratio']:.1f} times less time"
+    if best["accuracy_ratio"]:
+        told += f", {best['accuracy_ratio']:.2%} of its accuracy"
+    return (
+        f"the best single tier that keeps the target on these texts, {best['name']}, against the "
+        f"full tier: {told}; the policy takes {worth} time than it"
+    )
 
 
 def _length(figures: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr. Exit codes:
     1    some rows were refused, the others answered
     2    wrong usage, configuration or data, or work that could not be done
     3    the bundle was refused
-    130  interrupted
+    130  interrupted, by Ctrl-C or SIGTERM
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +102,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         # Typer passes every argument by name.
-        with _exit_codes(getattr(kwargs.get("context"), "obj", None) or Session()):
+        session = getattr(kwargs.get("context"), "obj", None) or Session()
+        with _exit_codes(session), _terminable():
             return command(*args, **kwargs)
 
     return run
@@ -124,6 +127,23 @@ def _exit_codes(session: Session) -> Iterator[None]:
     except KeyboardInterrupt:
         _report(session, "interrupted")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which schedulers and containers send, ends a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _report(session: Session, error: BaseException | str) -> None:

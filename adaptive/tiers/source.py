@@ -281,7 +281,7 @@ def length_of(config: Any, tokenizer: Any) -> int:
 
 def vocabulary_of(tokenizer: Any) -> int:
     """Rows that a table needs for every token id; ids may have gaps."""
-    return max(tokenizer.get_vocab().values()) + 1
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def _fit_table(backbone: Backbone, tokenizer: Any, source: str) -> None:
