@@ -104,6 +104,10 @@ UNNAMED = ["LABEL_0", "LABEL_1", "LABEL_2"]
         (UNNAMED, ["good", "bad", "fair"], ["2", "0", "1"], [2, 0, 1]),
         (UNNAMED, ["good", "bad", "fair"], ["5", "-1", "3"], [2, 0, 1]),
         (UNNAMED, ["10", "2", "1"], None, [2, 1, 0]),
+        (UNNAMED, ["k1", "k10", "k2"], None, [0, 2, 1]),
+        (UNNAMED, ["class-1", "class-10", "class-2"], None, [0, 2, 1]),
+        (UNNAMED, ["good", "bad", "fair"], ["class_11", "class_2", "class_3"], [2, 0, 1]),
+        (UNNAMED, ["a1", "b10", "c2"], None, [0, 1, 2]),  # these are no numbers of one kind
         # so do names that they had before
         (UNNAMED, ["good", "bad", "fair"], ["LABEL_2", "LABEL_0", "LABEL_1"], [2, 0, 1]),
         (["neg", "neu", "pos"], ["good", "bad", "fair"], ["pos", "neg", "neu"], [2, 0, 1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,7 +182,7 @@ def _own_order(config: Any, labels: Sequence[str], raw: Sequence[str] = ()) -> l
     """For each label, its row in the checkpoint's head; None if the head is of other labels.
 
     Names decide, those of the data before renaming too. Classes that the checkpoint does not
-    name are taken in the order of the data's whole numbers, or else of the labels.
+    name are taken in the order of the data's whole numbers (`7`, `class_7`), or else of the labels.
     """
     own = _class_names(config)
     for wanted in (labels, raw):
@@ -201,7 +202,7 @@ def _by_position(config: Any, labels: Sequence[str], raw: Sequence[str]) -> bool
 
 
 def _class_names(config: Any) -> list[str]:
-    return [str(config.id2label[i]).casefold() for i in range(config.num_labels)]
+    return [str(config.id2label[key]).casefold() for key in sorted(config.id2label)]
 
 
 def _unnamed(own: Sequence[str]) -> bool:
@@ -217,10 +218,17 @@ def _by_name(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
 
 
 def _by_number(names: Sequence[str]) -> list[int] | None:
-    """Rank of each name among the others, if all are whole numbers."""
-    if not all(name.removeprefix("-").isdecimal() for name in names):
+    """Rank of each name among the others, if all are whole numbers, or alike but for one."""
+    found = [re.fullmatch(r"(-?|\D*)(\d+)", name) for name in names]
+    known = [each for each in found if each is not None]
+    starts = {each[1] for each in known}
+    if len(known) < len(names) or (len(starts) > 1 and not starts <= {"", "-"}):
         return None
-    ranks = sorted(range(len(names)), key=lambda i: int(names[i]))
+    numbers = [
+        int(name) if each[1] in ("", "-") else int(each[2])
+        for name, each in zip(names, known, strict=True)
+    ]
+    ranks = sorted(range(len(names)), key=numbers.__getitem__)
     return [ranks.index(i) for i in range(len(names))]
 
 
