@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,8 @@ from adaptive.tiers.source import (
     load_backbone,
     other_task,
     read_config,
-    vocabulary_of,
 )
+from adaptive.tiers.vocabulary import vocabulary_of
 
 LABELS = ["bad", "fair", "good"]
 
@@ -295,6 +296,32 @@ def test_configs_that_are_none_are_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("[]")
     with pytest.raises(BuildError, match=r"config\.json is not a transformers config"):
         load_backbone(str(folder), classes=2, labels=["a", "b"])
+
+
+def _halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _uneven(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_attention_heads": 5}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("model.safetensors", _halve, "weights cannot be loaded"),
+        ("config.json", _uneven, "weights cannot be loaded as its config.json says"),
+        ("config.json", _halve, "config.json is not a transformers config"),
+        ("tokenizer.json", _halve, "no tokenizer that can be loaded"),
+    ],
+)
+def test_damaged_files_of_a_model_are_errors_of_the_library(
+    tmp_path: Path, name: str, change: Callable[[Path], None], told: str
+) -> None:
+    folder = _save(tmp_path)
+    change(folder / name)
+    with pytest.raises(BuildError, match=told):
+        load_backbone(str(folder), classes=3, labels=LABELS)
 
 
 def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
-from adaptive.tiers.source import length_of, load_tokenizer, read_config, vocabulary_of
+from adaptive.tiers.source import read_config
+from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
 from adaptive.training.splits import Splits, fold, make_splits

@@ -76,13 +76,18 @@ def build(
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
     from adaptive.cli import build as builds
-    from adaptive.cli.threads import set_threads
 
     if check:
         builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
         return
-    set_threads(threads, context.obj)
-    builds.build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
+    builds.build(
+        recipe,
+        context.obj,
+        overrides=overrides or (),
+        workdir=workdir,
+        force=force_step,
+        threads=threads,
+    )
 
 
 @app.command()
@@ -98,9 +103,7 @@ def step(
 ) -> None:
     """Run a build up to one step."""
     from adaptive.cli.build import build
-    from adaptive.cli.threads import set_threads
 
-    set_threads(threads, context.obj)
     build(
         recipe,
         context.obj,
@@ -108,6 +111,7 @@ def step(
         workdir=workdir,
         force=name if force else None,
         until=name,
+        threads=threads,
     )
 
 
@@ -267,7 +271,6 @@ def certify(
     from adaptive.cli.labelled import choose_source, load_labelled
     from adaptive.cli.threads import set_threads
 
-    set_threads(threads, context.obj)
     source = choose_source(
         data,
         text=text,
@@ -277,6 +280,7 @@ def certify(
         rename=rename or (),
         limit=limit,
     )
+    set_threads(threads, context.obj)
     pipeline = _pipeline(bundle, device, True, dtype)
     folder = Path(pipeline.preset.bundle).expanduser()
     check_writable(folder)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from adaptive.cli.evaluate import show_report
 from adaptive.cli.session import Session
+from adaptive.cli.threads import set_threads
 from adaptive.config import load_recipe
 
 
@@ -25,6 +26,7 @@ def build(
     workdir: Path | None,
     force: str | None,
     until: str | None = None,
+    threads: int | None = None,
 ) -> None:
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
@@ -38,6 +40,7 @@ def build(
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 
+    set_threads(threads, session)
     with _log(session), _resumable(session, folder, recipe_file, overrides, workdir, until):
         result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
     if until is not None:

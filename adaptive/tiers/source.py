@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.families import family_of, positions_of
+from adaptive.tiers.families import family_of
 from adaptive.tiers.find import digest, find_source
+from adaptive.tiers.vocabulary import fit_table, load_tokenizer
 
 
 def load_backbone(
@@ -68,7 +70,7 @@ def load_backbone(
         guessed = order is not None and _by_position(config, labels, raw)
         backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
         backbone.guessed_order = guessed and not backbone.fresh_head
-        _fit_table(backbone, tokenizer, source)
+        fit_table(backbone, tokenizer, source)
     if order is not None and not backbone.fresh_head:
         _reorder_head(backbone, order)
     return backbone, tokenizer
@@ -124,32 +126,6 @@ def quiet_transformers() -> Iterator[None]:
         chatter.set_verbosity(verbosity)
         if bars:
             chatter.enable_progress_bar()
-
-
-def load_tokenizer(folder: Path, source: str) -> Any:
-    """The tokenizer in a model's folder, which `source` names.
-
-    Decoders often come without a padding token; the end of text serves, since padding is never
-    read. Where their classifiers find a text's last token the config says, and stays as it is.
-
-    Raises:
-        BuildError: there is none, it knows no words, or it is not backed by `tokenizers`.
-    """
-    try:
-        # said outright, since transformers would ask on the terminal
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
-        raise BuildError(f"model {source!r} has no tokenizer that can be loaded: it knows no words")
-    if not tokenizer.is_fast:
-        raise BuildError(
-            f"model {source!r} has a {type(tokenizer).__name__}, which is not backed by the "
-            "tokenizers library; save it as tokenizer.json"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _check_digest(weights: Path, expected: str) -> None:
@@ -238,15 +214,20 @@ def _load_model(
     config.problem_type = None if other_task(config) else config.problem_type
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise BuildError(
+            f"the checkpoint's weights cannot be loaded as its config.json says: {error}"
+        ) from error
     backbone = Backbone(model)
     lacking = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     in_head = {key for key in lacking if key.startswith(backbone.family.head)}
@@ -280,38 +261,3 @@ def _reset(linear: torch.nn.Linear, deviation: float) -> None:
         linear.weight.normal_(0.0, deviation)
         if linear.bias is not None:
             linear.bias.zero_()
-
-
-def length_of(config: Any, tokenizer: Any) -> int:
-    """Most tokens of a text that a checkpoint reads: by its positions and by its tokenizer."""
-    return min(positions_of(config), int(tokenizer.model_max_length))
-
-
-def vocabulary_of(tokenizer: Any) -> int:
-    """Rows that a table needs for every token id; ids may have gaps."""
-    return int(max(tokenizer.get_vocab().values())) + 1
-
-
-def _fit_table(backbone: Backbone, tokenizer: Any, source: str) -> None:
-    """Gives added tokens that the embedding table has no row for one: the mean of the others.
-
-    transformers serves such a model until a text holds one of them.
-
-    Raises:
-        BuildError: the tokens were not added, so the tokenizer is another model's.
-    """
-    table, needed = backbone.embedding_table, vocabulary_of(tokenizer)
-    rows = len(table)
-    if needed <= rows:
-        return
-    added = set(tokenizer.get_added_vocab().values())
-    if not added.issuperset(range(rows, needed)):
-        raise BuildError(
-            f"model {source!r} has an embedding table of {rows} rows, and its tokenizer has token "
-            f"ids up to {needed - 1}: it is another model's tokenizer. Give the model its own"
-        )
-    mean = table.detach().float().mean(0)
-    backbone.model.resize_token_embeddings(needed, mean_resizing=False)
-    with torch.no_grad():
-        backbone.embedding_table[rows:] = mean.to(table.dtype)
-    backbone.added_rows = needed - rows
