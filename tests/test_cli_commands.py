@@ -135,6 +135,9 @@ FIGURES = {
     "texts": 1234,
     "rows": [{"name": "policy", "accuracy": 0.5, "agreement": None, "work": 2.0}],
     "stage_shares": {"tiny@0": 1.0},
+    "single": None,
+    "max_length": 16,
+    "cut": 0.25,
 }
 
 
@@ -166,7 +169,9 @@ def test_build_hands_recipe_and_options_over_and_shows_the_figures(
     result = run("build", str(path), "--quiet")
     assert result.stderr == ""
     assert all(word in result.stdout for word in ("1,234 texts", "50.00 %", "tiny@0", "100.00 %"))
-    assert result.stdout.splitlines()[-1] == "out"
+    *_, single, length, last = result.stdout.splitlines()
+    assert single.startswith("no tier alone") and "25.00% of these were longer" in length
+    assert last == "out"
 
 
 def test_step_runs_a_build_up_to_it(fake: Any, tmp_path: Path) -> None:
