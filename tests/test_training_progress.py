@@ -84,7 +84,7 @@ def test_a_step_that_fails_is_not_said_to_be_done(
     assert caplog.messages == ["net: started"]
 
 
-def test_what_is_left_is_reckoned_from_what_this_run_did(
+def test_the_time_left_follows_from_what_this_run_did(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]

@@ -49,7 +49,7 @@ class Context:
 class Step:
     """One step: `work` writes files into the folder it is given and returns figures.
 
-    Figures called `warnings` are sentences for whoever builds; they are told at every build.
+    Figures called `warnings` are sentences for the user; every build tells them.
     The folder may hold what an interrupted run of the same step with the same inputs left.
     """
 

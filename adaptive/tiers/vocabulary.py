@@ -23,7 +23,7 @@ def load_tokenizer(folder: Path, source: str) -> Any:
         BuildError: there is none, it knows no words, or it is not backed by `tokenizers`.
     """
     try:
-        # said outright, since transformers would ask on the terminal
+        # without this transformers would ask on the terminal
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
