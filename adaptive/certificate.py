@@ -71,6 +71,7 @@ class Conditions:
     rows: str  # SHA-256 of the rows' tokens and labels
     versions: Mapping[str, str]
     measured: str = ""  # what the cost table was measured on
+    cut: float | None = None  # share of the rows that were longer; older certificates do not tell
 
 
 @dataclass(frozen=True, slots=True)

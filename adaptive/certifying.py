@@ -217,7 +217,9 @@ def conditions_of(
     for values in (tokens.ids, tokens.offsets, labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
-    return Conditions(device, dtype, max_length, digest.hexdigest(), library_versions(), measured)
+    cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
+    rows = digest.hexdigest()
+    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
 
 
 def ladder_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
-from adaptive.policy import evaluate, tier_alone
+from adaptive.policy import Evaluation, evaluate, tier_alone
 from adaptive.recording import outcomes
+from adaptive.targets import divide, excess
 from adaptive.tiers.store import unquantised
-from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Tokens
+from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Tokens
 from adaptive.work import work_of
 
 TIMED = 1024  # texts timed at most
@@ -43,7 +44,8 @@ def evaluate_texts(
 
     Returns:
         `report`, with `milliseconds` a text measured on up to `TIMED` of them in `rows`, the
-        `time_ratio` of the full tier as it is served and the policy, and the `batch_size` timed.
+        `time_ratio` of the full tier as it is served and the policy, the `batch_size` timed, and
+        the share of texts that were `cut` at `max_length` tokens; and `single`, see `best_single`.
     """
     table = replace(outcomes(bundle, tokens, labels, batch_size, quiet), groups=groups or {})
     found = report(bundle, policy, table)
@@ -56,7 +58,9 @@ def evaluate_texts(
     for row in found["rows"]:
         row["milliseconds"] = times[row["name"]]
     found["time_ratio"] = _ratio(times[list(served)[-1]], times["policy"])
+    found["single"] = best_single(bundle, policy, table, found["rows"])
     found["batch_size"] = batch_size
+    found |= {"max_length": bundle.max_length, "cut": float(tokens.truncated.mean())}
     return found
 
 
@@ -102,6 +106,59 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         "accuracy_ratio": _ratio(first["accuracy"], last["accuracy"]),
         "work_ratio": _ratio(last["work"], first["work"]),
     }
+
+
+def best_single(
+    bundle: Bundle, policy: Policy, table: OutcomeTable, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """The fastest tier that keeps the targets on these rows when it answers all texts alone.
+
+    It is what a user would take in place of the policy.
+
+    Args:
+        rows: of a report, with milliseconds.
+
+    Returns:
+        `name`, `accuracy_ratio`, `work_ratio` and `time_ratio` against the full tier, and
+        `policy_time_ratio`, the policy's time over its own. None where no tier keeps the targets,
+        or the rows lack the labels or groups that tell.
+    """
+    costs = (bundle.costs or work_of(bundle.tiers, bundle.router)).at(table.tokens)
+    alone = {name: way for name, way in ways(bundle, policy).items() if name != "policy"}
+    try:
+        kept = [
+            name
+            for name, way in alone.items()
+            if _keeps(bundle.targets, evaluate(way, table, costs), table)
+        ]
+    except ValueError:
+        return None
+    told = {row["name"]: row for row in rows}
+    if not kept:
+        return None
+    name = min(kept, key=lambda each: told[each]["milliseconds"])
+    own, full = told[name], told[list(alone)[-1]]
+    return {
+        "name": name,
+        "accuracy_ratio": _ratio(own["accuracy"], rows[-1]["accuracy"]),
+        "work_ratio": _ratio(full["work"], own["work"]),
+        "time_ratio": _ratio(full["milliseconds"], own["milliseconds"]),
+        "policy_time_ratio": _ratio(told["policy"]["milliseconds"], own["milliseconds"]),
+    }
+
+
+def _keeps(targets: Sequence[Target], result: Evaluation, table: OutcomeTable) -> bool:
+    """Whether every target holds on these rows, in each of its groups.
+
+    Raises:
+        ValueError: labels or groups are missing.
+    """
+    for target in targets:
+        groups, values = divide(target, table), excess(target, result, table)
+        for number in np.unique(groups.index):
+            if values[groups.index == number].mean() > 1e-12:  # but for rounding
+                return False
+    return True
 
 
 def group_rows(table: OutcomeTable, prediction: NDArray[np.int32]) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,10 @@ Faults = dict[int, str]
 class AdaptivePipeline:
     """A bundle, ready to answer. Calls are independent of each other and thread-safe.
 
+    A pipeline that was opened by `from_config` pickles as what it was opened from, and is opened
+    again where it is unpickled: in processes that are spawned, by joblib, on other machines that
+    have the bundle at the same place. `copy.deepcopy` copies the weights.
+
     Attributes:
         bundle: what answers.
         preset: how it is served.
@@ -66,6 +72,8 @@ class AdaptivePipeline:
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
         self._prices = Prices.of(bundle, self.policy, self.costs)
         self._stride = choose_stride(bundle, self.preset)
+        self._chosen = self.policy
+        self._origin: dict[str, Any] | None = None  # arguments of `from_config`
 
     @classmethod
     def from_config(
@@ -102,7 +110,43 @@ class AdaptivePipeline:
         kind = choose_dtype(preset.dtype if dtype is None else dtype)
         folder = resolve(preset.bundle, preset.revision)
         bundle = load_bundle(folder, device=place, dtype=kind, uncertified=uncertified)
-        return cls(bundle, preset)
+        pipeline = cls(bundle, preset)
+        if Path(preset.bundle).expanduser().is_dir():  # a hub id stays one
+            preset = preset.model_copy(update={"bundle": str(folder.resolve())})
+        pipeline._origin = {
+            "source": preset,
+            "device": device,
+            "dtype": dtype,
+            "uncertified": uncertified,
+        }
+        return pipeline
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What it was opened from, and the policy if it was changed since.
+
+        Raises:
+            TypeError: the bundle was made in memory and lies nowhere.
+        """
+        if self._origin is None:
+            raise TypeError(
+                "a pipeline of a bundle in memory cannot be pickled; save the bundle with "
+                "adaptive.bundle.store.save_bundle and open its folder by `from_config`"
+            )
+        changed = {} if self.policy == self._chosen else {"policy": self.policy}
+        return partial(type(self).from_config, **self._origin), (), changed
+
+    def __copy__(self) -> AdaptivePipeline:
+        """Another pipeline of the same bundle."""
+        return self._with(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdaptivePipeline:
+        """Another pipeline with a bundle of its own."""
+        return self._with(copy.deepcopy(self.__dict__, memo))
+
+    def _with(self, attributes: Mapping[str, Any]) -> AdaptivePipeline:
+        other = object.__new__(type(self))
+        other.__dict__.update(attributes)
+        return other
 
     def __call__(
         self,
@@ -131,7 +175,9 @@ class AdaptivePipeline:
 
         Returns:
             A list for a text or a sequence, the one answer for a mapping, an iterator for a
-            generator. Dicts have "label", "score" and "routing": the tier, exit and depth that
+            generator. Dicts have "label", "score" (calibrated: the softmax of the answering
+            exit's logits over its fitted temperature, where transformers' has none) and
+            "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
             the cost and its unit, whether the policy `abstained` (then "label" is None), whether
             the text was truncated, of how many windows, and whether the bundle's certificate

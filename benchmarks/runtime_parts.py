@@ -9,7 +9,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import torch
 
 from adaptive import cascade, hops, tokens
 from adaptive.routers import Router

@@ -10,21 +10,26 @@ from numpy.typing import NDArray
 
 from adaptive.exits.measures import FEATURES
 
-# Wide enough for any head that learnt something; a bound is reached only where every row is
-# answered right or the logits say nothing.
-_TEMPERATURES = (0.05, 20.0)
+# Wide enough for any head that learnt something.
+_TEMPERATURES = (0.2, 20.0)
 _REGULARISATION = 1.0  # sklearn's C: a prior of about one row's weight on standardised features
 
 
 def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 
+    Rows answered without a fault would ask for a temperature of zero, and scores of 1 for
+    anything. As in Platt's scaling (1999, section 2.2) labels are therefore not wholly certain:
+    1 in n + 2 could be any class, the rate of faults that n rows without one allow for (Laplace's
+    rule).
+
     Args:
         logits: [n, c] as the head gives them.
-        targets: [n] labels in [0, c), or [n, c] soft targets such as the full tier's.
+        targets: [n] labels in [0, c), or [n, c] soft targets such as the full tier's, taken as
+            they are.
 
     Returns:
-        A temperature in [0.05, 20]. The loss is convex in 1/temperature, so the minimum is
+        A temperature in [0.2, 20]. The loss is convex in 1/temperature, so the minimum is
         the only one.
 
     Raises:
@@ -36,13 +41,13 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     targets = np.asarray(targets)
     _check_targets(logits, targets)
     shifted = logits - logits.max(1, keepdims=True)
-    soft = targets.ndim == 2
-    aimed = (
-        float((shifted * targets).sum(1).mean())
-        if soft
-        else float(shifted[np.arange(len(targets)), targets].mean())
-    )
-    mass = targets.sum(1) if soft else np.ones(len(targets))
+    rows = len(targets)
+    if targets.ndim == 2:
+        aimed, mass = float((shifted * targets).sum(1).mean()), targets.sum(1)
+    else:
+        doubt, own = 1.0 / (rows + 2), shifted[np.arange(rows), targets]
+        aimed = float(((1 - doubt) * own + doubt * shifted.mean(1)).mean())
+        mass = np.ones(rows)
 
     def loss(log_temperature: float) -> float:
         sharpness = math.exp(-log_temperature)

@@ -127,6 +127,22 @@ def test_a_damaged_bundle_is_not_pushed(folder: Path, hub: FakeHub) -> None:
     assert not hub.created
 
 
+@pytest.mark.parametrize(
+    "line", ["id: /home/someone/model", "- source: ~/data.csv", "output: 'C:\\Users\\someone'"]
+)
+def test_places_of_the_building_machine_are_not_pushed(
+    folder: Path, hub: FakeHub, line: str
+) -> None:
+    (folder / LAYOUT.recipe).write_text(f"name: a\nmodel:\n  {line}\n")
+    seal(folder)
+    with pytest.raises(BundleError, match=r"recipe\.yaml: names folders of the machine"):
+        push(folder, "owner/name")
+    assert not hub.created
+    (folder / LAYOUT.recipe).write_text("name: a/b\nmodel: {id: owner/name}\ndata: ./data.csv\n")
+    seal(folder)
+    push(folder, "owner/name")
+
+
 def test_a_local_folder_is_taken_before_a_hub_id(
     folder: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -22,7 +23,7 @@ from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.costs import CostTable
-from adaptive.errors import BundleError
+from adaptive.errors import BuildError, BundleError
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.routers.features import SCALARS
@@ -406,7 +407,7 @@ def test_the_old_bundle_comes_back_if_the_new_one_cannot_take_its_place(
         real(source, goal)
 
     monkeypatch.setattr(store.os, "replace", refuse_new)
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(BuildError, match="could not be read or written: no"):
         save(replace(make_bundle(), name="newer"), folder)
     assert load_bundle(folder).name == "a bundle"
     assert list(folder.parent.iterdir()) == [folder]
@@ -421,6 +422,22 @@ def test_saving_over_a_bundle_replaces_all_of_it(folder: Path) -> None:
 
 def test_a_folder_that_is_no_bundle_is_left_alone(original: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.md").write_text("years of work")
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BuildError, match="is no bundle"):
         save(original, tmp_path)
     assert (tmp_path / "thesis.md").read_text() == "years of work"
+
+
+def test_a_full_disk_leaves_the_bundle_that_was_there(
+    tiny_cascade: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = save_bundle(tiny_cascade, tmp_path / "tiny", card="a", recipe="name: a\n")
+    before = (goal / "manifest.json").read_bytes()
+
+    def full(*given: Any, **named: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("adaptive.tiers.store.save_file", full)
+    with pytest.raises(BuildError, match=r"bundle tiny: .*No space left .* MiB are free there"):
+        save_bundle(tiny_cascade, goal, card="b", recipe="name: b\n")
+    assert (goal / "manifest.json").read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["tiny"]

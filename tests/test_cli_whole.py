@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -344,6 +345,19 @@ def test_certify_takes_a_budget_and_tells_what_it_costs_in_quality(
     preset.write_text(f"bundle: {copy}\ntarget: work=6\n")
     (line,) = run("predict", preset, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
     assert json.loads(line)["routing"]["cost"] <= 12
+
+
+def test_certify_on_a_folder_that_may_not_be_written_to_is_refused_at_once(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda place, mode: access(place, mode) and Path(place) != bundle.parent
+    )
+    monkeypatch.setattr("adaptive.cli.labelled.load_labelled", None)  # no row is read
+    result = run("certify", bundle, "test")
+    assert result.exit_code == 2, result.output
+    assert "may not be written to" in " ".join(result.stderr.split())
 
 
 def test_certify_without_labels_serves_agreement_alone(bundle: Path, tmp_path: Path) -> None:

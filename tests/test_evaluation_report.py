@@ -12,11 +12,13 @@ from tiny_cascade import tiny_texts
 
 from adaptive import evaluation
 from adaptive.bundle.contents import Bundle
-from adaptive.evaluation import evaluate_texts, report, stage_name, timings, ways
+from adaptive.cli.build import _single
+from adaptive.evaluation import best_single, evaluate_texts, report, stage_name, timings, ways
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import tier_alone
+from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
-from adaptive.types import Tokens
+from adaptive.types import Groups, Target, Tokens
+from adaptive.work import work_of
 
 TEXTS = tiny_texts(40)
 WAYS = ["policy", "tiny alone", "mid alone", "full alone"]
@@ -110,3 +112,71 @@ def test_times_are_medians_a_text_of_turns_after_a_warm_up(
     found = timings(tiny_cascade, {"a": "first", "b": "second"}, tokens, 4)  # type: ignore[dict-item]
     assert found == {"a": pytest.approx(20), "b": pytest.approx(50)}
     assert turns == [(10, "first", 4), (10, "second", 4)] * 4
+
+
+def single(bundle: Bundle, tokens: Tokens, labels: NDArray[np.int32], **about: Any) -> Any:
+    """The best single tier, where tiny takes 1 ms, mid 2, the policy 3 and full 4."""
+    table = outcomes(bundle, tokens, labels, 8)
+    table = replace(table, groups=about.pop("groups", {}))
+    bundle = replace(bundle, targets=(Target(**about),))
+    rows = report(bundle, bundle.policy, table)["rows"]
+    times = {"tiny alone": 1.0, "mid alone": 2.0, "policy": 3.0, "full alone": 4.0}
+    rows = [{**row, "milliseconds": times[row["name"]]} for row in rows]
+    return best_single(bundle, bundle.policy, table, rows)
+
+
+def test_the_best_single_tier_is_the_fastest_that_keeps_the_target(
+    tiny_cascade: Bundle, tokens: Tokens, labels: NDArray[np.int32]
+) -> None:
+    found = outcomes(tiny_cascade, tokens, labels, 8)
+    full = tier_alone(tiny_cascade.stages, 2)
+    differs = [
+        np.mean(
+            evaluate(way, found, found_costs(tiny_cascade, found)).prediction != found.reference
+        )
+        for way in (tier_alone(tiny_cascade.stages, 0), tier_alone(tiny_cascade.stages, 1), full)
+    ]
+    assert differs[0] > differs[2] == 0 and differs[1] > 0
+    for level, name in ((1.0, "tiny alone"), (0.0, "full alone"), (differs[0], "tiny alone")):
+        best = single(tiny_cascade, tokens, labels, metric="agreement", level=level)
+        assert best["name"] == name
+    best = single(tiny_cascade, tokens, labels, metric="agreement", level=1.0)
+    assert (best["time_ratio"], best["policy_time_ratio"]) == (4.0, 3.0)
+    assert best["work_ratio"] > 1 and best["accuracy_ratio"] > 0
+
+
+def test_a_tier_that_misses_the_target_in_a_group_does_not_keep_it(
+    tiny_cascade: Bundle, tokens: Tokens, labels: NDArray[np.int32]
+) -> None:
+    found = outcomes(tiny_cascade, tokens, labels, 8)
+    tiny = evaluate(
+        tier_alone(tiny_cascade.stages, 0), found, found_costs(tiny_cascade, found)
+    ).prediction
+    groups = {"agrees": Groups(("no", "yes"), (tiny == found.reference).astype(np.int32))}
+    whole: dict[str, Any] = {"metric": "agreement"}
+    whole["level"] = float(np.mean(tiny != found.reference))
+    assert single(tiny_cascade, tokens, labels, groups=groups, **whole)["name"] == "tiny alone"
+    best = single(tiny_cascade, tokens, labels, groups=groups, **whole, group="agrees")
+    assert best["name"] != "tiny alone"
+    assert single(tiny_cascade, tokens, labels, **whole, group="agrees") is None  # not known
+
+
+def test_without_labels_or_a_tier_that_keeps_the_target_there_is_no_best_one(
+    tiny_cascade: Bundle, tokens: Tokens, labels: NDArray[np.int32]
+) -> None:
+    unknown = np.full(40, -1, np.int32)
+    assert single(tiny_cascade, tokens, unknown, metric="accuracy", level=0.1) is None
+    assert single(tiny_cascade, tokens, labels, metric="accuracy", level=1.0) is None
+
+
+def test_the_closing_line_says_what_the_policy_is_worth_against_it() -> None:
+    best = {"name": "mid alone", "work_ratio": 3.04, "time_ratio": 2.5, "accuracy_ratio": 0.998}
+    told = _single(best | {"policy_time_ratio": 1.25})
+    assert "mid alone, against the full tier: 3.0 times less work, 2.5 times less time" in told
+    assert "99.80% of its accuracy; the policy takes 1.25 times more time than it" in told
+    assert "takes 2.00 times less time" in _single(best | {"policy_time_ratio": 0.5})
+    assert "no tier alone" in _single(None)
+
+
+def found_costs(bundle: Bundle, table: Any) -> Any:
+    return work_of(bundle.tiers, bundle.router).at(table.tokens)

@@ -51,9 +51,31 @@ def test_temperature_does_not_depend_on_a_shift_of_the_logits() -> None:
     )
 
 
-def test_temperature_stays_bounded_where_every_answer_is_right() -> None:
-    assert 0.05 <= fit_temperature(np.eye(4) * 3, np.arange(4)) < 0.2
+@pytest.mark.parametrize("rows", [8, 80, 2000])
+@pytest.mark.parametrize("classes", [2, 4, 150])
+@pytest.mark.parametrize("size", [1.0, 3.0, 12.0])
+def test_rows_without_a_fault_make_no_score_certain(rows: int, classes: int, size: float) -> None:
+    """The mean score is at most what so many rows without a fault allow to hope for."""
+    labels = np.arange(rows) % classes
+    logits = np.eye(classes)[labels] * size
+    temperature = fit_temperature(logits, labels)
+    assert 0.2 <= temperature <= 20
+    powers = np.exp(logits / temperature)
+    score = (powers / powers.sum(1, keepdims=True)).max(1)
+    assert (score <= 1 - (1 - 1 / classes) / (rows + 2) + 1e-4).all()
+
+
+def test_answers_that_are_all_wrong_do_not_ask_for_an_endless_temperature() -> None:
     assert 10 < fit_temperature(np.eye(4) * 3, (np.arange(4) + 1) % 4) <= 20
+
+
+def test_one_fault_more_or_less_changes_the_temperature_little() -> None:
+    """Without the rule it would jump from 2.7 to the bound."""
+    logits, labels = np.eye(2)[np.arange(200) % 2] * 12, np.arange(200) % 2
+    none = fit_temperature(logits, labels)
+    labels[0] = 1 - labels[0]
+    one = fit_temperature(logits, labels)
+    assert 1 < none < one < 1.5 * none
 
 
 @pytest.mark.parametrize(

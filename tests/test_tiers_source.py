@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_transformers import VOCABULARY, packed, tiny_backbone, tiny_rows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.find import digest, find_source
-from adaptive.tiers.source import load_backbone
+from adaptive.tiers.source import (
+    _own_order,
+    load_backbone,
+    other_task,
+    read_config,
+)
+from adaptive.tiers.vocabulary import vocabulary_of
 
 LABELS = ["bad", "fair", "good"]
 
@@ -70,6 +83,80 @@ def test_unnamed_classes_are_taken_by_number(tmp_path: Path) -> None:
     torch.testing.assert_close(logits, _own())
 
 
+def _order(own: list[str], labels: list[str], raw: list[str] | None = None) -> list[int] | None:
+    config = SimpleNamespace(num_labels=len(own), id2label=dict(enumerate(own)))
+    return _own_order(config, labels, raw or ())
+
+
+def test_classes_called_by_their_number_are_matched_by_name() -> None:
+    names = [f"LABEL_{i}" for i in range(12)]
+    expected = [0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert _order(names, sorted(names)) == expected
+    assert _order(names, [name.lower() for name in sorted(names)]) == expected
+
+
+UNNAMED = ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "raw", "expected"),
+    [
+        # whole numbers of the data decide which class a renamed label is
+        (UNNAMED, ["good", "bad", "fair"], ["2", "0", "1"], [2, 0, 1]),
+        (UNNAMED, ["good", "bad", "fair"], ["5", "-1", "3"], [2, 0, 1]),
+        (UNNAMED, ["10", "2", "1"], None, [2, 1, 0]),
+        (UNNAMED, ["k1", "k10", "k2"], None, [0, 2, 1]),
+        (UNNAMED, ["class-1", "class-10", "class-2"], None, [0, 2, 1]),
+        (UNNAMED, ["good", "bad", "fair"], ["class_11", "class_2", "class_3"], [2, 0, 1]),
+        (UNNAMED, ["a1", "b10", "c2"], None, [0, 1, 2]),  # these are no numbers of one kind
+        # so do names that they had before
+        (UNNAMED, ["good", "bad", "fair"], ["LABEL_2", "LABEL_0", "LABEL_1"], [2, 0, 1]),
+        (["neg", "neu", "pos"], ["good", "bad", "fair"], ["pos", "neg", "neu"], [2, 0, 1]),
+        (["0", "1", "2"], ["good", "bad", "fair"], ["2", "0", "1"], [2, 0, 1]),
+        # the labels' own names come first
+        (["bad", "fair", "good"], ["good", "bad", "fair"], ["0", "1", "2"], [2, 0, 1]),
+        (UNNAMED, ["good", "bad", "fair"], None, [0, 1, 2]),
+        (["a", "b", "c"], ["good", "bad", "fair"], ["2", "0", "1"], None),
+        (UNNAMED, ["good", "bad"], ["1", "0"], None),
+    ],
+)
+def test_what_tells_which_class_a_label_is(
+    own: list[str], labels: list[str], raw: list[str] | None, expected: list[int] | None
+) -> None:
+    assert _order(own, labels, raw) == expected
+
+
+def test_an_order_that_nothing_tells_is_marked_as_guessed(tmp_path: Path) -> None:
+    def guessed(labels: list[str], raw: list[str]) -> bool:
+        folder = str(_save(tmp_path))
+        return load_backbone(folder, classes=3, labels=labels, raw=raw)[0].guessed_order
+
+    assert guessed(LABELS, [])
+    assert not guessed(LABELS, ["2", "0", "1"])
+    assert not guessed(["0", "1", "2"], [])
+    assert not guessed(UNNAMED, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"architectures": ["ModernBertForTokenClassification"]}, "ModernBertForTokenClassific"),
+        ({"problem_type": "multi_label_classification"}, "several labels"),
+        ({"problem_type": "regression"}, "regression"),
+    ],
+)
+def test_a_head_of_another_task_is_replaced(
+    tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    folder = _save(tmp_path, "modernbert", labels=LABELS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    assert told in (other_task(read_config(folder)) or "")
+    backbone, _ = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert backbone.fresh_head
+    assert backbone.config.problem_type is None
+
+
 @pytest.mark.parametrize("labels", [["one", "two", "three"], ["bad", "good"]])
 def test_a_head_of_other_labels_is_replaced(labels: list[str], tmp_path: Path) -> None:
     logits, fresh = _logits(_save(tmp_path, labels=LABELS), labels)
@@ -110,9 +197,57 @@ def test_the_dtype_is_as_asked(tmp_path: Path) -> None:
     assert backbone.embedding_table.dtype == torch.bfloat16
 
 
-def test_a_decoder_without_padding_pads_with_its_end(tmp_path: Path) -> None:
-    backbone, tokenizer = load_backbone(str(_save(tmp_path, "llama")), classes=3, labels=LABELS)
-    assert tokenizer.pad_token_id == backbone.config.pad_token_id == 59
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("pad", [None, 59, 1], ids=["none", "end", "other"])
+def test_a_decoder_reads_the_token_that_its_config_says(
+    tmp_path: Path, family: str, pad: int | None
+) -> None:
+    """Rows end with the end of text, as tokenizers of some embedding models write them."""
+    folder = _save(tmp_path, family)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}))
+    backbone, tokenizer = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert backbone.config.pad_token_id == pad and tokenizer.pad_token_id is not None
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    rows = [torch.cat([row, torch.tensor([59])]) for row in tiny_rows()]
+    batch = packed(rows)
+    with torch.no_grad():
+        found = backbone.classify(backbone.run(backbone.embed(batch), 0, 4))
+        expected = torch.cat([model(input_ids=row.unsqueeze(0)).logits for row in rows])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_added_tokens_without_a_row_are_given_one(tmp_path: Path) -> None:
+    """As decoders have whose padding token was added and their table left as it was."""
+    folder = _save(tmp_path, "llama", labels=LABELS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.save_pretrained(folder)
+    backbone, tokenizer = load_backbone(str(folder), classes=3, labels=LABELS)
+    assert tokenizer.pad_token_id == 60 and vocabulary_of(tokenizer) == 61
+    table, before = backbone.embedding_table, tiny_backbone("llama").embedding_table
+    assert (backbone.added_rows, backbone.config.vocab_size) == (1, 61)
+    torch.testing.assert_close(table[:60], before)
+    torch.testing.assert_close(table[60], before.mean(0))
+    torch.testing.assert_close(_logits(folder, LABELS)[0], _own("llama"))
+
+
+def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    words = {f"w{i}": i for i in range(80)} | {"[UNK]": 80}
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]")), unk_token="[UNK]"
+    ).save_pretrained(folder)
+    with pytest.raises(BuildError, match=r"table of 60 rows, .* ids up to 80: it is another"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
+
+
+def test_a_padding_token_beyond_the_table_is_refused_by_name(tmp_path: Path) -> None:
+    folder = _save(tmp_path, "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 60}))
+    with pytest.raises(BuildError, match=r"pads with token 60, .* has 60 rows"):
+        load_backbone(str(folder), classes=3, labels=LABELS)
 
 
 def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +296,32 @@ def test_configs_that_are_none_are_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("[]")
     with pytest.raises(BuildError, match=r"config\.json is not a transformers config"):
         load_backbone(str(folder), classes=2, labels=["a", "b"])
+
+
+def _halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _uneven(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_attention_heads": 5}))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("model.safetensors", _halve, "weights cannot be loaded"),
+        ("config.json", _uneven, "weights cannot be loaded as its config.json says"),
+        ("config.json", _halve, "config.json is not a transformers config"),
+        ("tokenizer.json", _halve, "no tokenizer that can be loaded"),
+    ],
+)
+def test_damaged_files_of_a_model_are_errors_of_the_library(
+    tmp_path: Path, name: str, change: Callable[[Path], None], told: str
+) -> None:
+    folder = _save(tmp_path)
+    change(folder / name)
+    with pytest.raises(BuildError, match=told):
+        load_backbone(str(folder), classes=3, labels=LABELS)
 
 
 def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:

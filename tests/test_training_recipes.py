@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 import torch
 from tiny_builds import context_of, recipe_in, write_data, write_model
+from tiny_transformers import packed, tiny_backbone, tiny_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from adaptive.bundle.store import load_bundle
 from adaptive.config.recipe import Recipe
+from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError, DataError, TargetError
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.families import FAMILIES
 from adaptive.tiers.surgery import Shape
+from adaptive.tiers.tier import Tier
 from adaptive.training.build import build
+from adaptive.training.full import add_lora
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.record_outcomes import load_table
@@ -183,11 +188,6 @@ def test_costs_are_measured_at_lengths_that_the_positions_allow(tmp_path: Path) 
     assert costs.lengths.tolist() == [10, 20]
 
 
-# peft asks transformers in a way that transformers has deprecated.
-PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
-
-@PEFT
 def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
     lora = {"tune": "lora", "learning_rate": 1e-2, "lora": {"rank": 2}}
     recipe = built(tmp_path, SMALL | {"full": lora}, until="full")
@@ -206,10 +206,47 @@ def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
     assert changed == {"attention.self.query.weight", "attention.self.value.weight"}
 
 
-@PEFT
-def test_lora_names_the_modules_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"full\.lora\.targets: .*bert model has query, key"):
-        built(tmp_path, SMALL | {"full": {"tune": "lora", "lora": {"targets": ["nothing"]}}})
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_lora_knows_queries_and_values_of_every_family(family: str) -> None:
+    backbone = tiny_backbone(family)
+    tier = Tier("full", backbone, (backbone.layers,), ("a", "b", "c"), own_head=True)
+    batch = packed(tiny_rows())
+
+    def logits() -> torch.Tensor:
+        return tier.answer(backbone.run(backbone.embed(batch), 0, 4), 0)[0]
+
+    with torch.no_grad():
+        before = logits()
+    adapters = add_lora(tier, FullConfig())
+    learned = [name for name, each in backbone.body.named_parameters() if each.requires_grad]
+    assert len(learned) == 4 * 2 * len(backbone.family.adapted)  # layers, two matrices each
+    assert all("lora_" in name for name in learned)
+    assert all(each.requires_grad for each in tier.heads.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(logits(), before)  # adapters start at nothing
+        for name, each in backbone.body.named_parameters():
+            if "lora_B" in name:
+                each.fill_(0.1)
+        adapted = logits()
+        adapters.merge_and_unload()
+        merged = logits()
+    assert not torch.allclose(adapted, before)
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-4)
+    assert not any("lora" in name for name, _ in backbone.named_modules())
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (["nothing"], "no module is called 'nothing'; a bert model has attention.self.query"),
+        (["query", "valve"], "no module is called 'valve'"),
+        (["LayerNorm"], "full.lora.targets: Target module LayerNorm"),
+    ],
+)
+def test_lora_names_the_modules_there_are(tmp_path: Path, targets: list[str], told: str) -> None:
+    with pytest.raises(BuildError) as raised:
+        built(tmp_path, SMALL | {"full": {"tune": "lora", "lora": {"targets": targets}}})
+    assert told in str(raised.value)
 
 
 def test_a_checkpoint_taken_as_it_is_answers_as_it_did(tmp_path: Path) -> None:
@@ -239,8 +276,37 @@ def test_a_checkpoint_taken_as_it_is_answers_as_it_did(tmp_path: Path) -> None:
     assert context_of(recipe, folder / "run").figures("full")["fit_accuracy"] > 0.9
 
 
+def test_a_head_whose_classes_stand_in_another_order_is_told_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = fine_tuned(tmp_path / "first")
+    AutoTokenizer.from_pretrained(tmp_path / "first" / "model").save_pretrained(source)
+    config = json.loads((source / "config.json").read_text())
+    config |= {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": None}
+    (source / "config.json").write_text(json.dumps(config))
+    folder = tmp_path / "second"
+    folder.mkdir()
+    changes = SMALL | {"model": {"id": str(source)}, "full": {"tune": "none"}}
+    changes["data"] = {"rename": {"good": "good", "bad": "bad"}}  # the other way round
+    for _ in range(2):  # a step that is skipped warns as well
+        caplog.clear()
+        built(folder, changes)
+        assert "with its classes in another order it would be" in caplog.text
+        assert "class 0 is 'good', class 1 is 'bad'" in caplog.text
+    info = load_bundle(folder / "bundle").info
+    assert len(info["warnings"]) == 2
+    assert "**Warning:** the full tier gives" in (folder / "bundle" / "README.md").read_text()
+    lines = (tmp_path / "first" / "data.csv").read_text().splitlines()
+    numbered = [line.replace(",good,", ",1,").replace(",bad,", ",0,") for line in lines]
+    (folder / "data.csv").write_text("\n".join(numbered) + "\n")
+    changes["data"] = {"rename": {"1": "positive", "0": "negative"}}
+    recipe = built(folder, changes, until="full")
+    figures = context_of(recipe, folder / "run").figures("full")
+    assert figures["fit_accuracy"] > 0.9 and figures["warnings"] == []
+
+
 def test_a_fresh_head_cannot_be_taken_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="no trained classification head for the labels bad, good"):
+    with pytest.raises(BuildError, match="taken as it is: it is a BertModel, not a classifier"):
         built(tmp_path, SMALL | {"full": {"tune": "none"}})
 
 
@@ -295,6 +361,18 @@ def test_a_decoder_may_be_the_full_tier(tmp_path: Path, family: str) -> None:
     table = bundle.outcomes["certify"]
     assert (table.predictions[:, -1] == table.labels).mean() > 0.7
     assert len(answers(tmp_path)) == len(TEXTS)
+
+
+def test_a_decoder_whose_padding_token_has_no_row_is_built_and_says_so(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "llama")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    built(tmp_path, SMALL | QUICK)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert len(bundle.tiers[0].backbone.embedding_table) == len(tokenizer)
+    assert "1 added token for which" in bundle.info["warnings"][0]
+    assert len(answers(tmp_path, ["a <fill> film", "a film"])) == 2
 
 
 def test_a_family_whose_first_layer_differs_can_be_cut(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_builds import context_of, recipe_in
 from torch import nn
 
@@ -138,6 +141,45 @@ def test_figures_that_are_not_json_fail_and_leave_the_step_undone(tmp_path: Path
     with pytest.raises(TypeError):
         run(step, context)
     assert not (tmp_path / "odd").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError("12 requested and 0 written"),  # numpy's, without a number
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["system", "numpy", "safetensors"],
+)
+def test_a_full_disk_is_told_and_what_is_done_is_kept(bench: Bench, fault: Exception) -> None:
+    def work(context: Context, folder: Path) -> dict[str, Any]:
+        (folder / "half").write_text("done")
+        raise fault
+
+    bench.build()
+    full = Step("third", ("second",), section(), work)
+    with pytest.raises(BuildError, match=r"step 'third': files in .* MiB are free there") as raised:
+        run(full, bench.context())
+    assert str(getattr(fault, "strerror", None) or fault) in str(raised.value)
+    assert (bench.folder / "third.partial" / "half").is_file()
+    assert bench.build() == []
+
+
+def test_a_note_that_was_half_written_does_not_stop_the_next_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def full(self: Path, text: str, **how: Any) -> int:
+        write(self, text[: len(text) // 2], **how)
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(BuildError, match="no space"):
+            run(bench.first, bench.context())
+    assert bench.build() == ["first", "second"]
 
 
 def drawing_step(name: str) -> Step:

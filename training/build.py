@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from adaptive.training import (
     measure_costs,
     mid,
     pack,
+    preflight,
     prepare,
     quantise,
     record_outcomes,
@@ -27,8 +29,9 @@ from adaptive.training import (
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
-from adaptive.training.steps import Context, Step, forget, run
+from adaptive.training.steps import Context, Figures, Step, forget, run
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ def build(
     Args:
         workdir: where the steps keep their files.
         until: the last step to run; None for all.
+        quiet: no progress bars; the log then tells every 30 seconds how far a step is.
         data: texts and labels in memory, in place of the recipe's source; see
             `adaptive.training.data.from_memory` and `from_frame`.
         force: a step to do again although nothing changed, and with it all that read from it.
@@ -77,31 +81,61 @@ def build(
         Where the recipe puts the bundle; with `until` it need not be there yet.
 
     Raises:
-        BuildError: no such step, or a step could not do its work.
+        BuildError: no such step, a step could not do its work, or another build is at work in
+            the folder.
         DataError: the data are wrong; the message names file and row.
+        ConfigError: several things are wrong with recipe, data, model or folders; all of them are
+            listed, before any step runs.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    context = Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
+    context = _context(recipe, workdir, quiet=quiet, data=data)
     steps = steps_of(context)
     names = [step.name for step in steps]
     for name in (until, force):
         if name is not None and name not in names:
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
-    for step in _with_readers(steps, force):
-        forget(step, context)
-    output = Path(recipe.output)
+    logger.info("checking recipe, data, model and folders")
+    preflight.check(context, names)
+    context.workdir.mkdir(parents=True, exist_ok=True)
     try:
-        for step in steps:
-            # the bundle is the one result that does not lie in the work folder
-            ran = run(step, context, force=step.name == "pack" and not output.is_dir())
-            logger.info("step %s: %s", step.name, "done" if ran else "unchanged, skipped")
-            if step.name == until:
-                break
+        with locked(context.workdir):
+            for step in _with_readers(steps, force):
+                forget(step, context)
+            _run_all(steps, context, until)
     finally:
         context.journal.close()
-    return output
+    return Path(recipe.output)
+
+
+def _run_all(steps: Sequence[Step], context: Context, until: str | None) -> None:
+    for number, step in enumerate(steps, 1):
+        label = f"step {number} of {len(steps)}, {step.name}"
+        # the bundle is the one result that does not lie in the work folder
+        lost = step.name == "pack" and not Path(context.recipe.output).is_dir()
+        if not run(step, context, force=lost, label=label):
+            logger.info("%s: unchanged, skipped", label)
+        for warning in context.figures(step.name).get("warnings", ()):
+            logger.warning("warning: %s", warning)
+        if step.name == until:
+            return
+
+
+def check(recipe: Recipe, workdir: str | Path, *, data: Dataset | None = None) -> Figures:
+    """What `build` checks before its first step, alone; nothing is written or trained.
+
+    Returns:
+        What was found: rows of each split, labels, the model and the steps.
+
+    Raises:
+        AdaptiveError: one fault as itself, several as a ConfigError that lists them.
+    """
+    context = _context(recipe, workdir, quiet=True, data=data)
+    return preflight.check(context, [step.name for step in steps_of(context)])
+
+
+def _context(recipe: Recipe, workdir: str | Path, *, quiet: bool, data: Dataset | None) -> Context:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(workdir)
+    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
 
 
 def _with_readers(steps: list[Step], name: str | None) -> list[Step]:

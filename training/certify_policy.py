@@ -13,7 +13,7 @@ from adaptive.certifying import conditions_of, row_seed
 from adaptive.config.targets import show_target
 from adaptive.policy import evaluate, tier_alone
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
-from adaptive.training.parts import DTYPES, load_tiers
+from adaptive.training.parts import DTYPES, load_tiers, max_length_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -29,7 +29,7 @@ def _work(context: Context, folder: Path) -> Figures:
     conditions = conditions_of(
         context.device.type,
         dtype_of(load_tiers(context, DTYPES[recipe.cost.dtype])),
-        recipe.model.max_length,
+        max_length_of(context),
         *load_rows(context.folder("data") / "certify.safetensors"),
         costs,
     )

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
+from adaptive.training.doubts import about_order
 from adaptive.training.rows import load_rows
-from adaptive.training.steps import Context
+from adaptive.training.steps import Context, Figures
 
 BATCH = 128
 
 
 @torch.inference_mode()
-def accuracy(context: Context, tier: Tier, split: str) -> float | None:
-    """Share of right answers of the tier's last exit; None where rows have no labels."""
+def answers_to(
+    context: Context, tier: Tier, split: str
+) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """What the tier's last exit answers to a split, [n], and the labels; None without labels."""
     tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
     if not len(labels) or (labels < 0).any():
         return None
     tier.eval()
-    right, last = 0, len(tier.depths) - 1
+    answers, last = np.zeros_like(labels), len(tier.depths) - 1
     for rows in token_rows.batches(tokens.lengths, BATCH):
         state = tier.embed(token_rows.pack(tokens, rows, context.device))
         state = tier.backbone.run(state, 0, tier.depths[last])
-        answers = tier.answer(state, last)[0].argmax(1).cpu().numpy()
-        right += int((answers == labels[rows]).sum())
-    return right / len(labels)
+        answers[rows] = tier.answer(state, last)[0].argmax(1).cpu().numpy()
+    return answers, labels
+
+
+def student_figures(context: Context, tier: Tier) -> Figures:
+    """How well a student does on the fit rows, and what that says of the full tier."""
+    found = answers_to(context, tier, "fit")
+    if found is None:
+        return {"fit_accuracy": None}
+    accuracy, full = share_right(*found), context.figures("full")["fit_accuracy"]
+    return {
+        "fit_accuracy": accuracy,
+        "warnings": about_order(full, accuracy, tier.name, len(found[1])),
+    }
+
+
+def share_right(answers: NDArray[np.int32], labels: NDArray[np.int32]) -> float:
+    """Share of right answers."""
+    return float((answers == labels).mean())

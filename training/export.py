@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptive.errors import BuildError
 from adaptive.training.graphs import write_graphs
 from adaptive.training.parts import backbone_of, load_built, steps_by_tier
 from adaptive.training.quantise import compare, sample
@@ -15,11 +14,6 @@ ROWS = 256  # rows of the fit split that are run, alone and together
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
-    if context.device.type != "cpu":
-        raise BuildError(
-            f"export.tiers: ONNX Runtime runs them on a CPU, and this build is on "
-            f"{context.device.type}; build with CUDA_VISIBLE_DEVICES= or leave `export` out"
-        )
     tokens, labels = sample(context, ROWS)
     steps = steps_by_tier(context)
     figures: Figures = {}

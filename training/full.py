@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.source import load_backbone
+from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.doubts import about_full
+from adaptive.training.evaluate_tier import answers_to, share_right
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import backbone_of, labels_of
 from adaptive.training.rows import load_rows
@@ -25,40 +27,118 @@ from adaptive.training.steps import Context, Figures, Step, section
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe, labels = context.recipe, labels_of(context)
+    backbone = load(context, labels)
+    tier = untrained(recipe, backbone, labels).to(context.device)
+    if recipe.full.tune != "none":
+        _tune(context, tier, folder)
+    save_tier(tier, folder / "tier")
+    warnings = [_added(backbone.added_rows)] if backbone.added_rows else []
+    found = answers_to(context, tier, "fit")
+    if found is None:
+        return {"fit_accuracy": None, "warnings": warnings}
+    warnings += about_full(*found, len(labels))
+    if backbone.guessed_order and recipe.full.tune == "none":
+        warnings.append(_guessed(labels))
+    return {"fit_accuracy": share_right(*found), "warnings": warnings}
+
+
+def raw_names(context: Context, labels: Sequence[str]) -> tuple[str, ...]:
+    """What the data call each label; nothing where several of theirs became one."""
+    if context.data is not None:  # in memory nothing is renamed
+        return ()
+    names: dict[str, list[str]] = {label: [] for label in labels}
+    for raw, label in context.recipe.data.rename.items():
+        names.get(label, []).append(raw)
+    if any(len(each) > 1 for each in names.values()):
+        return ()
+    return tuple(each[0] if each else label for label, each in names.items())
+
+
+def _added(rows: int) -> str:
+    return (
+        f"the tokenizer has {rows} added token{'s' if rows > 1 else ''} for which the model's "
+        "embedding table had no row; each was given the mean of the others"
+    )
+
+
+def _guessed(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(f"class {i} is {label!r}" for i, label in enumerate(labels[:5]))
+    more = f" and so on for {len(labels)} labels" if len(labels) > 5 else ""
+    return (
+        f"the checkpoint does not name its classes, so they were taken in the order of the labels: "
+        f"{shown}{more}. If that is wrong, list the labels in the checkpoint's order with "
+        "data.rename"
+    )
+
+
+def load(context: Context, labels: Sequence[str]) -> Backbone:
+    """The recipe's model with a head for the labels.
+
+    Raises:
+        AdaptiveError: as `load_backbone`.
+    """
+    model = context.recipe.model
     backbone, _ = load_backbone(
-        recipe.model.id,
+        model.id,
         classes=len(labels),
         labels=labels,
-        revision=recipe.model.revision,
-        sha256=recipe.model.sha256,
+        raw=raw_names(context, labels),
+        revision=model.revision,
+        sha256=model.sha256,
     )
-    _check(recipe, backbone, labels)
+    return backbone
+
+
+def untrained(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> Tier:
+    """The full tier before it is fine-tuned."""
     # A base model's own head is untrained and reads one token; a head on the mean of all
     # tokens learns more from few rows.
-    tier = Tier(
+    return Tier(
         "full",
         backbone,
         _depths(recipe.full, backbone),
         labels,
         own_head=not backbone.fresh_head,
         head_width=recipe.exits.head_width,
-    ).to(context.device)
-    if recipe.full.tune != "none":
-        _tune(context, tier, folder)
-    save_tier(tier, folder / "tier")
-    return {"fit_accuracy": accuracy(context, tier, "fit")}
+    )
 
 
-def _check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+def check_task(recipe: Recipe, folder: Path) -> Any:
+    """The config in a model's folder, if its head does what the recipe needs of it.
+
+    Raises:
+        BuildError: the checkpoint is to be taken as it is, and is no classifier of texts with one
+            label each; or the config cannot be read.
+        FamilyError: a family without adapter.
+    """
+    config = read_config(folder)
+    task = other_task(config) if recipe.full.tune == "none" else None
+    if task is not None:
+        raise BuildError(
+            f"model {recipe.model.id!r} cannot be taken as it is: {task}. Give a checkpoint that "
+            "was fine-tuned to choose one of several classes, or labelled text and full.tune "
+            "'full' or 'lora', which train a new head"
+        )
+    return config
+
+
+def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+    """Check that the model can be what the recipe makes of it.
+
+    Raises:
+        BuildError: an untrained head is to be taken as it is, or texts are to be longer than the
+            model's positions.
+    """
     if recipe.full.tune == "none" and backbone.fresh_head:
         raise BuildError(
             f"model {recipe.model.id!r} has no trained classification head for the labels "
             f"{', '.join(labels[:20])}: set full.tune to 'full' or 'lora', or give a checkpoint "
             "fine-tuned on them (data.rename gives the data's labels other names)"
         )
-    if recipe.model.max_length > backbone.max_length:
+    wanted = recipe.model.max_length
+    if wanted is not None and wanted > backbone.max_length:
         raise BuildError(
-            f"model.max_length is {recipe.model.max_length}, but model {recipe.model.id!r} has "
+            f"model.max_length is {wanted}, but model {recipe.model.id!r} has "
             f"positions for {backbone.max_length} tokens"
         )
 
@@ -77,7 +157,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
     config = context.recipe.full
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     targets = torch.from_numpy(labels).long().to(context.device)
-    adapters = _add_lora(tier, config) if config.tune == "lora" else None
+    adapters = add_lora(tier, config) if config.tune == "lora" else None
     last = len(tier.depths) - 1
 
     def loss(rows: Rows) -> torch.Tensor:
@@ -101,29 +181,33 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
         adapters.merge_and_unload()
 
 
-def _add_lora(tier: Tier, config: FullConfig) -> Any:
+def add_lora(tier: Tier, config: FullConfig) -> Any:
     """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable.
 
     Raises:
-        BuildError: no module has a name of `full.lora.targets`, or peft knows no default.
+        BuildError: no module has one of the names in `full.lora.targets`, or it is no linear layer.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, LoraModel
 
     lora, backbone = config.lora, backbone_of(tier)
+    plan = backbone.family.pruning
+    linears = (*plan.queries, *plan.keys, plan.attended, *plan.rising, plan.falling)
+    known = f"a {backbone.family.name} model has {', '.join(linears)}"
+    names = [f".{name}" for name, _ in backbone.body.named_modules()]
+    for target in lora.targets or ():
+        if not any(name.endswith(f".{target}") for name in names):
+            raise BuildError(f"full.lora.targets: no module is called {target!r}; {known}")
     given = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=None if lora.targets is None else list(lora.targets),
+        target_modules=list(lora.targets or backbone.family.adapted),
     )
     try:
-        return get_peft_model(backbone.body, given)
+        # not through get_peft_model, which asks transformers in a deprecated way
+        return LoraModel(backbone.body, given, "default")
     except ValueError as error:
-        plan = backbone.family.pruning
-        known = [path.rpartition(".")[2] for path in (*plan.queries, *plan.keys)]
-        raise BuildError(
-            f"full.lora.targets: {error} A {backbone.family.name} model has {', '.join(known)}"
-        ) from error
+        raise BuildError(f"full.lora.targets: {error}; {known}") from error
 
 
 def _reads(context: Context) -> Any:

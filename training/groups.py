@@ -45,7 +45,7 @@ def _divide(context: Context) -> dict[str, dict[str, Groups]]:
         files = {split: context.folder("data") / f"{split}.safetensors" for split in HELD_OUT}
         found[LABEL] = {s: Groups(names, load_rows(file)[1]) for s, file in files.items()}
     if columns := _columns(context):
-        data, splits = _load(context)
+        data, splits = load_with_groups(context)
         for column in columns:
             rows = {split: getattr(splits, split) for split in HELD_OUT}
             found[column] = {split: data.groups[column].take(own) for split, own in rows.items()}
@@ -67,7 +67,12 @@ def _columns(context: Context) -> list[str]:
     return [column for column in context.recipe.columns if column != LABEL]
 
 
-def _load(context: Context) -> tuple[Dataset, Splits]:
+def load_with_groups(context: Context) -> tuple[Dataset, Splits]:
+    """The build's data with the columns that targets name, and their splits.
+
+    Raises:
+        DataError: the data are wrong, or lack a column.
+    """
     columns = _columns(context)
     data, splits = load_splits(context.recipe, context.data, columns)
     for column in columns:
@@ -83,7 +88,7 @@ def _reads(context: Context) -> Any:
     """The columns, and what stands in them."""
     digest = hashlib.sha256()
     if columns := _columns(context):
-        data, _ = _load(context)
+        data, _ = load_with_groups(context)
         for column in columns:
             digest.update(json.dumps(data.groups[column].names).encode())
             digest.update(data.groups[column].index.tobytes())

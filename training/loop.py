@@ -20,6 +20,7 @@ from adaptive.training.journal import Journal
 
 Rows = NDArray[np.int64]
 LOG_EVERY = 20  # optimiser steps between two points of the loss curve
+STEPS = "optimiser steps"
 POOL = 50  # batches whose rows are sorted by length together
 
 
@@ -66,6 +67,8 @@ def fit(
     device = next(model.parameters()).device
     epochs_done = step * options.epochs // steps
     bar = tqdm(total=steps, initial=step, desc=options.name, disable=quiet)
+    journal.at(step, steps, STEPS)
+    told: float | None = None
     model.train()
     for number in range(epochs_done, options.epochs):
         seed = options.seed * 1000 + number
@@ -81,9 +84,11 @@ def fit(
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if step % LOG_EVERY == 0:
-                journal.scalar(f"loss/{options.name}", float(value.detach()), step)
-                bar.set_postfix(loss=f"{float(value.detach()):.3f}")
+                told = float(value.detach())
+                journal.scalar(f"loss/{options.name}", told, step)
+                bar.set_postfix(loss=f"{told:.3f}")
             step += 1
+            journal.at(step, steps, STEPS, told)
             bar.update()
         _save(checkpoint, model, optimizer, step)
     bar.close()

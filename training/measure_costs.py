@@ -19,12 +19,20 @@ def _work(context: Context, folder: Path) -> Figures:
         load_reliability(context).to(context.device),
         context.device,
         batch_size=config.batch_size,
-        lengths=config.lengths,
+        lengths=config.lengths or _lengths(context.figures("data")["longest"]),
         repeats=config.repeats,
         quiet=context.quiet,
     )
     (folder / "costs.json").write_text(json.dumps(table.to_json()), encoding="utf-8")
     return dict(table.measured)
+
+
+def _lengths(longest: int) -> list[int]:
+    """8 to 128 tokens and on to the longest row, each length twice the one before."""
+    found = [8, 16, 32, 64, 128]
+    while found[-1] < longest:
+        found.append(min(2 * found[-1], longest))
+    return found
 
 
 def load_costs(context: Context) -> CostTable:

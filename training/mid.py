@@ -12,11 +12,12 @@ from torch.nn import functional
 from adaptive import tokens as token_rows
 from adaptive.config.steps import MidConfig
 from adaptive.errors import BuildError
+from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
@@ -28,10 +29,6 @@ def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.mid
     assert config is not None
     full, teacher = load_built(context, "full"), load_teacher(context)
-    if config.layers > full.backbone.layers:
-        raise BuildError(
-            f"mid.layers is {config.layers}, but the full tier has {full.backbone.layers} layers"
-        )
     shape = _shape(context, full, teacher, config)
     torch.manual_seed(context.recipe.seed)
     depths = config.exits or tuple(range(config.layers + 1))
@@ -68,10 +65,18 @@ def _work(context: Context, folder: Path) -> Figures:
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
     return {
-        "fit_accuracy": accuracy(context, tier, "fit"),
+        **student_figures(context, tier),
         "layers": list(shape.layers),
         "work_share": share,
     }
+
+
+def check(config: MidConfig, full: Backbone) -> None:
+    """Raise BuildError where more layers are to be kept than there are."""
+    if config.layers > full.layers:
+        raise BuildError(
+            f"mid.layers is {config.layers}, but the full tier has {full.layers} layers"
+        )
 
 
 def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) -> Shape:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
@@ -23,7 +21,16 @@ from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.groups import load_groups
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import DTYPES, labels_of, load_tiers, log_frequency_of, tokenizer_of
+from adaptive.training.parts import (
+    DTYPES,
+    finished_steps,
+    labels_of,
+    load_tiers,
+    log_frequency_of,
+    max_length_of,
+    tokenizer_of,
+)
+from adaptive.training.published import keep_beside, public_source, published, to_yaml
 from adaptive.training.record_outcomes import (
     HELD_OUT,
     load_features,
@@ -46,9 +53,17 @@ def _work(context: Context, folder: Path) -> Figures:
             bundle, bundle.policy, tokens, labels, groups=groups, batch_size=recipe.cost.batch_size
         )
     bundle = replace(bundle, info=_info(context, figures))
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    text = to_yaml(published(recipe))
     save_bundle(bundle, recipe.output, card=render_card(bundle), recipe=text)
+    keep_beside(recipe)
     return {"test": figures}
+
+
+def warnings_of(context: Context) -> list[str]:
+    """What the steps up to here warn of."""
+    steps = ["data", "full", *finished_steps(context)]
+    found = (warning for step in steps for warning in context.figures(step).get("warnings", ()))
+    return list(dict.fromkeys(found))
 
 
 def splits_of(context: Context) -> list[str]:
@@ -74,7 +89,7 @@ def _assemble(context: Context) -> Bundle:
         log_frequency=log_frequency_of(context),
         policy=chosen if certificate is None else certificate.policy,
         targets=recipe.targets,
-        max_length=recipe.model.max_length,
+        max_length=max_length_of(context),
         ladder=ladder_of(fronts[0], dict(zip(recipe.levels, fronts[1:], strict=True))),
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
@@ -92,12 +107,14 @@ def _table(context: Context, split: str, router: Router | None) -> OutcomeTable:
 def _info(context: Context, figures: Figures) -> dict[str, Any]:
     recipe, costs = context.recipe, load_costs(context)
     info = {
-        "base_model": recipe.model.id,
-        "datasets": [recipe.data.source],
+        "base_model": public_source(recipe.model.id),
+        "datasets": [public_source(recipe.data.source)],
         "device": costs.measured["device"],
         "dtype": costs.measured["dtype"],
         "versions": {"adaptive-cascade": adaptive.__version__, **machine(context.device)},
+        "cut": context.figures("data")["cut"],
         "steps": _story(context),
+        "warnings": warnings_of(context),
         "figures": figures,
         "policy": context.figures("policy"),
         "certificate": context.figures("certify"),
@@ -113,7 +130,7 @@ def _story(context: Context) -> list[str]:
     story = [
         f"Rows: {rows}; {data['unlabelled']} unlabelled. {data['duplicates']} duplicates across "
         "splits were removed.",
-        f"Full tier: {recipe.model.id}, tuned: {recipe.full.tune}.",
+        f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.full.tune}.",
     ]
     if recipe.tiny is not None:
         story.append(f"Tiny tier: a {recipe.tiny.kind}, distilled from the full tier.")

@@ -24,6 +24,11 @@ def labels_of(context: Context) -> tuple[str, ...]:
     return tuple(json.loads((context.folder("data") / "labels.json").read_text(encoding="utf-8")))
 
 
+def max_length_of(context: Context) -> int:
+    """Tokens that texts are cut at."""
+    return int(context.figures("data")["max_length"])
+
+
 def tier_steps(context: Context) -> tuple[str, ...]:
     """The steps whose folders hold the finished tiers, in cascade order."""
     recipe = context.recipe

@@ -17,6 +17,7 @@ from adaptive.errors import BuildError
 from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
+from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
 from adaptive.training.splits import Splits, fold, make_splits
@@ -42,6 +43,7 @@ def _reads(context: Context) -> Any:
         "data": recipe.data.model_dump(mode="json"),
         "content": digest.hexdigest(),
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
+        "as it is": recipe.full.tune == "none",
     }
 
 
@@ -66,45 +68,82 @@ def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
     dataset, splits = load_splits(recipe, context.data)
     model = find_source(recipe.model.id, recipe.model.revision)
-    tokenizer = _load_tokenizer(model)
-    figures: Figures = {"duplicates": splits.duplicates}
+    tokenizer = load_tokenizer(model, recipe.model.id)
+    limit = length_of(read_config(model), tokenizer)
+    length = recipe.model.max_length or limit
+    figures: Figures = {"duplicates": splits.duplicates, "max_length": length}
+    long: list[NDArray[np.int64]] = []  # rows that are cut
+    longest = 0
     for name in SPLITS:
         rows = getattr(splits, name)
-        tokens = _tokenize(tokenizer, dataset, rows, recipe.model.max_length)
+        tokens = _tokenize(tokenizer, dataset, rows, length)
         labels = (
             np.full(len(rows), -1, np.int32) if dataset.labels is None else dataset.labels[rows]
         )
         save_rows(folder / f"{name}.safetensors", tokens, labels.astype(np.int32))
         figures[name] = len(rows)
+        long.append(rows[tokens.truncated])
+        longest = max(longest, int(tokens.lengths.max(initial=0)))
         if name == "train":
-            frequency = log_frequencies(tokens, len(tokenizer))
+            frequency = log_frequencies(tokens, vocabulary_of(tokenizer))
             np.save(folder / "log_frequency.npy", frequency, allow_pickle=False)
-    figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder)
+    figures["longest"] = longest  # tokens of a row, cut
+    rows_in_all = sum(figures[name] for name in SPLITS)
+    figures |= _cut(recipe, tokenizer, dataset, np.concatenate(long), rows_in_all, limit)
+    figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
     tokenizer.save_pretrained(str(folder / "tokenizer"))
-    names = list(dataset.label_names) or _own_labels(model)
+    names = dataset.label_names or own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
     return figures | {"classes": len(names)}
 
 
-def _own_labels(model: Path) -> list[str]:
+def _cut(
+    recipe: Recipe,
+    tokenizer: Any,
+    dataset: Dataset,
+    long: NDArray[np.int64],
+    rows: int,
+    limit: int,
+) -> Figures:
+    """The share of rows that are cut, and what is to be said of it.
+
+    Args:
+        long: the rows that are cut, of so many `rows`.
+        limit: tokens that the checkpoint reads.
+
+    Raises:
+        BuildError: rows are cut that nothing was said of, or that a model which is taken as it is
+            reads whole.
+    """
+    if not len(long):
+        return {"cut": 0.0}
+    share, wanted = len(long) / rows, recipe.model.max_length
+    longest = int(_tokenize(tokenizer, dataset, long, 1 << 30).lengths.max())
+    told = f"{len(long):,} of {rows:,} texts ({share:.2%}) have more than"
+    if wanted is None:
+        raise BuildError(
+            f"{told} the {limit} tokens that model {recipe.model.id!r} reads, the longest "
+            f"{longest:,}. Set model.max_length to {limit} if they shall be cut there, or take a "
+            "model that reads more"
+        )
+    if recipe.full.tune == "none" and wanted < limit:
+        raise BuildError(
+            f"{told} model.max_length's {wanted} tokens, the longest {longest:,}, and model "
+            f"{recipe.model.id!r} reads {limit}. With full.tune 'none' the promise is about the "
+            f"model as it is, which does not cut them: leave model.max_length out, or set it to "
+            f"{min(longest, limit)} or more"
+        )
+    warning = (
+        f"{told} {wanted} tokens (model.max_length) and are cut there, the longest {longest:,}; "
+        f"the model reads up to {limit}"
+    )
+    return {"cut": share, "warnings": [warning]}
+
+
+def own_labels(model: Path) -> tuple[str, ...]:
     """What the checkpoint calls its classes, in the order of its logits."""
     names = read_config(model).id2label
-    return [str(names[index]) for index in sorted(names)]
-
-
-def _load_tokenizer(model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        # said outright, lest transformers ask on the terminal
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise BuildError("the model has no tokenizer that can be loaded") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
-        raise BuildError("the model has no tokenizer that can be loaded: it knows no words")
-    if tokenizer.pad_token_id is None:  # decoders often have none; padding is never read
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return tuple(str(names[index]) for index in sorted(names))
 
 
 def _tokenize(tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_length: int) -> Tokens:
@@ -114,7 +153,12 @@ def _tokenize(tokenizer: Any, dataset: Dataset, rows: NDArray[np.int64], max_len
 
 
 def _save_unlabelled(
-    recipe: Recipe, dataset: Dataset, splits: Splits, tokenizer: Any, folder: Path
+    recipe: Recipe,
+    dataset: Dataset,
+    splits: Splits,
+    tokenizer: Any,
+    folder: Path,
+    length: int,
 ) -> int:
     """Texts for distillation; those that also stand in a held-out split are left out."""
     held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
@@ -124,9 +168,9 @@ def _save_unlabelled(
         keep = np.array(
             [i for i in range(len(extra)) if _folded(extra, i) not in held_out], dtype=np.int64
         )
-        parts.append(_tokenize(tokenizer, extra, keep, recipe.model.max_length))
+        parts.append(_tokenize(tokenizer, extra, keep, length))
     if not parts:
-        parts = [token_rows.tokenize(tokenizer, [], max_length=recipe.model.max_length)]
+        parts = [token_rows.tokenize(tokenizer, [], max_length=length)]
     tokens = token_rows.concatenate(parts)
     save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
     return len(tokens)

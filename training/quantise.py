@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
-from adaptive.errors import BuildError
 from adaptive.tiers.tier import Tier
 from adaptive.training.parts import load_built, steps_by_tier
 from adaptive.training.rows import load_rows
@@ -26,11 +25,6 @@ BATCH = 32
 
 
 def _work(context: Context, folder: Path) -> Figures:
-    if context.device.type != "cpu":
-        raise BuildError(
-            f"quantise.tiers: int8 runs on a CPU, and this build on {context.device.type}; build "
-            "with CUDA_VISIBLE_DEVICES= or leave `quantise` out"
-        )
     tokens, labels = sample(context, ROWS)
     steps = steps_by_tier(context)
     figures: Figures = {}

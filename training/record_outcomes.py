@@ -35,7 +35,8 @@ def _work(context: Context, folder: Path) -> Figures:
     reliability: Reliability | None = None
     weights: torch.Tensor | None = None  # of the tiers, in what they say together
     figures: Figures = {}
-    for split in HELD_OUT:
+    for number, split in enumerate(HELD_OUT):
+        context.journal.at(number, len(HELD_OUT), "splits")
         tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
         if not len(tokens):
             continue

@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
+from adaptive.bundle.files import telling_disk_faults
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.progress import telling
 
-FORMAT = 1  # raised when what steps write changes, so that old folders are not reused
+FORMAT = 2  # raised when what steps write changes, so that old folders are not reused
 Figures = dict[str, Any]
 
 
@@ -47,6 +49,7 @@ class Context:
 class Step:
     """One step: `work` writes files into the folder it is given and returns figures.
 
+    Figures called `warnings` are sentences for the user; every build tells them.
     The folder may hold what an interrupted run of the same step with the same inputs left.
     """
 
@@ -67,14 +70,17 @@ class Step:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def run(step: Step, context: Context, *, force: bool = False) -> bool:
+def run(step: Step, context: Context, *, force: bool = False, label: str | None = None) -> bool:
     """Do a step unless it is done; returns whether it ran.
+
+    Args:
+        label: what the log calls it; None for its name.
 
     Work happens in `<step>.partial`, renamed when complete, so a finished folder is whole and
     an interrupted one is found again.
 
     Raises:
-        BuildError: an earlier step is missing.
+        BuildError: an earlier step is missing, or files cannot be written.
     """
     for name in step.after:
         if not (context.folder(name) / "step.json").is_file():
@@ -82,6 +88,16 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     done, digest = context.folder(step.name), step.digest(context)
     if not force and _digest(done / "step.json") == digest:
         return False
+    with (
+        telling(context.journal, label or step.name, lines=context.quiet),
+        telling_disk_faults(f"step {step.name!r}", context.workdir),
+    ):
+        figures = _work(step, context, done, digest)
+    context.journal.figures(step.name, figures)
+    return True
+
+
+def _work(step: Step, context: Context, done: Path, digest: str) -> Figures:
     partial = _partial(done)
     if _digest(partial / "inputs.json") != digest:
         shutil.rmtree(partial, ignore_errors=True)
@@ -93,8 +109,7 @@ def run(step: Step, context: Context, *, force: bool = False) -> bool:
     (partial / "inputs.json").unlink()
     shutil.rmtree(done, ignore_errors=True)
     os.replace(partial, done)
-    context.journal.figures(step.name, figures)
-    return True
+    return figures
 
 
 def forget(step: Step, context: Context) -> None:
@@ -127,4 +142,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    """Written as a whole or not at all: a full disk may leave half of a file."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, file)

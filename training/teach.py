@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
+from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
-from adaptive.training.parts import load_built, tokenizer_of
+from adaptive.training.parts import load_built, max_length_of, tokenizer_of
 from adaptive.training.rows import load_rows, load_training_rows, save_rows
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Tokens
@@ -60,6 +61,7 @@ def _work(context: Context, folder: Path) -> Figures:
             answer = tier.answer(state, len(tier.depths) - 1)[0]
         logits.append(_half(answer))
         pooled.append(_half(torch.stack(seen)))
+        context.journal.at(len(logits), len(batches), "batches")
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
     save_file(content, folder / "teacher.safetensors")
@@ -73,12 +75,16 @@ def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
     copies = recipe.teacher.augment
     if not copies:
         return tokens, labels
-    if recipe.data.pair is not None:
-        raise BuildError("teacher.augment cuts single texts; set it to 0 for pairs")
     special = frozenset(tokenizer_of(context).all_special_ids)
-    made = augment(tokens, copies, special, recipe.model.max_length, recipe.seed)
+    made = augment(tokens, copies, special, max_length_of(context), recipe.seed)
     none = np.full(len(made), -1, np.int32)
     return token_rows.concatenate([tokens, made]), np.concatenate([labels, none])
+
+
+def check(recipe: Recipe) -> None:
+    """Raise BuildError where texts are to be made up of pairs."""
+    if recipe.teacher.augment and recipe.data.pair is not None:
+        raise BuildError("teacher.augment cuts single texts; set it to 0 for pairs")
 
 
 def _half(values: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
-from adaptive.training.evaluate_tier import accuracy
+from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
@@ -25,12 +25,9 @@ WARMUP = 0.1  # of a bag's training
 def _work(context: Context, folder: Path) -> Figures:
     config, recipe = context.recipe.tiny, context.recipe
     full = load_built(context, "full")
+    assert config is not None
     torch.manual_seed(recipe.seed)
-    if isinstance(config, BagConfig):
-        tier = _bag(full, config)
-    else:
-        assert isinstance(config, TransformerConfig)
-        tier = _transformer(full, config)
+    tier = untrained(config, full)
     options = Options(
         name="tiny",
         epochs=config.epochs,
@@ -52,7 +49,16 @@ def _work(context: Context, folder: Path) -> Figures:
         dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
     )
     save_tier(tier, folder / "tier")
-    return {"kind": config.kind, "fit_accuracy": accuracy(context, tier, "fit")}
+    return {"kind": config.kind, **student_figures(context, tier)}
+
+
+def untrained(config: BagConfig | TransformerConfig, full: Tier) -> Tier:
+    """The tiny tier before it learns, its embeddings the full tier's.
+
+    Raises:
+        BuildError: it cannot be made of that full tier.
+    """
+    return _bag(full, config) if isinstance(config, BagConfig) else _transformer(full, config)
 
 
 def _bag(full: Tier, config: BagConfig) -> Tier:

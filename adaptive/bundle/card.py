@@ -61,10 +61,12 @@ def _front_matter(bundle: Bundle) -> str:
         "tags": ["adaptive-cascade", "text-classification", "early-exit", "cascade"],
         "metrics": ["accuracy"],
     }
-    for key in ("language", "datasets"):
-        if info.get(key):
-            fields[key] = [_inline(each) for each in _many(info[key])]
-    # Hubs refuse a card whose base model is not one of theirs
+    if info.get("language"):
+        fields["language"] = [_inline(each) for each in _many(info["language"])]
+    # Hubs refuse a card whose data or base model is not one of theirs
+    datasets = [each for each in _many(info.get("datasets") or []) if _HUB_ID.fullmatch(str(each))]
+    if datasets:
+        fields["datasets"] = datasets
     if _HUB_ID.fullmatch(str(info.get("base_model", ""))):
         fields["base_model"] = info["base_model"]
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
@@ -142,7 +144,9 @@ def _intended(bundle: Bundle) -> str:
 def _limits(bundle: Bundle) -> list[str]:
     languages = [str(each) for each in _many(bundle.info.get("language") or [])]
     limits = [
+        *(f"**Warning:** {_inline(each)}" for each in bundle.info.get("warnings") or []),
         _promised(bundle),
+        _cut(bundle),
         "Reliability is calibrated on the same texts; a text of no known label still gets one.",
     ]
     if languages:
@@ -160,6 +164,12 @@ def _limits(bundle: Bundle) -> list[str]:
         limits.append("No router is packed: every text enters at the first tier of the path.")
     limits.append("It answers as the full tier does, the full tier's errors and biases included.")
     return limits
+
+
+def _cut(bundle: Bundle) -> str:
+    told = f"Texts of more than {bundle.max_length} tokens are cut there, and flagged in the answer"
+    share = bundle.info.get("cut")
+    return f"{told}." if share is None else f"{told}: {share:.2%} of those it was built on were."
 
 
 def _promised(bundle: Bundle) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.bundle.layout import TEXT_LIMIT
-from adaptive.errors import BundleError
+from adaptive.errors import BuildError, BundleError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,33 @@ _MAGIC = {
 }
 
 _ONNX = b"\x08"  # the tag of an ONNX file's first field, its version
+
+
+@contextmanager
+def telling_disk_faults(what: str, folder: Path) -> Iterator[None]:
+    """Makes one error of the ways in which writing and reading files fails: a full disk, say.
+
+    Raises:
+        BuildError: naming `what` was being done, the reason, and the space that is left.
+    """
+    import safetensors
+
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BuildError(
+            f"{what}: files in {folder} could not be read or written: {reason}. "
+            f"{_free(folder)} are free there; make room or choose another folder, and run the same "
+            "command again: what is done is kept"
+        ) from error
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB"
+    except OSError:
+        return "unknown amounts"
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:

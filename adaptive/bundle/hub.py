@@ -14,6 +14,8 @@ from adaptive.bundle.manifest import verify
 from adaptive.errors import BundleError
 
 PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
+# a value of a recipe that is a place on a machine, as bundles of former versions hold
+_PLACE = re.compile(r"^[\s-]*(id|source|output): *['\"]?(/|~|[A-Za-z]:[\\/]|\\\\)", re.MULTILINE)
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -70,12 +72,19 @@ def push(
         message: of the commit.
 
     Raises:
-        BundleError: the bundle is damaged, or the hub refused.
+        BundleError: the bundle is damaged, names folders of the machine that built it, or the
+            hub refused.
     """
     from huggingface_hub import HfApi
 
     root = Path(folder).resolve()
     verify(root)
+    if _PLACE.search((root / LAYOUT.recipe).read_text(encoding="utf-8")):
+        raise BundleError(
+            f"{LAYOUT.recipe}: names folders of the machine that built the bundle, and so may "
+            f"{LAYOUT.header} and {LAYOUT.card}; run `adaptive build` with its recipe again, which "
+            "leaves them out"
+        )
     api = HfApi()
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)

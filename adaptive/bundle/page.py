@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.certificate import Certificate, Tested
+from adaptive.certificate import Certificate, Conditions, Tested
 from adaptive.costs import UNITS
 from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
@@ -43,7 +43,7 @@ def render_certificate(
         "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
         "device family": conditions.device,
         "dtype": conditions.dtype,
-        "tokens of a text": f"at most {conditions.max_length}",
+        "tokens of a text": _length(conditions),
         "costs": f"{certificate.unit}, {conditions.measured or 'as counted'}",
         "versions": ", ".join(f"{key} {value}" for key, value in conditions.versions.items()),
     }
@@ -68,6 +68,13 @@ def render_certificate(
         _table(["file", "SHA-256"], [[f"`{k}`", f"`{v}`"] for k, v in certificate.hashes.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _length(conditions: Conditions) -> str:
+    told = f"at most {conditions.max_length}"
+    if conditions.cut is None:
+        return told
+    return f"{told}; {conditions.cut:.2%} of the certification rows were longer and were cut"
 
 
 def _proved_besides(certificate: Certificate) -> dict[str, str]:

@@ -19,14 +19,14 @@ from adaptive.bundle.certificates import (
     read_certificate,
 )
 from adaptive.bundle.contents import Bundle, check, stages_of
-from adaptive.bundle.files import write_json
+from adaptive.bundle.files import telling_disk_faults, write_json
 from adaptive.bundle.header import read_header, write_header
 from adaptive.bundle.layout import IGNORED, LAYOUT
 from adaptive.bundle.manifest import seal, verify
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.page import render_certificate
 from adaptive.certificate import Certificate
-from adaptive.errors import BundleError
+from adaptive.errors import BuildError, BundleError
 from adaptive.tiers.store import save_tier
 from adaptive.types import OutcomeTable, Stage
 
@@ -47,12 +47,12 @@ def save_bundle(bundle: Bundle, folder: Path | str, *, card: str, recipe: str) -
         The folder.
 
     Raises:
-        BundleError: the parts do not fit each other, or the folder holds something else.
+        BundleError: the parts do not fit each other.
+        BuildError: the folder holds something else.
     """
     check(bundle)
     goal = Path(folder).resolve()
-    if goal.exists() and not _replaceable(goal):
-        raise BundleError(f"{goal.name}: exists and is no bundle; it was left as it is")
+    check_replaceable(goal)
     goal.parent.mkdir(parents=True, exist_ok=True)
     return _replace(goal, lambda part: _write(bundle, part, card, recipe))
 
@@ -193,20 +193,47 @@ def _replace(goal: Path, write: Callable[[Path], None]) -> Path:
     """Fill a new folder, check it, and put it in the goal's place."""
     # Beside the goal, so that renaming stays on one file system
     part = goal.with_name(f".{goal.name}.{uuid.uuid4().hex}.part")
-    part.mkdir()
     try:
-        write(part)
-        seal(part)
-        verify(part)
-        _swap(part, goal)
+        with telling_disk_faults(f"bundle {goal.name}", goal.parent):
+            part.mkdir()
+            write(part)
+            seal(part)
+            verify(part)
+            _swap(part, goal)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return goal
 
 
-def _replaceable(folder: Path) -> bool:
-    """Whether saving may put a bundle in the folder's place: it is one, or it is empty."""
-    return folder.is_dir() and ((folder / LAYOUT.manifest).is_file() or not any(folder.iterdir()))
+def check_replaceable(folder: Path) -> None:
+    """Check that a bundle may be put in a folder's place: it is one, empty, or not there.
+
+    Raises:
+        BuildError: it is a file, or holds something else.
+    """
+    if not folder.exists():
+        return
+    if folder.is_dir() and ((folder / LAYOUT.manifest).is_file() or not any(folder.iterdir())):
+        return
+    raise BuildError(
+        f"{folder.name}: exists and is no bundle; it was left as it is. Name another folder for "
+        "the bundle, or empty this one"
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be put into a folder, which need not be there yet.
+
+    Raises:
+        BuildError: it, or the folder it would be made in, is a file or may not be written to.
+    """
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise BuildError(f"{folder}: cannot be made, because {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise BuildError(f"{folder}: {place} may not be written to; choose another folder")
 
 
 def _swap(part: Path, goal: Path) -> None:

@@ -52,11 +52,25 @@ def build(
     force_step: Annotated[
         str | None, typer.Option(metavar="NAME", help="A step to do again although it is done.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look for faults: no step runs.")
+    ] = False,
+    threads: options.Threads = None,
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
-    from adaptive.cli.build import build
+    from adaptive.cli import build as builds
 
-    build(recipe, context.obj, overrides=overrides or (), workdir=workdir, force=force_step)
+    if check:
+        builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
+        return
+    builds.build(
+        recipe,
+        context.obj,
+        overrides=overrides or (),
+        workdir=workdir,
+        force=force_step,
+        threads=threads,
+    )
 
 
 @app.command()
@@ -68,6 +82,7 @@ def step(
     overrides: options.Set = None,
     workdir: options.Workdir = None,
     force: Annotated[bool, typer.Option("--force", help="Do it even if it is done.")] = False,
+    threads: options.Threads = None,
 ) -> None:
     """Run a build up to one step."""
     from adaptive.cli.build import build
@@ -79,6 +94,7 @@ def step(
         workdir=workdir,
         force=name if force else None,
         until=name,
+        threads=threads,
     )
 
 
@@ -261,13 +277,16 @@ def certify(
         str | None,
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
+    threads: options.Threads = None,
 ) -> None:
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
     The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
     """
+    from adaptive.bundle.store import check_writable
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
     from adaptive.cli.labelled import choose_source, load_labelled, own_data
+    from adaptive.cli.threads import set_threads
 
     source = choose_source(
         data,
@@ -280,7 +299,11 @@ def certify(
         on_bad_row=on_bad_row,
         own=own_data(bundle),
     )
+    set_threads(threads, context.obj)
     pipeline = _pipeline(bundle, device, True, dtype)
+    folder = Path(pipeline.preset.bundle).expanduser()
+    check_writable(folder)
+    check_writable(folder.parent)  # the new bundle is made beside the old one
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)

@@ -13,6 +13,7 @@ from rich.console import Console
 from adaptive.cli.evaluate import show_report
 from adaptive.cli.outputs import check_workdir
 from adaptive.cli.session import Session
+from adaptive.cli.threads import set_threads
 from adaptive.config import load_recipe
 
 
@@ -24,6 +25,7 @@ def build(
     workdir: Path | None,
     force: str | None,
     until: str | None = None,
+    threads: int | None = None,
 ) -> None:
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
@@ -38,21 +40,79 @@ def build(
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 
+    set_threads(threads, session)
     with _resumable(session, folder, recipe_file, overrides, workdir, until):
         result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
     if until is not None:
         _emit(session, folder / until, {})
     else:
-        _emit(session, result, read_header(result).info.get("figures", {}))
+        _emit(session, result, read_header(result).info)
 
 
-def _emit(session: Session, result: Path, figures: Mapping[str, Any]) -> None:
+def check(
+    recipe_file: Path, session: Session, *, overrides: Sequence[str], workdir: Path | None
+) -> None:
+    """Runs the checks of a build alone, and shows what they found.
+
+    Raises:
+        AdaptiveError: one fault as itself, several as a ConfigError that lists them.
+    """
+    recipe = load_recipe(recipe_file, overrides)
+    from adaptive.training.build import check
+
+    found = check(recipe, workdir or Path("runs") / recipe.name)
+    rows, model = found["rows"], found["model"]
+    lines = [
+        f"rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}",
+        f"labels: {len(found['labels'])}",
+        f"model: {model['family']}, {model['layers']} layers x {model['hidden']}, reads up to "
+        f"{model['max_length']} tokens",
+        f"steps: {', '.join(found['steps'])}",
+        f"nothing is wrong; the bundle would be written to {recipe.output}",
+    ]
+
     def show(console: Console) -> None:
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    session.emit({"output": recipe.output, **found}, show)
+
+
+def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
+    """The closing lines: figures on the test rows, warnings, and where the result lies."""
+    figures, warnings = info.get("figures", {}), info.get("warnings", [])
+
+    def show(console: Console) -> None:
+        lines = [f"warning: {each}" for each in warnings]
         if figures:
             show_report(figures, console)
-        console.print(str(result), markup=False, highlight=False, soft_wrap=True)
+            lines = [_single(figures["single"]), _length(figures), *lines]
+        for text in (*lines, str(result)):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    session.emit({"result": str(result), "figures": figures}, show)
+    session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
+
+
+def _single(best: Mapping[str, Any] | None) -> str:
+    """What a user would take in place of the policy, and what the policy is worth against it."""
+    if best is None:
+        return "no tier alone is known to keep the target on these texts"
+    ratio = best["policy_time_ratio"]
+    worth = f"{1 / ratio:.2f} times less" if ratio <= 1 else f"{ratio:.2f} times more"
+    told = f"{best['work_ratio']:.1f} times less work, {best['time_ratio']:.1f} times less time"
+    if best["accuracy_ratio"]:
+        told += f", {best['accuracy_ratio']:.2%} of its accuracy"
+    return (
+        f"the best single tier that keeps the target on these texts, {best['name']}, against the "
+        f"full tier: {told}; the policy takes {worth} time than it"
+    )
+
+
+def _length(figures: Mapping[str, Any]) -> str:
+    return (
+        f"texts are read up to {figures['max_length']} tokens; {figures['cut']:.2%} of these were "
+        "longer and were cut"
+    )
 
 
 @contextmanager

@@ -127,8 +127,9 @@ def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
 def _own_test_split(bundle: str, groups: Sequence[str]) -> Dataset:
     """The test split of the recipe that lies in the bundle."""
     from adaptive.training.prepare import load_splits
+    from adaptive.training.published import own_recipe
 
-    data, splits = load_splits(_own_recipe(local_folder(bundle)), None, groups)
+    data, splits = load_splits(own_recipe(local_folder(bundle)), None, groups)
     return data.take(splits.test)
 
 

@@ -19,6 +19,14 @@ Workdir = Annotated[
     Path | None,
     typer.Option(help="Where the steps leave their files.", show_default="runs/<recipe's name>"),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads to compute with.",
+        show_default="OMP_NUM_THREADS, else the cores that affinity and quota allow",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="the preset's")
 ]

@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr. Exit codes:
     1    some rows were refused, the others answered
     2    wrong usage, configuration or data, or work that could not be done
     3    the bundle was refused
-    130  interrupted
+    130  interrupted, by Ctrl-C or SIGTERM
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import inspect
 import json
 import logging
 import math
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +113,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(context: typer.Context, *, json: bool, quiet: bool, **given: Any) -> None:
         before = context.obj or Session()
         context.obj = Session(json or before.json, quiet or before.quiet)
-        with _exit_codes(context.obj), _log(context.obj):
+        with _exit_codes(context.obj), _log(context.obj), _terminable():
             command(context=context, **given)
 
     shown = inspect.signature(command, eval_str=True)
@@ -171,6 +173,23 @@ def _exit_codes(session: Session) -> Iterator[None]:
     except KeyboardInterrupt:
         _report(session, "interrupted")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which schedulers and containers send, ends a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _report(session: Session, error: BaseException | str) -> None:

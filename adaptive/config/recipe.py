@@ -92,7 +92,7 @@ class ModelConfig(Section):
     id: Name
     revision: Name | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the weights
-    max_length: Whole = 128  # tokens
+    max_length: Whole | None = None  # tokens; None = as many as the checkpoint reads
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the training's autocast
 
 

@@ -32,7 +32,7 @@ class LoraConfig(Section):
     rank: Whole = 8
     alpha: Whole = 16
     dropout: PartShare = 0.0
-    targets: tuple[Name, ...] | None = None  # module names; None = peft's choice for the family
+    targets: tuple[Name, ...] | None = None  # module names; None = queries and values
 
 
 class FullConfig(Section):
@@ -201,6 +201,7 @@ class CostConfig(Section):
     """The cost table's measurements."""
 
     batch_size: Whole = 32
-    lengths: Lengths = (8, 16, 32, 64, 128)  # tokens; costs between them are interpolated
+    # tokens, costs between them are interpolated; None = doublings up to the longest row
+    lengths: Lengths | None = None
     repeats: Whole = 5
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from adaptive.tiers import attention, fused
-from adaptive.tiers.families import Family, family_of
+from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.state import Packed, Padded, State, Step
 from adaptive.types import TokenBatch
@@ -28,10 +28,14 @@ class Backbone(nn.Module):
         model: the transformers model.
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
+        guessed_order: nothing but their order told which of the head's classes is which label.
+        added_rows: rows of the embedding table that its checkpoint lacked for added tokens.
         graphs: what runs the layers in place of torch; None where torch does.
     """
 
     graphs: Graphs | None = None
+    guessed_order = False
+    added_rows = 0
 
     def __init__(self, model: Any, *, fresh_head: bool = False) -> None:
         """Raises FamilyError where the model's family has no adapter."""
@@ -72,10 +76,7 @@ class Backbone(nn.Module):
     @property
     def max_length(self) -> int:
         """Most tokens of a text that the positions allow."""
-        limit = int(self.config.max_position_embeddings)
-        if not self.family.shifted:
-            return limit
-        return limit - 1 - int(self.body.embeddings.padding_idx)
+        return positions_of(self.config)
 
     @property
     def embedding_table(self) -> torch.Tensor:

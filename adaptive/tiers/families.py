@@ -53,6 +53,15 @@ class Family:
     shifted: bool = False
     first_layer_differs: bool = False  # layer 0 is built unlike the others
 
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Linears that low-rank adapters go into by default: queries and values.
+
+        Those two, as Hu et al. 2021 (arXiv:2106.09685, section 7.1) found best at one budget;
+        where one matrix holds queries, keys and values, that one.
+        """
+        return (self.pruning.queries[0], *self.pruning.keys[-1:])
+
 
 _BERT_PRUNING = Pruning(
     queries=("attention.self.query",),
@@ -200,3 +209,13 @@ def family_of(config: Any) -> Family:
     if getattr(config, "use_bidirectional_attention", False):
         raise FamilyError(f"a {name} model with use_bidirectional_attention is not supported")
     return FAMILIES[name]
+
+
+def positions_of(config: Any) -> int:
+    """Most tokens of a text that a model's positions allow."""
+    limit = int(config.max_position_embeddings)
+    if not FAMILIES[config.model_type].shifted:
+        return limit
+    # MPNet's embeddings have a padding id of their own, whatever the config says
+    pad = 1 if config.model_type == "mpnet" else int(config.pad_token_id)
+    return limit - 1 - pad

@@ -43,6 +43,10 @@ class Graphs:
         self.folder = folder
         self._sessions = [_open(folder / name_of(layer)) for layer in range(layers)]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graphs:
+        """Itself: a session cannot be copied, and holds nothing that changes."""
+        return self
+
     def prepare(self, body: Any, hidden: torch.Tensor, layout: Packed | Padded) -> Step:
         """A function that runs one layer on rows that lie like this, block by block."""
         ends = np.concatenate([[0], np.cumsum(layout.lengths)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import family_of
 from adaptive.tiers.find import digest, find_source
+from adaptive.tiers.vocabulary import fit_table, load_tokenizer
 
 
 def load_backbone(
@@ -25,6 +28,7 @@ def load_backbone(
     *,
     classes: int,
     labels: Sequence[str],
+    raw: Sequence[str] = (),
     revision: str | None = None,
     sha256: str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -32,21 +36,22 @@ def load_backbone(
     """A backbone with a head for the labels, and its tokenizer.
 
     A checkpoint fine-tuned on these labels keeps its head, its rows put into the order of
-    `labels`; so does one that does not name its classes, if their number is right. Any other
-    gets an untrained head and `fresh_head` is true.
+    `labels`; so does one that does not name its classes, if their number is right. Any other,
+    and one of another task, gets an untrained head and `fresh_head` is true.
 
     Args:
         source: a folder, `package:NAME` for a model carried by an installed package (which is
             not imported), or a hub id.
         classes: number of labels.
         labels: names in the order wanted of the logits.
+        raw: what the data call each label, where they were renamed.
         revision: branch, tag or commit of a hub id.
         sha256: digest that model.safetensors must have.
         dtype: of the weights.
 
     Raises:
-        BuildError: the source is not there, has no tokenizer or no safetensors weights, or
-            lacks some of them.
+        BuildError: the source is not there, has no tokenizer of its own or no safetensors
+            weights, or lacks some of them.
         BundleError: the weights have another digest.
         FamilyError: a family without adapter.
     """
@@ -60,12 +65,14 @@ def load_backbone(
         _check_digest(weights, sha256)
     with quiet_transformers():
         config = read_config(folder)
-        tokenizer = _load_tokenizer(folder, source)
-        order = _own_order(config, labels)
+        tokenizer = load_tokenizer(folder, source)
+        order = None if other_task(config) else _own_order(config, labels, raw)
+        guessed = order is not None and _by_position(config, labels, raw)
         backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
+        backbone.guessed_order = guessed and not backbone.fresh_head
+        fit_table(backbone, tokenizer, source)
     if order is not None and not backbone.fresh_head:
         _reorder_head(backbone, order)
-    _give_padding(backbone, tokenizer)
     return backbone, tokenizer
 
 
@@ -74,17 +81,26 @@ def read_config(folder: Path) -> Any:
 
     Raises:
         FamilyError: a family without adapter.
-        BuildError: not a transformers config.
+        BuildError: not a transformers config, or one that no model can be made of.
     """
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         name = values.pop("model_type")
         family_of(SimpleNamespace(model_type=name))  # before any code of that name is looked for
-        return AutoConfig.for_model(name, **values)
+        config = AutoConfig.for_model(name, **values)
     except FamilyError:
         raise
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise BuildError("config.json is not a transformers config") from error
+    pad = getattr(config, "pad_token_id", None)
+    if pad is not None and pad >= config.vocab_size:
+        raise BuildError(
+            f"config.json pads with token {pad}, and the embedding table has "
+            f"{config.vocab_size} rows: a padding token was added without a row for it. Call "
+            "model.resize_token_embeddings(len(tokenizer)) and save the model, or set "
+            "pad_token_id to null"
+        )
+    return config
 
 
 def untrained_model(config: Any, dtype: torch.dtype) -> Any:
@@ -112,14 +128,6 @@ def quiet_transformers() -> Iterator[None]:
             chatter.enable_progress_bar()
 
 
-def _load_tokenizer(folder: Path, source: str) -> Any:
-    try:
-        # said outright, lest transformers ask on the terminal
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
-
-
 def _check_digest(weights: Path, expected: str) -> None:
     if not weights.is_file():
         raise BuildError("a digest can be checked of a single model.safetensors only")
@@ -128,33 +136,98 @@ def _check_digest(weights: Path, expected: str) -> None:
         raise BundleError(f"{weights.name} has SHA-256 {found}, expected {expected}")
 
 
-def _own_order(config: Any, labels: Sequence[str]) -> list[int] | None:
-    """For each label, its row in the checkpoint's head; None if the head is of other labels."""
-    if config.num_labels != len(labels):
+def other_task(config: Any) -> str | None:
+    """What a checkpoint's head does in place of choosing one class for a text; None if nothing.
+
+    A checkpoint without a classifier's head counts as well: transformers would draw one.
+    """
+    kinds = list(config.architectures or ())
+    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        return f"it is a {kinds[0]}, not a classifier of texts (...ForSequenceClassification)"
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return (
+            f"its head gives numbers and no classes (regression: problem_type is "
+            f"{config.problem_type}, num_labels is {config.num_labels})"
+        )
+    if config.problem_type == "multi_label_classification":
+        return "it gives a text several labels (problem_type is multi_label_classification)"
+    return None
+
+
+def _own_order(config: Any, labels: Sequence[str], raw: Sequence[str] = ()) -> list[int] | None:
+    """For each label, its row in the checkpoint's head; None if the head is of other labels.
+
+    Names decide, those of the data before renaming too. Classes that the checkpoint does not
+    name are taken in the order of the data's whole numbers (`7`, `class_7`), or else of the labels.
+    """
+    own = _class_names(config)
+    for wanted in (labels, raw):
+        order = _by_name(own, wanted)
+        if order is not None:
+            return order
+    if len(own) != len(labels) or not _unnamed(own):
         return None
-    own = [str(config.id2label[i]).casefold() for i in range(config.num_labels)]
-    wanted = [label.casefold() for label in labels]
-    if own == [f"label_{i}" for i in range(len(own))]:
-        return list(range(len(own)))
-    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+    return _by_number(raw or labels) or list(range(len(own)))
+
+
+def _by_position(config: Any, labels: Sequence[str], raw: Sequence[str]) -> bool:
+    """Whether nothing but the labels' own order tells which class is which."""
+    own = _class_names(config)
+    named = any(_by_name(own, wanted) is not None for wanted in (labels, raw))
+    return not named and _by_number(raw or labels) is None
+
+
+def _class_names(config: Any) -> list[str]:
+    return [str(config.id2label[key]).casefold() for key in sorted(config.id2label)]
+
+
+def _unnamed(own: Sequence[str]) -> bool:
+    return list(own) == [f"label_{i}" for i in range(len(own))]
+
+
+def _by_name(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Place of each wanted name among a checkpoint's, capitals aside."""
+    names = [name.casefold() for name in wanted]
+    if sorted(own) != sorted(names) or len(set(own)) < len(own):
         return None
-    return [own.index(label) for label in wanted]
+    return [own.index(name) for name in names]
+
+
+def _by_number(names: Sequence[str]) -> list[int] | None:
+    """Rank of each name among the others, if all are whole numbers, or alike but for one."""
+    found = [re.fullmatch(r"(-?|\D*)(\d+)", name) for name in names]
+    known = [each for each in found if each is not None]
+    starts = {each[1] for each in known}
+    if len(known) < len(names) or (len(starts) > 1 and not starts <= {"", "-"}):
+        return None
+    numbers = [
+        int(name) if each[1] in ("", "-") else int(each[2])
+        for name, each in zip(names, known, strict=True)
+    ]
+    ranks = sorted(range(len(names)), key=numbers.__getitem__)
+    return [ranks.index(i) for i in range(len(names))]
 
 
 def _load_model(
     folder: Path, config: Any, labels: Sequence[str], dtype: torch.dtype, *, keep_head: bool
 ) -> Backbone:
+    config.problem_type = None if other_task(config) else config.problem_type
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise BuildError(
+            f"the checkpoint's weights cannot be loaded as its config.json says: {error}"
+        ) from error
     backbone = Backbone(model)
     lacking = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     in_head = {key for key in lacking if key.startswith(backbone.family.head)}
@@ -188,15 +261,3 @@ def _reset(linear: torch.nn.Linear, deviation: float) -> None:
         linear.weight.normal_(0.0, deviation)
         if linear.bias is not None:
             linear.bias.zero_()
-
-
-def _give_padding(backbone: Backbone, tokenizer: Any) -> None:
-    """Decoders often come without a padding token; the end of text serves.
-
-    Their classifiers find a text's last token by the config's padding id, so it must be the
-    tokenizer's.
-    """
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if backbone.family.causal:
-        backbone.config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,140 @@
+"""What recipe, data, model and folders already show to be wrong, told before the first step.
+
+Training takes minutes to hours, so nothing that can be known without it may wait until after it.
+The model is loaded, the data are read and split, and the small tiers are made once, untrained: by
+the functions that the steps call, so that no rule stands twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from adaptive.bundle.store import check_replaceable, check_writable
+from adaptive.config.recipe import Recipe
+from adaptive.errors import AdaptiveError, BuildError, ConfigError
+from adaptive.tiers import int8
+from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.find import find_source
+from adaptive.tiers.graphs import check_family
+from adaptive.training import full, mid, teach, tiny
+from adaptive.training.data import load_data
+from adaptive.training.groups import load_with_groups
+from adaptive.training.prepare import SPLITS, own_labels
+from adaptive.training.steps import Context, Figures
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_EXPORTERS = ("onnx", "onnxscript", "onnxruntime")
+
+
+def check(context: Context, steps: Sequence[str]) -> Figures:
+    """Check all that a build needs; nothing is written.
+
+    Args:
+        steps: names of the build's steps, which are folders in its work folder.
+
+    Returns:
+        What was found: rows of each split, classes, the model's family, layers and length.
+
+    Raises:
+        AdaptiveError: one fault as itself, several as a ConfigError that lists them.
+    """
+    recipe, faults = context.recipe, list[AdaptiveError]()
+
+    def attempt(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return work(*args, **kwargs)
+        except AdaptiveError as error:
+            faults.append(error)
+            return None
+
+    attempt(_check_folders, recipe, context.workdir, steps)
+    attempt(_check_runtimes, context)
+    attempt(teach.check, recipe)
+    rows = attempt(_load_rows, context)
+    folder = attempt(find_source, recipe.model.id, recipe.model.revision)
+    config = None if folder is None else attempt(full.check_task, recipe, folder)
+    backbone = None
+    labels: tuple[str, ...] = ()
+    if folder is not None and config is not None:
+        # where the data are wrong, the checkpoint's own labels serve to go on with
+        labels = (rows["labels"] if rows is not None else ()) or own_labels(folder)
+        backbone = attempt(full.load, context, labels)
+        if backbone is not None:
+            attempt(_check_model, recipe, backbone, labels)
+    if len(faults) > 1:
+        told = f"{len(faults)} faults, found before the first step"
+        raise ConfigError(told, [str(fault) for fault in faults])
+    if faults:
+        raise faults[0]
+    assert rows is not None and backbone is not None
+    model = {
+        "family": backbone.family.name,
+        "layers": backbone.layers,
+        "hidden": backbone.hidden,
+        "max_length": backbone.max_length,
+    }
+    return {"rows": rows["rows"], "labels": list(labels), "model": model, "steps": list(steps)}
+
+
+def _check_folders(recipe: Recipe, workdir: Path, steps: Sequence[str]) -> None:
+    """Raise BuildError unless the steps and the bundle can be written where they belong."""
+    output, work = Path(recipe.output).resolve(), workdir.resolve()
+    check_replaceable(output)
+    taken = output == work or output in work.parents
+    taken |= any(output.is_relative_to(work / name) for name in steps)
+    if taken:
+        raise BuildError(
+            f"output {recipe.output!r} and the work folder {str(workdir)!r} would overwrite each "
+            "other; give them folders of their own"
+        )
+    check_writable(work)
+    check_writable(output.parent)
+
+
+def _check_runtimes(context: Context) -> None:
+    """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
+    recipe, device = context.recipe, context.device.type
+    asked = [name for name in ("quantise", "export") if getattr(recipe, name).tiers]
+    if asked and device != "cpu":
+        raise BuildError(
+            f"{asked[0]}.tiers: they run on a CPU, and this build on {device}; build with "
+            f"CUDA_VISIBLE_DEVICES= or leave {' and '.join(asked)} out"
+        )
+    if recipe.quantise.tiers and not int8.available():
+        raise BuildError(
+            f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "
+            "lacks them; leave `quantise` out"
+        )
+    lacking = [name for name in _EXPORTERS if find_spec(name) is None]
+    if recipe.export.tiers and lacking:
+        raise BuildError(
+            f"export.tiers: {', '.join(lacking)} is not installed; "
+            "pip install 'adaptive-cascade[onnx]'"
+        )
+
+
+def _load_rows(context: Context) -> Figures:
+    """Rows of each split, and the labels; nothing of the texts is kept."""
+    data, splits = load_with_groups(context)
+    for source in context.recipe.data.unlabelled:
+        load_data(source, context.recipe.seed)
+    rows = {name: len(getattr(splits, name)) for name in SPLITS}
+    return {"rows": rows, "labels": tuple(data.label_names)}
+
+
+def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
+    """Raise AdaptiveError where the tiers that the recipe asks for cannot be made of the model."""
+    full.check(recipe, backbone, labels)
+    if recipe.mid is not None:
+        mid.check(recipe.mid, backbone)
+    if recipe.export.tiers:
+        check_family(backbone)
+    tier = full.untrained(recipe, backbone, labels)
+    if recipe.tiny is not None:
+        tiny.untrained(recipe.tiny, tier)
+    if recipe.full.tune == "lora":
+        full.add_lora(tier, recipe.full)
