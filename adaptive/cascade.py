@@ -320,8 +320,9 @@ class _Wave:
         late = [part for part in self.left if isinstance(part.told, torch.Tensor)]
         left = [part for part in self.left if not isinstance(part.told, torch.Tensor)]
         told = [on_host(part.told) for part in left]
-        if late:
-            told.append(on_host(torch.cat([each.told for each in late])))
+        waiting = [part.told for part in late if isinstance(part.told, torch.Tensor)]
+        if waiting:
+            told.append(on_host(torch.cat(waiting)))
             left += late
         if left:
             rows, values = np.concatenate([part.rows for part in left]), np.concatenate(told)

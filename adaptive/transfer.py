@@ -28,7 +28,7 @@ def put_all(parts: Sequence[NDArray[np.int64]], device: torch.device) -> Sequenc
     """Arrays [n] as tensors on a device, which takes one copy."""
     if device.type == "cpu":
         return [torch.from_numpy(part) for part in parts]
-    return put(np.concatenate(parts), device).split([len(part) for part in parts])
+    return torch.split(put(np.concatenate(parts), device), [len(part) for part in parts])
 
 
 def pinned(parts: Sequence[NDArray[Any]], device: torch.device) -> torch.Tensor:
