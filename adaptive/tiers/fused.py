@@ -177,7 +177,7 @@ def _adjoin(parts: list[torch.Tensor]) -> bool:
 
 
 def _join(parts: list[torch.Tensor]) -> None:
-    """Makes them lie so. They stay what they are for whoever holds them."""
+    """Makes them lie so. They stay what they are for those who hold them."""
     # what was made outside of inference mode may be trained later on
     with torch.inference_mode(parts[0].is_inference()), torch.no_grad():
         whole = torch.cat(parts)

@@ -79,7 +79,7 @@ def launched_singly(bundle: Bundle) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Shop:
-    """What serves the full model as nobody cut it; compiled once for all that needs it."""
+    """What serves the uncut full model; compiled once for all that need it."""
 
     labeller: Labeller
     device: torch.device

@@ -24,7 +24,7 @@ LOST = 3  # exit status of a process whose device does not answer any more
 
 
 class Expired(BaseException):
-    """A piece took too long. No `Exception`, lest one that looks for faults goes on."""
+    """A piece took too long. No `Exception`: code that catches faults must not go on."""
 
 
 @dataclass(frozen=True, slots=True)
