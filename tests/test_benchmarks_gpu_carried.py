@@ -131,7 +131,8 @@ def test_parity_on_a_cpu_is_exact_but_for_rounding(bench: Bench) -> None:
 
 def test_the_carried_cascade_is_certified_where_it_is_measured(bench: Bench) -> None:
     found = certified.certify(bench)
-    assert found["verdict"] in ("CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE") and found["n"] == 60
+    assert found["verdict"] in ("CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE")
+    assert found["n"] == len(set(bench.texts("certify")[0]))  # what is repeated counts once
     assert len(found["front_costs"]) == found["front"]
     subject = certified.certified(bench)
     assert subject.policies["policy"] == subject.bundle.policy != subject.alone

@@ -45,7 +45,7 @@ def test_no_file_names_a_place_on_this_machine(built: Path) -> None:
 
 
 def test_sources_keep_their_names(built: Path) -> None:
-    recipe = load_recipe(built / "bundle" / LAYOUT.recipe)
+    recipe = load_recipe(built / "bundle" / LAYOUT.recipe, packed=True)
     assert (recipe.model.id, recipe.data.source) == ("./model", "./data.csv")
     assert recipe.data.unlabelled[0].source == "./more.csv"
     assert recipe.output == "./bundle"
