@@ -57,11 +57,11 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second piece's computation is interrupted as by Ctrl-C."""
     original, calls = module.answer, []
 
-    def run(*given: Any) -> Any:
+    def run(*given: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(*given)
+        return original(*given, **options)
 
     monkeypatch.setattr(module, "answer", run)
 

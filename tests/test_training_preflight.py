@@ -144,7 +144,7 @@ def test_a_work_folder_that_is_a_file_is_refused(sources: Path, tmp_path: Path) 
 
 def test_a_misspelt_group_column_is_refused(sources: Path, tmp_path: Path) -> None:
     error = refused(sources, tmp_path, {"target": {"group": "sise"}})
-    assert isinstance(error, DataError) and "did you mean 'size'" in str(error)
+    assert isinstance(error, DataError) and "no column 'sise'" in str(error)
     data = from_memory([f"film {number}" for number in range(600)], ["good", "bad"] * 300)
     told = refused(sources, tmp_path, {"target": {"group": "size"}}, data=data)
     assert "give it as one of `groups`" in str(told)
@@ -162,7 +162,7 @@ def test_a_misspelt_group_column_is_refused(sources: Path, tmp_path: Path) -> No
         ({"model": {"sha256": "00" * 32}}, "has SHA-256"),
         ({"model": {"id": "./nowhere"}}, "neither a folder here nor a hub id"),
         (AS_IT_IS, "it is a BertModel"),
-        ({"data": {"text": "txt"}}, "did you mean 'text'"),
+        ({"data": {"text": "txt"}}, "no column 'txt' among 3; the nearest is column 1"),
         ({"data": {"splits": {"train": 5000}}}, "too few rows"),
         ({"data": {"unlabelled": [{"source": "./nothing.csv"}]}}, "nothing.csv"),
     ],
@@ -211,7 +211,7 @@ def test_all_faults_are_told_at_once(sources: Path, tmp_path: Path) -> None:
     error = refused(sources, tmp_path, changes)
     assert isinstance(error, ConfigError) and len(error.faults) == 3
     assert "3 faults, found before the first step" in str(error)
-    for told in ("no bundle", "'size'", "mid.layers is 4"):
+    for told in ("no bundle", "no column 'sise'", "mid.layers is 4"):
         assert told in str(error)
     error = refused(sources, tmp_path, {"model": {"id": "./nowhere"}})
     assert isinstance(error, ConfigError) and "./nowhere" in error.faults[1]
