@@ -137,18 +137,18 @@ def spent(
         costs: the router's and the decisions' are read, [n] each.
     """
     cost: Floats = _at(run, stage)
-    decides = costs.decision is not None and not is_bare(policy)
-    before = decisions_before(policy, stages) if decides else np.zeros(len(stages), np.int32)
-    count = before[stage]
+    before = None
+    if costs.decision is not None and not is_bare(policy):
+        before = decisions_before(policy, stages)
+        cost += costs.decision * before[stage]
     routed = policy.risk_weight is not None
     for tier, through in list(last_exits(policy, stages).items())[:-1]:
         escalated = stage > through
         if routed:
             escalated &= entry <= tier
         cost += run[:, through] * escalated
-        count = count + before[through] * escalated
-    if costs.decision is not None and count.any():
-        cost += costs.decision * count
+        if before is not None and before[through]:
+            cost += costs.decision * (before[through] * escalated)
     if not is_bare(policy) and (routed or policy.path[0] != 0):
         cost += run[:, 0] * (entry != 0)  # the first stage speaks wherever the text entered
     return cost + costs.router if routed else cost

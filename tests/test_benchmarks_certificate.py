@@ -159,6 +159,7 @@ def test_a_verdict_of_too_few_rows_tells_how_many_and_saves_nothing(scarce: Buil
     assert table["time_ratio_oracle"] > 1
 
 
+@pytest.mark.slow
 def test_every_metric_and_test_is_counted_and_none_is_wrong_too_often() -> None:
     counts = certificate_errors.known_risks(30)
     assert {count["what"].partition(":")[0].split()[0] for count in counts} == {
