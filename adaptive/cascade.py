@@ -274,9 +274,7 @@ class _Wave:
         """Who leaves after this hop, [b]; None where all go on. Keeps their answers."""
         rows, stage = flight.live.rows, flight.hop.stage
         if flight.hop.last and stage:  # all that came here leave
-            found = flight.probabilities if self.around.whole else None
-            self.left.append(_Left(rows, stage, flight.told, found))
-            self.answered[rows] = True
+            self.leave(flight)
             return None
         if flight.risk is not None:
             self.entry[rows] = choose_entry(self.policy, flight.risk())
@@ -289,16 +287,16 @@ class _Wave:
         if not flight.hop.last:
             # the one synchronisation
             done &= on_host(flight.told)[:, 2] >= np.float32(self.policy.thresholds[stage])
-        self.keep(flight, done)
+        gone = np.flatnonzero(done)
+        if len(gone):
+            self.leave(flight, gone if len(gone) < len(rows) else None)
         return done | elsewhere
 
-    def keep(self, flight: _Flight, done: Flags) -> None:
-        """Keep the answers of those that are done; their probabilities stay on the device."""
-        gone, rows, answer = np.flatnonzero(done), flight.live.rows, flight.told
+    def leave(self, flight: _Flight, gone: Rows | None = None) -> None:
+        """A batch is answered, or those at the places `gone`; probabilities stay on the device."""
+        rows, answer = flight.live.rows, flight.told
         found = flight.probabilities if self.around.whole else None
-        if not len(gone):
-            return
-        if len(gone) < len(rows):
+        if gone is not None:
             rows, answer = rows[gone], partial(np.take, on_host(answer), gone, axis=0)
             if found is not None:
                 found = found.index_select(0, put(gone, self.device))

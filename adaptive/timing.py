@@ -66,7 +66,7 @@ def measure_costs(
     segment, head = (np.zeros((repeats, stages, len(lengths))) for _ in range(2))
     for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
         batch = _batch(batch_size, length, tiers[-1], device)
-        for repeat in range(-2, repeats):  # two rounds warm up: graphs are captured in the second
+        for repeat in range(-2, repeats):  # two rounds warm up
             times = _round(tiers, reliability, batch, device)
             if repeat >= 0:
                 embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = (
