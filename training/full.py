@@ -18,8 +18,8 @@ from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_full
+from adaptive.training.epochs import FULL, epochs_for, held_out
 from adaptive.training.evaluate_tier import answers_to, share_right
-from adaptive.training.lengths import FULL, epochs_for, held_out
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import backbone_of, labels_of
 from adaptive.training.rows import load_rows

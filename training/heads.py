@@ -12,8 +12,8 @@ from torch import nn
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import distillation
+from adaptive.training.epochs import EXITS, epochs_for, held_rows
 from adaptive.training.evaluate_tier import share_right
-from adaptive.training.lengths import EXITS, epochs_for, held_rows
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import load_built
 from adaptive.training.steps import Context, Figures, Step, section

@@ -17,9 +17,9 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
+from adaptive.training.epochs import MID, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.importance import choose, measure_importance
-from adaptive.training.lengths import MID, epochs_for, held_out
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section

@@ -1,7 +1,7 @@
 """What each step of a build is told: one section a step.
 
 Where a section gives no `epochs`, training counts optimiser steps and stops early: see
-`adaptive.training.lengths`.
+`adaptive.training.epochs`.
 """
 
 from __future__ import annotations
