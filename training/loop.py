@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from adaptive.training.journal import Journal
 
+logger = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
 LOG_EVERY = 20  # optimiser steps between two points of the loss curve
 STEPS = "optimiser steps"
@@ -81,6 +83,7 @@ def fit(
     model.train()
     for number in range(epochs_done, options.epochs):
         if without >= max(2, options.epochs // 4):
+            logger.info("%s: %d epochs were no better, stopped early", options.name, without)
             break
         seed = options.seed * 1000 + number
         torch.manual_seed(seed)
