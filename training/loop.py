@@ -60,8 +60,8 @@ def fit(
         lengths: [n] tokens of each row; batches hold rows of like length.
         held_out: how good the model is on rows that it does not learn from; the greater the
             better. It is asked after each epoch, the model keeps the weights of the best (of
-            equals the last), and training stops where a quarter of the epochs, two at least, were
-            no better. None for all epochs, and the weights of the last.
+            equals the last), and training stops where half of all its epochs were no better: most
+            is won while the learning rate falls. None for all epochs, and the weights of the last.
 
     Returns:
         Optimiser steps done.
@@ -82,7 +82,7 @@ def fit(
     told: float | None = None
     model.train()
     for number in range(epochs_done, options.epochs):
-        if without >= max(2, options.epochs // 4):
+        if 2 * without >= options.epochs:
             logger.info("%s: %d epochs were no better, stopped early", options.name, without)
             break
         seed = options.seed * 1000 + number
