@@ -67,7 +67,7 @@ class MidConfig(Section):
     multiple: Whole = 32  # feed-forward widths are rounded to it
     importance_batches: Whole = 16
     epochs: Whole | None = None
-    learning_rate: Positive = 2e-4
+    learning_rate: Positive = 5e-4
     batch_size: Whole = 32
     exits: Depths = None
     distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7  # the rest is on the labels
