@@ -18,6 +18,27 @@ ALWAYS_ASSUMED = (
 )
 
 
+def population(repeats: bool | None) -> list[str]:
+    """Which texts the promise is about.
+
+    Args:
+        repeats: whether a text counts as often as it stands in the certification rows; None where
+            that is not known.
+    """
+    if repeats is None:
+        return []
+    if repeats:
+        return [
+            "The promise is about texts as they come, one that comes often counting as often: the "
+            "certification rows keep repeated texts. None of their texts was trained, fitted or "
+            "searched on; on texts to come that were, the cascade is taken to do no worse."
+        ]
+    return [
+        "Each different text counts once in the certification rows, and so it does in the promise: "
+        "not as often as it comes in traffic where some texts repeat."
+    ]
+
+
 _REFERENCE = (
     "What is promised against the full tier is promised against it in float32, though it is "
     "served in int8."

@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from adaptive.assumptions import ALWAYS_ASSUMED, assumed
+from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
 from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
@@ -72,6 +72,7 @@ class Conditions:
     versions: Mapping[str, str]
     measured: str = ""  # what the cost table was measured on
     cut: float | None = None  # share of the rows that were longer; older certificates do not tell
+    repeats: bool | None = None  # whether a text counts as often as it stands; older: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,11 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
+        assumptions=(
+            *ALWAYS_ASSUMED,
+            *population(conditions.repeats),
+            *assumed(targets, kept, int8=table.unquantised is not None),
+        ),
         quality=kept,
     )
 

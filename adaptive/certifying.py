@@ -102,7 +102,7 @@ def recertify(
     table = _with_classes(replace(table, groups=told), bundle.labels)
     _refuse_known(table, rows)
     conditions = conditions_of(
-        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
+        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs, repeats=False
     )
     first, *others = [
         certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
@@ -211,15 +211,21 @@ def conditions_of(
     tokens: Tokens,
     labels: NDArray[np.int32],
     costs: CostTable,
+    *,
+    repeats: bool,
 ) -> Conditions:
-    """Under which conditions rows are certified on, here and now."""
+    """Under which conditions rows are certified on, here and now.
+
+    Args:
+        repeats: whether a text counts as often as it stands in the rows, or once.
+    """
     digest = hashlib.sha256()
     for values in (tokens.ids, tokens.offsets, labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
-    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
+    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut, repeats)
 
 
 def ladder_of(

@@ -32,6 +32,7 @@ def _work(context: Context, folder: Path) -> Figures:
         max_length_of(context),
         *load_rows(context.folder("data") / "certify.safetensors"),
         costs,
+        repeats=True,  # the rows are dealt as they come
     )
     first, *further = [
         certify(

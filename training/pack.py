@@ -128,8 +128,7 @@ def _story(context: Context) -> list[str]:
     data, recipe = context.figures("data"), context.recipe
     rows = ", ".join(f"{data[split]} {split}" for split in ("train", *HELD_OUT))
     story = [
-        f"Rows: {rows}; {data['unlabelled']} unlabelled. {data['duplicates']} duplicates across "
-        "splits were removed.",
+        f"Rows: {rows}; {data['unlabelled']} unlabelled. {_copies(data)}",
         f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.full.tune}.",
     ]
     if recipe.tiny is not None:
@@ -145,6 +144,17 @@ def _story(context: Context) -> list[str]:
         story += [_in_graphs(name, told) for name, told in context.figures("export").items()]
     margin = recipe.search.margin
     return [*story, _routing(context.figures("policy"), margin), _promise(context)]
+
+
+def _copies(data: Figures) -> str:
+    """Which rows left, once they were dealt."""
+    if not data["duplicates"]:
+        return "No text stands twice."
+    copies = data["duplicates"] - data["known"]
+    return (
+        f"{data['known']} rows left train, fit and search because certify or test has their text, "
+        f"{copies} as copies; certify and test keep their repeated texts."
+    )
 
 
 def _in_int8(name: str, figures: Figures) -> str:
