@@ -73,6 +73,7 @@ class Conditions:
     measured: str = ""  # what the cost table was measured on
     cut: float | None = None  # share of the rows that were longer; older certificates do not tell
     repeats: bool | None = None  # whether a text counts as often as it stands; older: not told
+    known: int | None = None  # rows left out, since the build had used them; None: not looked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import Record, features_of
+from adaptive.row_hashes import hash_rows
 from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
@@ -32,7 +33,8 @@ from adaptive.training.choose import load_policies, worse_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
 from adaptive.training.record_outcomes import as_good, calibrate, load_table
-from adaptive.training.rows import load_training_rows
+from adaptive.training.rows import load_rows, load_training_rows
+from adaptive.training.splits import PARTS
 from adaptive.training.steps import Context
 from adaptive.training.teach import load_teacher
 from adaptive.types import Stage, Tokens
@@ -386,6 +388,18 @@ def test_the_bundle_holds_what_the_steps_found(bundle: Bundle, context: Context)
     )
     assert bundle.info["policy"]["cost"] == context.figures("policy")["cost"]
     assert any("Rows: 160 train" in line for line in bundle.info["steps"])
+
+
+def test_the_bundle_keeps_hashes_of_the_rows_that_were_used_and_of_no_others(
+    bundle: Bundle, context: Context
+) -> None:
+    assert bundle.seen is not None and bundle.certificate is not None
+    assert "seen.safetensors" in bundle.certificate.hashes
+    rows = {part: load_rows(context.folder("data") / f"{part}.safetensors")[0] for part in PARTS}
+    for part in ("train", "fit", "search"):
+        assert np.isin(hash_rows(rows[part]), bundle.seen).all()
+    for part in ("certify", "test"):
+        assert not np.isin(hash_rows(rows[part]), bundle.seen).any()
 
 
 def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(

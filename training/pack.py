@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import adaptive
 from adaptive.bundle.card import render_card
@@ -15,6 +18,7 @@ from adaptive.certificate import Tested
 from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
 from adaptive.routers import Router
+from adaptive.row_hashes import hashes_of
 from adaptive.search import Found
 from adaptive.timing import machine
 from adaptive.training.certify_policy import load_certificate
@@ -94,7 +98,17 @@ def _assemble(context: Context) -> Bundle:
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
         certificate=certificate,
+        seen=_seen(context),
     )
+
+
+def _seen(context: Context) -> NDArray[np.uint64]:
+    """Hashes of all rows that something was trained, fitted or searched on, made-up texts too."""
+    files = [
+        context.folder("data") / f"{split}.safetensors" for split in ("train", "fit", "search")
+    ]
+    files.append(context.folder("teacher") / "rows.safetensors")
+    return hashes_of([load_rows(file)[0] for file in files])
 
 
 def _table(context: Context, split: str, router: Router | None) -> OutcomeTable:
@@ -221,6 +235,12 @@ def step(tiers: tuple[str, ...]) -> Step:
     return Step(
         "pack",
         ("data", *tiers, "outcomes", "costs", "groups", "policy", "certify"),
-        section("name", "output", "license", "language", "description"),
+        _reads,
         _work,
     )
+
+
+def _reads(context: Context) -> Mapping[str, Any]:
+    # the hashes distinguish the bundles that this step writes from those it wrote before
+    told = section("name", "output", "license", "language", "description")(context)
+    return {**told, "writes": "hashes of the rows that were used"}

@@ -36,7 +36,7 @@ def render_certificate(
         "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
         **_proved_besides(certificate),
-        "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
+        "certification rows": _rows(certificate),
         "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
         "delta, up to the first that fails",
         "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
@@ -68,6 +68,14 @@ def render_certificate(
         _table(["file", "SHA-256"], [[f"`{k}`", f"`{v}`"] for k, v in certificate.hashes.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _rows(certificate: Certificate) -> str:
+    conditions = certificate.conditions
+    told = f"{certificate.n:,}, SHA-256 `{conditions.rows}`"
+    if not conditions.known:
+        return told
+    return f"{told}; {conditions.known:,} more were left out, since the build had used them"
 
 
 def _length(conditions: Conditions) -> str:

@@ -81,8 +81,13 @@ def certify(
     targets: Sequence[Target],
     levels: Sequence[float],
     session: Session,
+    *,
+    count_repeats: bool = False,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
+
+    Args:
+        count_repeats: whether rows of the same text are separate requests, and count each.
 
     Raises:
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
@@ -96,7 +101,9 @@ def certify(
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
-    given, data = len(data), data.take(distinct_rows(data))
+    given = len(data)
+    if not count_repeats:
+        data = data.take(distinct_rows(data))
     bundle = recertify(
         pipeline.bundle,
         pipeline.tokenize(data.texts, data.pairs),
@@ -104,12 +111,15 @@ def certify(
         targets,
         groups=data.groups,
         levels=levels,
+        count_repeats=count_repeats,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
-    facts = facts_of(bundle.certificate)
-    told = {"repeated": given - facts["n"], "without_rows": list(without_rows(bundle))}
+    assert bundle.certificate is not None
+    facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
+    repeated = given - (known or 0) - facts["n"]
+    told = {"known": known, "repeated": repeated, "without_rows": list(without_rows(bundle))}
     return {"result": str(written), **facts, **told}
 
 
@@ -134,6 +144,10 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
     lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    if facts["known"]:
+        lines.append(
+            f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
+        )
     if facts["repeated"]:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
