@@ -100,6 +100,10 @@ class Certificate:
     assumptions: tuple[str, ...] = ()
     quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
+    looks: int | None = None  # designs tested on these rows, this one included; None: not counted
+    planned: int = 1  # looks planned beforehand, each tested at delta over so many
+    spent: float | None = None  # the sum of the deltas of all looks; None: not counted
+    seen_before: float = 0.0  # the greatest share of the rows that any earlier look had seen
 
     @property
     def target(self) -> Target:
@@ -110,6 +114,21 @@ class Certificate:
     def delta(self) -> float:
         """The greatest chance of a promise that is wrong."""
         return 1.0 - self.target.confidence
+
+    @property
+    def delta_tested(self) -> float:
+        """The level of each test: delta over the looks that were planned."""
+        return 1.0 - stricter(self.target, self.planned).confidence
+
+    @property
+    def confidence_proved(self) -> float:
+        """Of the promise after all looks, see `adaptive.looks`: never above its confidence."""
+        return round(max(0.0, 1.0 - max(self.delta, self.spent or 0.0)), 9)
+
+    @property
+    def overlooked(self) -> bool:
+        """Whether so many looks were taken that less than the confidence is proved."""
+        return self.confidence_proved < round(self.target.confidence, 9)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -133,7 +152,8 @@ class Certificate:
     def headline(self) -> str:
         """The verdict in a few words."""
         if self.verdict != "NOT CERTIFIED":
-            return self.verdict
+            told = f" at {self.confidence_proved:.4g} confidence, after {self.looks} looks"
+            return f"{self.verdict}{told if self.overlooked else ''}"
         if not self.n:
             return "NOT CERTIFIED: there are no certification rows"
         claim = self.claims[self.obstacle or 0]
@@ -155,6 +175,7 @@ def certify(
     conditions: Conditions,
     *,
     test: MeanTest = "paired",
+    looks: int = 1,
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
@@ -175,6 +196,8 @@ def certify(
         target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
         test: of the signed drop and of budgets.
+        looks: so many designs are planned to be tested on these rows; each is tested at delta over
+            their number.
 
     Raises:
         TargetError: a target needs labels or groups and the rows have none, or is about costs in
@@ -189,14 +212,15 @@ def certify(
     lookup = Lookup.of(table, costs.at(table.tokens))
     results = [lookup.evaluate(policy) for policy in front]
     ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
+    strict = [stricter(each, looks) for each in targets]
     try:
-        trials = [try_target(each, front, results, ceilings, table, seed, test) for each in targets]
+        trials = [try_target(each, front, results, ceilings, table, seed, test) for each in strict]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
     p_values = np.concatenate([trial.p_values for trial in trials])  # [c, p]
     means = np.concatenate([trial.means for trial in trials])
-    last = fixed_sequence(worst(p_values), 1.0 - targets[0].confidence)
+    last = fixed_sequence(worst(p_values), 1.0 - strict[0].confidence)
     certified = 0 if last is None else last + 1
     good = seeks_quality(targets)
     served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
@@ -205,12 +229,17 @@ def certify(
         obstacle, needed = _shortage(trials, certified)
     kept = None
     if good and len(table):
-        confidence = targets[0].confidence
+        confidence = strict[0].confidence
         kept = bound_loss(front[served], results[served], table, confidence, len(front), seed, test)
+        kept = replace(kept, confidence=targets[0].confidence)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,
-        claims=tuple(claim for trial in trials for claim in trial.claims),
+        claims=tuple(
+            replace(claim, target=target)
+            for trial, target in zip(trials, targets, strict=True)
+            for claim in trial.claims
+        ),
         verdict=verdict,
         obstacle=obstacle,
         rows_needed=needed,
@@ -227,7 +256,15 @@ def certify(
             *assumed(targets, kept, int8=table.unquantised is not None),
         ),
         quality=kept,
+        planned=looks,
     )
+
+
+def stricter(target: Target, looks: int) -> Target:
+    """The target at delta over so many looks."""
+    if looks == 1:
+        return target
+    return replace(target, confidence=1.0 - (1.0 - target.confidence) / looks)
 
 
 def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Certificate:

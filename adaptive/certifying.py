@@ -18,9 +18,10 @@ from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import arranged, front
+from adaptive.looks import count_look
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
-from adaptive.row_hashes import unseen
+from adaptive.row_hashes import hash_texts, unseen
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
 from adaptive.timing import costs_here
@@ -36,6 +37,7 @@ def recertify(
     groups: Mapping[str, Groups] | None = None,
     levels: Sequence[float] = (),
     seed: int = 0,
+    looks: int = 1,
     count_repeats: bool = False,
     batch_size: int = 32,
     quiet: bool = True,
@@ -61,6 +63,8 @@ def recertify(
             the labels. Every group that the bundle knows is promised for, and any new one.
         levels: further ones of the first target, each a promise of its own; see
             `adaptive.certificate.with_levels` for what holds together.
+        looks: designs that are planned to be tested on these rows; each is tested at delta over
+            their number. Every look is counted, see `adaptive.looks`.
         count_repeats: whether rows of the same tokens are separate requests, each drawn from the
             traffic that the promise is about, and count each.
         batch_size: rows at once, where costs are measured and rows recorded.
@@ -121,10 +125,13 @@ def recertify(
         known=used,
     )
     first, *others = [
-        certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
+        certify(
+            [f.policy for f in line], table, costs, each, row_seed(seed), conditions, looks=looks
+        )
         for each, line in zip(promises, fronts, strict=True)
     ]
-    certificate = with_levels(first, others)
+    texts = hash_texts(tokens, bundle.tokenizer)
+    certificate = count_look(with_levels(first, others), texts, table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(

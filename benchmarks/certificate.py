@@ -118,6 +118,8 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
         "n_certify": certificate.n,
+        "looks": certificate.looks,
+        "confidence_proved": certificate.confidence_proved,
         "delta": round(certificate.delta, 6),
         "targets": targets_to_json(certificate.targets),
         "rows": rows | {"unused": len(spare[0])},

@@ -402,6 +402,27 @@ def test_the_bundle_keeps_hashes_of_the_rows_that_were_used_and_of_no_others(
         assert not np.isin(hash_rows(rows[part]), bundle.seen).any()
 
 
+def test_a_build_counts_its_look_and_a_rebuilt_certificate_is_none(
+    copy: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again(copy, built)
+    file = tmp_path / "looks.jsonl"
+    monkeypatch.setenv("ADAPTIVE_LOOKS", str(file))
+    found = []
+    for level, planned in ((0.05, 3), (0.05, 1), (0.2, 3)):
+        changes = {
+            "certificate": {"looks": planned},
+            "target": {"metric": "accuracy_drop", "level": level},
+        }
+        again(copy, built, changes)
+        bundle = load_bundle(copy / "bundle")
+        assert bundle.certificate is not None
+        found.append((bundle.certificate.looks, bundle.certificate.confidence_proved))
+    assert found == [(1, 0.95), (1, 0.95), (2, round(1 - 0.05 - 0.05 / 3, 9))]
+    assert bundle.certificate.planned == 3 and len(file.read_text().splitlines()) == 3
+    assert not any(word in file.read_text() for word in ("clever", "story", "tired", "good"))
+
+
 def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(
     copy: Path, built: Path
 ) -> None:

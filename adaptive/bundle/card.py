@@ -93,8 +93,9 @@ def _verdict(bundle: Bundle) -> str:
     certificate = bundle.certificate
     if certificate is None:
         return "No certificate."
+    confidence = f" at {bundle.targets[0].confidence:.4g} confidence"
     told = (
-        f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
+        f"**{certificate.headline}**{'' if certificate.overlooked else confidence}; see "
         f"`{LAYOUT.certificate_page}`."
     )
     if certificate.quality is not None:

@@ -278,6 +278,13 @@ def certify(
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
     threads: options.Threads = None,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Designs planned to be tested on these data: each at delta over their number.",
+        ),
+    ] = 1,
     count_repeats: Annotated[
         bool,
         typer.Option(
@@ -316,7 +323,9 @@ def certify(
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
     levels = choose_levels(level, wanted, pipeline)
-    facts = certify(pipeline, rows, wanted, levels, context.obj, count_repeats=count_repeats)
+    facts = certify(
+        pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
+    )
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 

@@ -82,11 +82,13 @@ def certify(
     levels: Sequence[float],
     session: Session,
     *,
+    looks: int = 1,
     count_repeats: bool = False,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
 
     Args:
+        looks: designs that are planned to be tested on these data.
         count_repeats: whether rows of the same text are separate requests, and count each.
 
     Raises:
@@ -111,6 +113,7 @@ def certify(
         targets,
         groups=data.groups,
         levels=levels,
+        looks=looks,
         count_repeats=count_repeats,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
@@ -132,6 +135,9 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
         "n": certificate.n,
+        "looks": certificate.looks,
+        "looks_planned": certificate.planned,
+        "confidence_proved": certificate.confidence_proved,
         "certified": certificate.certified,
         "front": len(certificate.front),
         "quality": None if certificate.quality is None else show_target(certificate.quality),
@@ -144,6 +150,7 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
     lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    lines.append(looks_line(facts))
     if facts["known"]:
         lines.append(
             f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
@@ -154,6 +161,16 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.append(f"no row has: {', '.join(facts['without_rows'])}")
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def looks_line(facts: dict[str, Any]) -> str:
+    """How often the certification rows were looked at, and what is proved after that."""
+    if facts["looks"] is None:
+        return "looks at these rows were not counted"
+    planned = f" of {facts['looks_planned']} planned" if facts["looks_planned"] > 1 else ""
+    return (
+        f"looks at these rows: {facts['looks']}{planned}; proved: {facts['confidence_proved']:.4g}"
+    )
 
 
 def _line(facts: dict[str, Any]) -> str:
