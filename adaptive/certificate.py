@@ -231,7 +231,8 @@ def certify(
     if good and len(table):
         confidence = strict[0].confidence
         kept = bound_loss(front[served], results[served], table, confidence, len(front), seed, test)
-        kept = replace(kept, confidence=targets[0].confidence)
+        if looks > 1:
+            kept = replace(kept, confidence=targets[0].confidence)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,

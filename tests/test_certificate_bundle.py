@@ -495,4 +495,5 @@ def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundl
     assert found.headline in page and "tiers/mid/heads.safetensors" in page
     card = (pristine / LAYOUT.card).read_text()
     assert found.headline in card and f"tested on {ROWS} texts" in card
+    assert "Each different text counts once" in card
     assert "No certificate" in render_card(replace(certified, certificate=None))

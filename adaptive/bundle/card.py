@@ -183,9 +183,14 @@ def _promised(bundle: Bundle) -> str:
             "The policy was chosen to keep the target on held-out texts, without a certificate. "
             f"It can be expected to hold {where}"
         )
+    counted = {
+        None: "",
+        True: "They are texts as they come, repeated ones included. ",
+        False: "Each different text counts once among them. ",
+    }[bundle.certificate.conditions.repeats]
     return (
         f"The target was tested on {bundle.certificate.n:,} texts that served for nothing else. "
-        f"The certificate holds {where}"
+        f"{counted}The certificate holds {where}"
     )
 
 
