@@ -30,7 +30,7 @@ from typing import Literal
 import numpy as np
 
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
-from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
+from adaptive.claims import Claim, MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
@@ -175,6 +175,8 @@ def certify(
     conditions: Conditions,
     *,
     test: MeanTest = "paired",
+    accuracy: float = 1.0,
+    expected: int | None = None,
     looks: int = 1,
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
@@ -196,6 +198,10 @@ def certify(
         target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
         test: of the signed drop and of budgets.
+        accuracy: of the full tier on other rows, such as the search's; see `adaptive.risk.paired`.
+        expected: the place in the front where other rows expect the sequence to stop; None: its
+            end. A bound on what is lost is sharpest there. Like `accuracy` it is a guess fixed
+            before the rows are seen, and the promise holds whatever it is.
         looks: so many designs are planned to be tested on these rows; each is tested at delta over
             their number.
 
@@ -214,7 +220,10 @@ def certify(
     ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
     strict = [stricter(each, looks) for each in targets]
     try:
-        trials = [try_target(each, front, results, ceilings, table, seed, test) for each in strict]
+        trials = [
+            try_target(each, front, results, ceilings, table, seed, test, accuracy)
+            for each in strict
+        ]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
@@ -230,7 +239,11 @@ def certify(
     kept = None
     if good and len(table):
         confidence = strict[0].confidence
-        kept = bound_loss(front[served], results[served], table, confidence, len(front), seed, test)
+        stop = len(front) - 1 if expected is None else expected
+        share = float(shares(len(front), stop)[served])
+        kept = bound_loss(
+            front[served], results[served], table, confidence, share, seed, test, accuracy
+        )
         if looks > 1:
             kept = replace(kept, confidence=targets[0].confidence)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
