@@ -278,10 +278,25 @@ def certify(
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
     threads: options.Threads = None,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Designs planned to be tested on these data: each at delta over their number.",
+        ),
+    ] = 1,
+    count_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--count-repeats",
+            help="Rows of the same text are separate requests: each counts, not the first alone.",
+        ),
+    ] = False,
 ) -> None:
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
-    The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
+    The data must have served for nothing else: rows that the build trained, fitted or searched on
+    are left out. The bundle is rewritten as a whole or not at all.
     """
     from adaptive.bundle.store import check_writable
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
@@ -308,7 +323,9 @@ def certify(
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
     levels = choose_levels(level, wanted, pipeline)
-    facts = certify(pipeline, rows, wanted, levels, context.obj)
+    facts = certify(
+        pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
+    )
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 
