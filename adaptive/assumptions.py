@@ -19,19 +19,23 @@ ALWAYS_ASSUMED = (
 
 
 _REFERENCE = (
-    "What is promised against the full tier is promised against it in float32, though it is "
-    "served in int8."
+    "What is promised against the full tier is promised against it in float32, as torch computes "
+    "it, though it is served otherwise."
+)
+ROUNDED = (
+    "Its weights are kept in half precision: what was lost when they were rounded is not in the "
+    "promise."
 )
 
 
-def assumed(targets: Sequence[Target], kept: Target | None, *, int8: bool = False) -> list[str]:
+def assumed(targets: Sequence[Target], kept: Target | None, *, otherwise: bool = False) -> list[str]:
     """Which means these targets are about, and what holds together.
 
     Args:
         kept: a bound on the loss of the policy that is served.
-        int8: whether the full tier is served in int8.
+        otherwise: whether the full tier is served in another way than in float32 in torch.
     """
-    return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * int8]
+    return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * otherwise]
 
 
 def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:

@@ -219,7 +219,7 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
+        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, otherwise=table.in_float32 is not None)),
         quality=kept,
     )
 
@@ -235,11 +235,16 @@ def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Cer
         "holds which was chosen for having passed, has a confidence of "
         f"{max(0.0, 1.0 - promises * delta):.4g} only."
     )
+    return assuming(replace(certificate, further=tuple(further)), told)
+
+
+def assuming(certificate: Certificate, told: str) -> Certificate:
+    """A certificate, and those of its further levels, with one assumption more."""
     assumptions = (*certificate.assumptions, told)
     return replace(
         certificate,
         assumptions=assumptions,
-        further=tuple(replace(each, assumptions=assumptions) for each in further),
+        further=tuple(replace(each, assumptions=assumptions) for each in certificate.further),
     )
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.assumptions import ROUNDED
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
+from adaptive.certificate import Conditions, Tested, assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
@@ -22,6 +23,7 @@ from adaptive.policy import Lookup
 from adaptive.recording import outcomes
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
+from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
 
@@ -45,7 +47,8 @@ def recertify(
     measured on another device or in another dtype are measured anew, in batches of `batch_size`;
     policies are then searched anew too, on the same search rows, since other policies are the
     cheap ones there. Rows of the same tokens count once, the first of them: what is repeated is
-    no further evidence.
+    no further evidence. The full tier's answers are recorded in float32 in torch besides, where it
+    is served otherwise here: promises against it are against these.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -80,7 +83,7 @@ def recertify(
     groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, batch_size, quiet)
-    rows = _with_classes(bundle.outcomes["search"], bundle.labels)
+    rows = _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
     known = [_known(each, rows) for each in promises]
@@ -109,6 +112,8 @@ def recertify(
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
+    if is_rounded(bundle.tiers[-1]):
+        certificate = assuming(certificate, ROUNDED)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
@@ -162,6 +167,14 @@ def without_rows(bundle: Bundle) -> tuple[str, ...]:
 def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
     """The targets as far as the table knows their groups: by the mean where it does not."""
     return [each if each.group in table.groups else replace(each, group=None) for each in targets]
+
+
+def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
+    """A table as its full tier is served now: in float32 in torch, what it says is the reference."""
+    if table.in_float32 is None or not bundle.tiers[-1].in_float32:
+        return table
+    predictions = np.column_stack([table.predictions[:, :-1], table.in_float32])
+    return replace(table, predictions=predictions, in_float32=None)
 
 
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:

@@ -112,7 +112,7 @@ def try_target(
     Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `latency`) have the exact binomial
     test, over the rows that are answered; of abstention and latency, over all. A group without
     rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
-    tier alone what is relative to itself (not in int8, which is not itself), a policy that always
+    tier alone what is relative to itself (not in int8 or the like, which is not itself), a policy that always
     answers any abstention, one whose dearest text is within a budget that budget.
 
     Args:
@@ -193,7 +193,7 @@ def _test_of(target: Target, mean_test: MeanTest) -> Test:
 
 def _is_reference(policy: Policy, table: OutcomeTable) -> bool:
     """Whether it is the full tier alone, in float32: what relative targets are relative to."""
-    return table.unquantised is None and is_bare(policy) and policy.on(len(table.stages) - 1)
+    return table.in_float32 is None and is_bare(policy) and policy.on(len(table.stages) - 1)
 
 
 def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: float) -> float:

@@ -206,7 +206,7 @@ class Judge:
     def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
         """Half a text at least: that nothing is lost is known of the full tier alone."""
         table = self.lookup.table
-        if table.unquantised is None and is_bare(policy) and policy.on(len(self.stages) - 1):
+        if table.in_float32 is None and is_bare(policy) and policy.on(len(self.stages) - 1):
             return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 

@@ -175,8 +175,8 @@ class OutcomeTable:
     labels: NDArray[np.int32]  # [n], -1 where unknown
     tokens: NDArray[np.int64]  # [n] tokens of each text
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
-    # [n] answers of the full tier in float32, where it is served in int8; else None
-    unquantised: NDArray[np.int32] | None = None
+    # [n] answers of the full tier in float32 in torch, where it is served otherwise; else None
+    in_float32: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -184,7 +184,7 @@ class OutcomeTable:
     @property
     def reference(self) -> NDArray[np.int32]:
         """The full tier's answers in float32, [n]: what all others are held to."""
-        return self.predictions[:, -1] if self.unquantised is None else self.unquantised
+        return self.predictions[:, -1] if self.in_float32 is None else self.in_float32
 
     def take(self, rows: NDArray[np.integer] | slice) -> OutcomeTable:
         """The given texts, in the given order."""
@@ -193,7 +193,7 @@ class OutcomeTable:
             self,
             **{name: getattr(self, name)[rows] for name in columns},
             groups={name: each.take(rows) for name, each in self.groups.items()},
-            unquantised=None if self.unquantised is None else self.unquantised[rows],
+            in_float32=None if self.in_float32 is None else self.in_float32[rows],
         )
 
 
