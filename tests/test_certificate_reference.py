@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def rows_of(bundle: Bundle, seed: int) -> Tokens:
     return token_rows.tokenize(bundle.tokenizer, texts, max_length=32)
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle in float32 with search rows, whose full tier is not sure of any."""
     bundle = make_cascade()
     rows, backbone = rows_of(bundle, 2), bundle.tiers[2].backbone
@@ -42,7 +43,14 @@ def plain(tmp_path: Path) -> Path:
     seen = record(bundle.tiers, rows, 32).logits[-1]
     backbone.model.classifier.bias.data -= seen.median(0).values
     bundle = replace(bundle, outcomes={"search": outcomes(bundle, rows, UNKNOWN, 32)})
-    return save_bundle(bundle, tmp_path / "bundle", card="card\n", recipe="name: x\n")
+    folder = tmp_path_factory.mktemp("reference") / "bundle"
+    return save_bundle(bundle, folder, card="card\n", recipe="name: x\n")
+
+
+@pytest.fixture
+def plain(pristine: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(pristine, tmp_path / "bundle"))
 
 
 def test_a_full_tier_in_half_precision_is_tested_against_itself_in_float32(plain: Path) -> None:
