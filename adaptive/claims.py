@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.policy import Evaluation, is_bare
+from adaptive.promises import Claim, Test
 from adaptive.risk import (
     betting,
     binomial,
@@ -31,25 +32,9 @@ from adaptive.targets import divide, excess, quality
 from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
-Test = Literal["binomial", "paired", "betting", "hoeffding_bentkus"]
 MeanTest = Literal["paired", "betting", "hoeffding_bentkus"]
 STEP = 0.95  # each level at which a bound on the loss is sought is this share of the one before
 STEPS = 200  # of them, down to some 0.00004
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One mean that must not exceed zero."""
-
-    target: Target
-    group: str | None  # of the target's column; None: all texts
-    n: int  # its certification rows
-    test: Test
-
-    @property
-    def place(self) -> str:
-        """The texts it is about, as people read it; empty for all."""
-        return "" if self.group is None else f"{self.target.group} = {self.group}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,14 @@ from certificate_rows import Pool
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import Certificate, certify
+from adaptive.certificate import certify
 from adaptive.certifying import row_seed
 from adaptive.claims import Trial
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
 from adaptive.fronts import front
 from adaptive.policy import Lookup
+from adaptive.promises import Certificate
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
 from adaptive.search import search

@@ -16,12 +16,12 @@ from tiny_population import CHEAP, COSTS, FULL, STAGES, Population, answering, c
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate
 from adaptive.claims import bound_loss
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import front, order
 from adaptive.policy import Lookup, dearest, evaluate, is_bare, single_stage, tier_alone
+from adaptive.promises import Certificate
 from adaptive.search import search
 from adaptive.targets import excess, loss, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from adaptive.bundle.contents import stages_of
-from adaptive.certificate import Certificate, Conditions, certify
+from adaptive.certificate import certify
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.fronts import front
 from adaptive.policy import Lookup
+from adaptive.promises import Certificate, Conditions
 from adaptive.search import search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 

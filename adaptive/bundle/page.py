@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.certificate import Certificate, Conditions, Tested
 from adaptive.costs import UNITS
+from adaptive.promises import Certificate, Conditions, Tested
 from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
 
