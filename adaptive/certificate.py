@@ -23,125 +23,20 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed
-from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
+from adaptive.claims import MeanTest, Trial, bound_loss, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
+from adaptive.promises import Certificate, Conditions, Tested, Verdict
 from adaptive.risk import fixed_sequence, worst
 from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
-
-Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """A policy of the front on the certification rows."""
-
-    policy: Policy
-    cost: float  # mean
-    excesses: tuple[float, ...]  # [c] mean; a claim holds where its expectation is at most 0
-    p_values: tuple[float, ...]  # [c] for "the policy breaks the claim"
-
-    @property
-    def excess(self) -> float:
-        """The greatest mean excess of any claim."""
-        return max(self.excesses)
-
-    @property
-    def p_value(self) -> float:
-        """For "the policy breaks a claim": the greatest."""
-        return max(self.p_values)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Under which the certification rows were answered."""
-
-    device: str  # family: cpu, cuda or mps
-    dtype: str  # of the tiers' weights
-    max_length: int  # tokens
-    rows: str  # SHA-256 of the rows' tokens and labels
-    versions: Mapping[str, str]
-    measured: str = ""  # what the cost table was measured on
-    cut: float | None = None  # share of the rows that were longer; older certificates do not tell
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was promised, tested and found.
-
-    `hashes` is empty until a bundle is written; then it names every file that decides what the
-    bundle answers.
-    """
-
-    targets: tuple[Target, ...]  # all hold, at one confidence
-    claims: tuple[Claim, ...]  # [c] the targets' on all rows, or in each group
-    verdict: Verdict
-    obstacle: int | None  # the claim most short of rows where the verdict is NOT CERTIFIED
-    rows_needed: int | None  # of the obstacle, about; None where none are, or no number would do
-    policy: Policy  # the one to serve
-    certified: int  # so many of the front, from its beginning, keep the target
-    front: tuple[Tested, ...]  # in the order they were tested
-    n: int  # certification rows
-    seeds: Mapping[str, int]
-    unit: str  # of costs
-    conditions: Conditions
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
-    quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
-    further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
-
-    @property
-    def target(self) -> Target:
-        """The first of the targets."""
-        return self.targets[0]
-
-    @property
-    def delta(self) -> float:
-        """The greatest chance of a promise that is wrong."""
-        return 1.0 - self.target.confidence
-
-    @property
-    def policies(self) -> tuple[Policy, ...]:
-        """The certified policies, safe to cheap. All of them hold at once."""
-        return tuple(tested.policy for tested in self.front[: self.certified])
-
-    def covers(self, policy: Policy) -> bool:
-        """Whether the promise holds for the policy."""
-        return policy in self.policies
-
-    def at(self, target: Target) -> Certificate | None:
-        """The same with the promise whose first target this is in the first place."""
-        promises = [replace(self, further=(), hashes={}), *self.further]
-        found = next((each for each in promises if each.target == target), None)
-        if found is None:
-            return None
-        others = tuple(each for each in promises if each is not found)
-        return replace(found, further=others, hashes=self.hashes)
-
-    @property
-    def headline(self) -> str:
-        """The verdict in a few words."""
-        if self.verdict != "NOT CERTIFIED":
-            return self.verdict
-        if not self.n:
-            return "NOT CERTIFIED: there are no certification rows"
-        claim = self.claims[self.obstacle or 0]
-        of, there = (f" of {claim.place}", claim.n) if claim.place else ("", self.n)
-        if self.rows_needed is not None:
-            return f"NOT CERTIFIED: needs about {self.rows_needed:,} rows{of}, there are {there:,}"
-        if not there:
-            return f"NOT CERTIFIED: there are no rows{of}"
-        where = f" for {claim.place}" if claim.place else ""
-        return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
 
 
 def certify(
@@ -156,7 +51,7 @@ def certify(
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test, the signed
+    Losses of 0 and 1 (`agreement`, `accuracy`, `text_cost`) have the exact binomial test, the signed
     drop the exact test of pairs, budgets the betting test. Drop and budgets may also have the
     betting test, or Hoeffding and Bentkus', both.
 

@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.assumptions import ROUNDED
-from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import Conditions, Tested, assuming, at_levels, certify, with_levels
+from adaptive.bundle.ladder import ladder_of
+from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import arranged, front
 from adaptive.policy import Lookup
+from adaptive.promises import Conditions
 from adaptive.recording import outcomes
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
 from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
-from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
+from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens
 
 
 def recertify(
@@ -233,24 +235,3 @@ def conditions_of(
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
     return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
-
-
-def ladder_of(
-    front: Sequence[Tested | Found],
-    further: Mapping[float, Sequence[Tested | Found]] | None = None,
-) -> tuple[LadderEntry, ...]:
-    """A front as a bundle's ladder, each policy with what the rows it was last seen on say.
-
-    Args:
-        further: fronts of other levels; what they have and the first has not comes behind it.
-    """
-    named = {f"policy-{index}": each for index, each in enumerate(front)}
-    for level, other in (further or {}).items():
-        named |= {f"{level:g}/policy-{index}": each for index, each in enumerate(other)}
-    ladder: dict[Policy, LadderEntry] = {}
-    for name, each in named.items():
-        figures = {"cost": each.cost, "excess": each.excess}
-        if isinstance(each, Tested):
-            figures["p_value"] = each.p_value
-        ladder.setdefault(each.policy, LadderEntry(name, each.policy, figures))
-    return tuple(ladder.values())

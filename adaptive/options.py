@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from adaptive.bundle.contents import Bundle
-from adaptive.certifying import ladder_of
+from adaptive.bundle.ladder import ladder_of
 from adaptive.config import Preset, TargetChoice, load_preset
 from adaptive.config.faults import nearest
 from adaptive.config.targets import show_target

@@ -7,9 +7,10 @@ b batch, w width, h hidden size, c classes, k stages, m tiers, g groups.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 Metric = Literal[
-    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "latency"
+    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "text_cost"
 ]
+FORMER_METRICS = {"latency": "text_cost"}  # names of before, which are still read
 BUDGETS = ("milliseconds", "work")  # metrics whose level is a mean cost, in that unit
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
@@ -78,7 +80,8 @@ class Target:
         the texts that are answered.
     milliseconds, work: what a text costs in the mean, answered or not, at most `level`, in
         milliseconds or layers x tokens: a budget.
-    latency: share of texts that cost more than `bound` milliseconds, at most `level`.
+    text_cost: share of texts that cost more than `bound` milliseconds, at most `level`. It is a
+        text's share of its batch's time, not how long a request waits.
 
     What a text costs is read from the cost table. Where all targets but an abstention are about
     costs, the best policy that keeps them is sought; else the cheapest.
@@ -91,10 +94,11 @@ class Target:
     level: float
     confidence: float = 0.95
     group: str | None = None  # a column of the data; `label`: each class, by its true label
-    bound: float | None = None  # of latency, in milliseconds
+    bound: float | None = None  # of text_cost, in milliseconds
 
     def __post_init__(self) -> None:
-        """Numbers of numpy and torch become Python's, as they are written to JSON."""
+        """Numbers of numpy and torch become Python's, a metric's former name its own."""
+        object.__setattr__(self, "metric", metric_now(self.metric))
         for name in ("level", "confidence", "bound"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -102,6 +106,20 @@ class Target:
     def fault(self) -> str | None:
         """What is wrong with the level or the bound, in words; None where nothing is."""
         return level_fault(self.metric, self.level) or bound_fault(self.metric, self.bound)
+
+
+def metric_now(name: Any) -> Any:
+    """A metric's name; of a former one, with a warning, the one it has now."""
+    if not isinstance(name, str) or name not in FORMER_METRICS:
+        return name
+    now = FORMER_METRICS[name]
+    warnings.warn(
+        f"the target metric {name!r} is called {now!r} now: it bounds a text's share of its "
+        "batch's time, not how long a request waits. The former name is still read",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return now
 
 
 def level_fault(metric: Metric, level: float) -> str | None:
@@ -114,10 +132,10 @@ def level_fault(metric: Metric, level: float) -> str | None:
 
 def bound_fault(metric: Metric, bound: float | None) -> str | None:
     """What is wrong with a metric's bound, in words; None where nothing is."""
-    if metric != "latency":
-        return None if bound is None else f"{metric} takes no bound; latency does"
+    if metric != "text_cost":
+        return None if bound is None else f"{metric} takes no bound; text_cost does"
     fine = bound is not None and 0.0 < bound < math.inf
-    return None if fine else "latency needs a bound above 0, in milliseconds"
+    return None if fine else "text_cost needs a bound above 0, in milliseconds"
 
 
 Targets = Target | Sequence[Target]  # all must hold, each in every one of its groups

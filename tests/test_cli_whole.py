@@ -421,7 +421,7 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
         (["--target", "agreement=0.1@"], "expected a column of the data behind @"),
         (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
         (["--target", "agreement"], "is no number"),
-        (["--target", "latency=0.1"], "latency needs a bound above 0"),
+        (["--target", "text_cost=0.1"], "text_cost needs a bound above 0"),
         (["--target", "work=0"], "is no budget; expected work above 0"),
         (["--target", "milliseconds=1"], "is in milliseconds, and the costs are in layers x tok"),
         (["--target", "agreement=0.1", "--level", "2"], "--level 2: 2 is no share"),

@@ -56,8 +56,8 @@ def test_recipes_and_presets_take_scalars_and_keep_pythons_own() -> None:
 
 
 def test_a_targets_numbers_can_be_written() -> None:
-    target = Target("latency", np.float32(0.5), np.float64(0.9), bound=torch.tensor(2.0))  # type: ignore[arg-type]
-    assert target == Target("latency", 0.5, 0.9, bound=2.0)
+    target = Target("text_cost", np.float32(0.5), np.float64(0.9), bound=torch.tensor(2.0))  # type: ignore[arg-type]
+    assert target == Target("text_cost", 0.5, 0.9, bound=2.0)
     assert json.dumps([target.level, target.confidence, target.bound]) == "[0.5, 0.9, 2.0]"
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import dtype_of
-from adaptive.certificate import Certificate, at_levels, certify, with_levels
+from adaptive.certificate import at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, row_seed
 from adaptive.config.targets import show_target
 from adaptive.policy import evaluate, tier_alone
+from adaptive.promises import Certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.parts import DTYPES, load_tiers, max_length_of
 from adaptive.training.record_outcomes import load_features, load_table

@@ -10,10 +10,10 @@ from typing import Any
 import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
+from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
-from adaptive.certificate import Tested
-from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
+from adaptive.promises import Tested
 from adaptive.routers import Router
 from adaptive.search import Found
 from adaptive.timing import machine

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from adaptive.certificate import Certificate
     from adaptive.costs import CostTable
     from adaptive.exits.reliability import Reliability
+    from adaptive.promises import Certificate
     from adaptive.routers import Router
     from adaptive.tiers.tier import Tier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.certificate import Certificate, Conditions, Tested
 from adaptive.costs import UNITS
+from adaptive.promises import Certificate, Conditions, Tested
 from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
 
@@ -98,7 +98,8 @@ def promise(target: Target) -> str:
         "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
         "accuracy": f"accuracy of at least {target.level:.2%}",
         "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
-        "latency": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds",
+        "text_cost": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds "
+        "as their share of a batch",
     }[target.metric]
     return told if target.group is None else f"{told}, in each {target.group}"
 

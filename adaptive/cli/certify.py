@@ -16,8 +16,8 @@ from adaptive.errors import BundleError, ConfigError
 from adaptive.types import Target, level_fault
 
 if TYPE_CHECKING:
-    from adaptive.certificate import Certificate
     from adaptive.pipeline import AdaptivePipeline
+    from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
 
 
