@@ -28,7 +28,9 @@ ROUNDED = (
 )
 
 
-def assumed(targets: Sequence[Target], kept: Target | None, *, otherwise: bool = False) -> list[str]:
+def assumed(
+    targets: Sequence[Target], kept: Target | None, *, otherwise: bool = False
+) -> list[str]:
     """Which means these targets are about, and what holds together.
 
     Args:

@@ -51,9 +51,9 @@ def certify(
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `text_cost`) have the exact binomial test, the signed
-    drop the exact test of pairs, budgets the betting test. Drop and budgets may also have the
-    betting test, or Hoeffding and Bentkus', both.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `text_cost`) have the exact binomial test, the
+    signed drop the exact test of pairs, budgets the betting test. Drop and budgets may also have
+    the betting test, or Hoeffding and Bentkus', both.
 
     The verdict is DO NOT ROUTE where the policy to serve is one stage for all texts and nothing
     better was there to be tested, or where a stage other than the front's first is certified by
@@ -114,7 +114,10 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, otherwise=table.in_float32 is not None)),
+        assumptions=(
+            *ALWAYS_ASSUMED,
+            *assumed(targets, kept, otherwise=table.in_float32 is not None),
+        ),
         quality=kept,
     )
 

@@ -172,7 +172,7 @@ def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
 
 
 def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
-    """A table as its full tier is served now: in float32 in torch, what it says is the reference."""
+    """A table as the full tier is served now; in float32 in torch its answers are the reference."""
     if table.in_float32 is None or not bundle.tiers[-1].in_float32:
         return table
     predictions = np.column_stack([table.predictions[:, :-1], table.in_float32])

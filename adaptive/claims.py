@@ -97,8 +97,8 @@ def try_target(
     Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `text_cost`) have the exact binomial
     test, over the rows that are answered; of abstention and text_cost, over all. A group without
     rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
-    tier alone what is relative to itself (not in int8 or the like, which is not itself), a policy that always
-    answers any abstention, one whose dearest text is within a budget that budget.
+    tier alone what is relative to itself (in float32 in torch, else it is not itself), a policy
+    that always answers any abstention, one whose dearest text is within a budget that budget.
 
     Args:
         results: of each policy on the table, [p].

@@ -192,7 +192,7 @@ def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:
 
 
 def in_float32(bundle: Bundle) -> Bundle:
-    """The bundle with its full tier in float32 in torch, loaded anew where it is served otherwise."""
+    """The bundle with its full tier in float32 in torch, loaded anew where need be."""
     return replace(bundle, tiers=(*bundle.tiers[:-1], reference_of(bundle.tiers[-1])))
 
 

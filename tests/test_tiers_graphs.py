@@ -18,7 +18,7 @@ from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.graphs import FOLDER, LEAST, Graphs, blocks, name_of, places
 from adaptive.tiers.int8 import available, quantise
-from adaptive.tiers.store import in_torch, load_tier, save_tier, reference_of
+from adaptive.tiers.store import in_torch, load_tier, reference_of, save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.graphs import write_graphs

@@ -17,7 +17,7 @@ from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.int8 import Int8Linear, quantise
-from adaptive.tiers.store import load_tier, save_tier, reference_of
+from adaptive.tiers.store import load_tier, reference_of, save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch
 
