@@ -5,9 +5,10 @@ over all texts or in each group of a column. So each policy of the front has one
 breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
 order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
 testing). With probability 1 - delta over the certification rows, *all* policies before that one
-keep *all* targets in *all* groups; any of them may be served, and the cheapest is. Where costs are
-all that is promised, the last is: on the search rows it loses least against the full tier. What
-it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is served.
+keep *all* targets in *all* groups; any of them may be served, and the cheapest of them is. Where
+costs are all that is promised, the last is: on the search rows it loses least against the full
+tier. What it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is
+served.
 
 The front, its order and the tests must be fixed before the rows are looked at, and the rows must
 have served for nothing else. Then neither a bad router nor a bad exit can break the promise:

@@ -96,7 +96,7 @@ class AdaptivePipeline:
                 None for the preset's.
             uncertified: whether to open a bundle that is not what its certificate is about, as
                 on another device or in another dtype, or to choose a policy that is not
-                certified. All answers are then marked `certified: False`.
+                certified. All answers are then marked `covered: False`.
 
         Raises:
             ConfigError: the preset is wrong, every fault is listed; or the device is not there.
@@ -180,8 +180,9 @@ class AdaptivePipeline:
             "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
             the cost and its unit, whether the policy `abstained` (then "label" is None), whether
-            the text was truncated, of how many windows, and whether the bundle's certificate
-            covers the answer.
+            the text was truncated, of how many windows, whether it is `covered` by the bundle's
+            certificate, and what the `promise` is then about: "mean", the mean over texts, not
+            this text.
 
         Raises:
             InputError: items were refused. `faults` names them by index, `answers` holds what

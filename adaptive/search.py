@@ -1,6 +1,6 @@
 """The best policy that keeps a target on the search split.
 
-The best is the cheapest; where costs are all that is promised, the one that loses least against
+The best is the cheapest found; where costs are all that is promised, the one that loses least against
 the full tier (`adaptive.targets.loss`).
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard

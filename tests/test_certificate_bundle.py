@@ -69,7 +69,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 
 def marks(pipeline: AdaptivePipeline, **given: Any) -> set[bool]:
-    return {answer["routing"]["certified"] for answer in pipeline(TEXTS, **given)}
+    return {answer["routing"]["covered"] for answer in pipeline(TEXTS, **given)}
 
 
 def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
@@ -138,7 +138,7 @@ def test_a_text_read_in_windows_is_not_certified(pristine: Path) -> None:
     long = " ".join(tiny_texts(10, 6))
     short, windows = pipeline(["word1", long], truncation="windows")
     assert windows["routing"]["windows"] > 1
-    assert (short["routing"]["certified"], windows["routing"]["certified"]) == (True, False)
+    assert (short["routing"]["covered"], windows["routing"]["covered"]) == (True, False)
 
 
 def test_another_certified_point_may_be_chosen_and_no_other(pristine: Path) -> None:

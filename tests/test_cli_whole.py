@@ -313,7 +313,7 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
     assert found["headline"] in (copy / "README.md").read_text()
     (line,) = run("predict", copy, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
-    assert json.loads(line)["routing"]["certified"] is True
+    assert json.loads(line)["routing"]["covered"] is True
     for file in copy.glob("tiers/*/*"):
         assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
     shown = run("certify", copy, data, *columns)
@@ -445,5 +445,5 @@ def test_another_device_family_needs_the_flag(bundle: Path, tmp_path: Path) -> N
     assert refused.exit_code == 3 and "certified for device family cuda" in refused.stderr
     opened = run("predict", copy, "--uncertified", "--quiet", stdin="review\nfine\n")
     assert opened.exit_code == 0
-    assert json.loads(opened.stdout)["routing"]["certified"] is False
+    assert json.loads(opened.stdout)["routing"]["covered"] is False
     assert run("info", copy).exit_code == 0

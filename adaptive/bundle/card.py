@@ -112,7 +112,8 @@ def _usage(source: str) -> str:
         'pipeline(["a text", "another one"])\n'
         "```\n\n"
         "Each answer has `label`, `score` and `routing`, which names the tier and exit that "
-        "answered, and whether the certificate covers it."
+        "answered, and whether it is `covered` by the certificate, whose `promise` is about the "
+        "mean over texts, not about this text."
     )
 
 
@@ -158,7 +159,7 @@ def _limits(bundle: Bundle) -> list[str]:
     measured = f"on {_inline(device)}" if device else "on the device it was built on"
     limits.append(
         f"Milliseconds were measured {measured}. Another device, dtype or batch size has other "
-        "costs, and the cheapest policy may be another one there."
+        "costs, and a search may find another policy the cheapest there."
     )
     if bundle.router is None:
         limits.append("No router is packed: every text enters at the first tier of the path.")

@@ -126,7 +126,10 @@ def _meaning(certificate: Certificate) -> str:
                 "Of the policies for which the promise is proved, the one below lost least against "
                 "the full tier on other rows."
             )
-        return "The policy below is the cheapest of those for which the promise is proved."
+        return (
+            "The policy below is the cheapest found: of the policies that were searched and tested, "
+            "the cheapest for which the promise is proved."
+        )
     if certificate.verdict == "DO NOT ROUTE":
         return (
             f"One stage that answers every text alone is as {'good' if good else 'cheap'} as "
