@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,21 @@ def join_windows(
         nobody,
         windows,
         tokens.truncated,
+    )
+
+
+def in_logarithms(joined: Joined) -> Joined:
+    """The same with the natural logarithm of each probability, finite where one is 0."""
+    least = np.finfo(np.float32).tiny
+
+    def logarithm(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.log(np.maximum(values, least))
+
+    means = joined.probabilities
+    return replace(
+        joined,
+        score=logarithm(joined.score),
+        probabilities=None if means is None else logarithm(means),
     )
 
 
