@@ -13,7 +13,8 @@ ALWAYS_ASSUMED = (
     "The certification rows served for nothing else: no weight, threshold, router or policy was "
     "fitted or chosen on them, and they decided once.",
     "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
-    "length; not for texts read in windows.",
+    "length; not for texts read in windows, and where longer texts are refused or read in windows "
+    "not for those beside them either, if rows were cut: these are other texts then.",
     "Nobody chooses texts in order to be answered wrongly.",
 )
 
@@ -46,7 +47,8 @@ def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
     if about_costs(targets):
         told.append(
             "What a text costs is read from the cost table, by its length and the stages it ran "
-            "through: as measured there, at that batch size and on a machine as busy."
+            "through: its share of a full batch of that size, as measured on that processor with "
+            "so many threads and on a machine as busy; not how long a request waits."
         )
     if kept is not None:
         both = max(0.0, 1.0 - 2.0 * (1.0 - kept.confidence))

@@ -40,16 +40,17 @@ def recertify(
     levels: Sequence[float] = (),
     seed: int = 0,
     batch_size: int = 32,
+    pairs: bool | None = None,
     quiet: bool = True,
 ) -> Bundle:
     """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
-    measured on another device or in another dtype are measured anew, in batches of `batch_size`;
-    policies are then searched anew too, on the same search rows, since other policies are the
-    cheap ones there. Rows of the same tokens count once, the first of them: what is repeated is
-    no further evidence. The full tier's answers are recorded in float32 in torch besides, where it
+    measured on another device or processor, with other threads or in another dtype are measured
+    anew, in batches of `batch_size`; policies are then searched anew too, on the same search rows,
+    since other policies are the cheap ones there. Rows of the same tokens count once, the first of
+    them: what is repeated is no further evidence. The full tier's answers are recorded in float32 in torch besides, where it
     is served otherwise here: promises against it are against these.
 
     Args:
@@ -63,6 +64,8 @@ def recertify(
         levels: further ones of the first target, each a promise of its own; see
             `adaptive.certificate.with_levels` for what holds together.
         batch_size: rows at once, where costs are measured and rows recorded.
+        pairs: whether the rows are of pairs of texts. None: not told, so that both are answered as
+            covered.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
@@ -107,7 +110,7 @@ def recertify(
     table = _with_classes(replace(table, groups=told), bundle.labels)
     _refuse_known(table, rows)
     conditions = conditions_of(
-        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
+        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs, pairs=pairs
     )
     first, *others = [
         certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
@@ -226,12 +229,30 @@ def conditions_of(
     tokens: Tokens,
     labels: NDArray[np.int32],
     costs: CostTable,
+    *,
+    pairs: bool | None,
 ) -> Conditions:
-    """Under which conditions rows are certified on, here and now."""
+    """Under which conditions rows are certified on, here and now.
+
+    Args:
+        pairs: whether the rows are of pairs of texts; None where it is not known.
+    """
     digest = hashlib.sha256()
     for values in (tokens.ids, tokens.offsets, labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
-    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
+    return Conditions(
+        device,
+        dtype,
+        max_length,
+        rows,
+        library_versions(),
+        measured,
+        cut,
+        processor=str(costs.measured.get("device" if device == "cuda" else "processor", "")),
+        threads=costs.measured.get("threads"),
+        batch_size=costs.measured.get("batch_size"),
+        pairs=pairs,
+    )

@@ -22,6 +22,7 @@ from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
 from adaptive.cascade import answer
 from adaptive.config import Preset
+from adaptive.coverage import Coverage, Use
 from adaptive.errors import InputError
 from adaptive.options import (
     OnFault,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
 AHEAD = 8  # batches of a piece that an iterator is read by
 Faults = dict[int, str]
+# the last: whether they are pairs of texts, None where none is one
+Ready = tuple[Tokens, Faults, bool | None]
 
 
 class AdaptivePipeline:
@@ -62,6 +65,9 @@ class AdaptivePipeline:
         preset: how it is served.
         policy: what decides.
         costs: what `cost` in an answer's routing is read from.
+        promises: the certificate's targets that hold here, for calls with the preset's options.
+            Those about milliseconds do not on another processor, with other threads or in batches
+            of another size; a warning says so.
     """
 
     def __init__(self, bundle: Bundle, preset: Preset | None = None) -> None:
@@ -77,6 +83,9 @@ class AdaptivePipeline:
         self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
         self._prices = Prices.of(bundle, self.policy, self.costs)
+        self._coverage = Coverage(bundle.certificate, bundle.device)
+        use = Use(self.preset.batch_size, bundle.max_length, self.preset.overflow == "truncate")
+        self.promises: tuple[Target, ...] = self._coverage(self.policy, use)
         self._stride = choose_stride(bundle, self.preset)
         self._chosen = self.policy
         self._origin: dict[str, Any] | None = None  # arguments of `from_config`
@@ -203,7 +212,7 @@ class AdaptivePipeline:
                 or False, "windows" (the mean over overlapping windows); None for the preset's.
             max_length: tokens of a row at most, special ones included, up to the bundle's; None
                 for the bundle's. The certificate is about texts cut where the bundle cuts them,
-                so with fewer all answers are marked `certified: False`. Windows then overlap by
+                so with fewer all answers are marked `covered: False`. Windows then overlap by
                 a quarter of it at most.
             padding: what transformers takes here; nothing depends on it, since no row is padded.
             function_to_apply: "softmax" for probabilities, as None; "none" for their natural
@@ -309,9 +318,9 @@ class AdaptivePipeline:
         )
         answers: list[Any] = []
         with self._rows_of(parts, options, several=len(starts) > 1) as ready:
-            for tokens, long in ready:
+            for tokens, long, paired in ready:
                 faults |= {len(answers) + index: why for index, why in long.items()}
-                answers += self._answer(tokens, options)
+                answers += self._answer(tokens, options, paired=paired)
         _mark(answers, faults, options)
         if faults and options.errors == "raise":
             raise InputError(dict(sorted(faults.items())), answers)
@@ -321,8 +330,8 @@ class AdaptivePipeline:
         first = 0
         parts = streams.checked(inputs, options.batch_size * AHEAD)
         with self._rows_of(parts, options, several=True) as ready:
-            for tokens, faults in ready:
-                answers = self._answer(tokens, options)
+            for tokens, faults, paired in ready:
+                answers = self._answer(tokens, options, paired=paired)
                 _mark(answers, faults, options)
                 if faults and options.errors == "raise":
                     bad = min(faults)
@@ -335,26 +344,27 @@ class AdaptivePipeline:
 
     def _rows_of(
         self, parts: Iterable[items.Checked], options: Options, *, several: bool
-    ) -> AbstractContextManager[Iterator[tuple[Tokens, Faults]]]:
+    ) -> AbstractContextManager[Iterator[Ready]]:
         """Token rows and faults of each part, the next ones made while these are computed."""
 
-        def make(part: items.Checked) -> tuple[Tokens, Faults]:
+        def make(part: items.Checked) -> Ready:
             texts, pairs, faults = part
             tokens, long = self._rows(texts, pairs, options)
-            return tokens, faults | long
+            paired = None if len(faults) == len(texts) else pairs is not None
+            return tokens, faults | long, paired
 
         if several and has_spare_core(self.bundle.device):
             return closing(one_ahead(make, parts))  # lest a traceback keeps its thread alive
         return nullcontext(map(make, parts))
 
-    def _answer(self, tokens: Tokens, options: Options) -> list[Any]:
-        """Answers of the texts [n] that the token rows are of."""
+    def _answer(self, tokens: Tokens, options: Options, *, paired: bool | None) -> list[Any]:
+        """Answers of the texts [n], or pairs of texts, that the token rows are of."""
         top_k = 1 if options.top_k == "" else options.top_k
         whole = top_k != 1 or len(tokens) != len(tokens.truncated)  # windows are averaged
         rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
-        prices = self._prices
-        if options.length < self.bundle.max_length:  # no test has seen texts cut like that
-            prices = replace(prices, covered=False)
+        cuts = options.overflow == "truncate"
+        use = Use(options.batch_size, options.length, cuts, paired)
+        prices = replace(self._prices, covered=bool(self._coverage(self.policy, use)))
         joined = join_windows(self.bundle, self.policy, prices, tokens, rows)
         if options.logarithms:
             joined = in_logarithms(joined)

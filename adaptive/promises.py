@@ -62,6 +62,11 @@ class Conditions:
     versions: Mapping[str, str]
     measured: str = ""  # what the cost table was measured on
     cut: float | None = None  # share of the rows that were longer; older certificates do not tell
+    # what the cost table was measured on; older certificates do not tell, nor where work is counted
+    processor: str = ""  # the model's name
+    threads: int | None = None  # of torch
+    batch_size: int | None = None  # rows
+    pairs: bool | None = None  # whether the rows were pairs of texts; older ones do not tell
 
 
 @dataclass(frozen=True, slots=True)

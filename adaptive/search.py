@@ -1,7 +1,7 @@
 """The best policy that keeps a target on the search split.
 
-The best is the cheapest found; where costs are all that is promised, the one that loses least against
-the full tier (`adaptive.targets.loss`).
+The best is the cheapest found; where costs are all that is promised, the one that loses least
+against the full tier (`adaptive.targets.loss`).
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
 errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see

@@ -33,6 +33,7 @@ def _work(context: Context, folder: Path) -> Figures:
         max_length_of(context),
         *load_rows(context.folder("data") / "certify.safetensors"),
         costs,
+        pairs=context.figures("data").get("pairs"),
     )
     first, *further = [
         certify(

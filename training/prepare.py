@@ -72,6 +72,7 @@ def _work(context: Context, folder: Path) -> Figures:
     limit = length_of(read_config(model), tokenizer)
     length = recipe.model.max_length or limit
     figures: Figures = {"duplicates": splits.duplicates, "max_length": length}
+    figures["pairs"] = dataset.pairs is not None
     long: list[NDArray[np.int64]] = []  # rows that are cut
     longest = 0
     for name in SPLITS:

@@ -155,16 +155,30 @@ def _limits(bundle: Bundle) -> list[str]:
         limits.append(f"Language: {_inline(', '.join(named))} only.")
     else:
         limits.append("Languages other than that of the training texts were not tested.")
-    device = bundle.info.get("device")
-    measured = f"on {_inline(device)}" if device else "on the device it was built on"
     limits.append(
-        f"Milliseconds were measured {measured}. Another device, dtype or batch size has other "
-        "costs, and a search may find another policy the cheapest there."
+        f"Milliseconds were measured {_place(bundle)}. Another processor, dtype, number of threads "
+        "or batch size has other costs: promises about them are not covered there, and a search "
+        "may find another policy the cheapest."
     )
     if bundle.router is None:
         limits.append("No router is packed: every text enters at the first tier of the path.")
     limits.append("It answers as the full tier does, the full tier's errors and biases included.")
     return limits
+
+
+def _place(bundle: Bundle) -> str:
+    """Where and how costs were measured."""
+    told = bundle.costs.measured if bundle.costs is not None else {}
+    device = bundle.info.get("device") or told.get("device")
+    if not device:
+        return "on the device it was built on"
+    parts = [str(device)]
+    if device == "cpu" and "processor" in told:
+        parts.append(str(told["processor"]))
+    for name in ("threads", "batch_size"):
+        if name in told:
+            parts.append(f"{name.replace('_', ' ')} {told[name]}")
+    return f"on {_inline(', '.join(parts))}"
 
 
 def _cut(bundle: Bundle) -> str:
@@ -183,8 +197,10 @@ def _promised(bundle: Bundle) -> str:
             "The policy was chosen to keep the target on held-out texts, without a certificate. "
             f"It can be expected to hold {where}"
         )
+    kinds = {None: "texts", False: "single texts", True: "pairs of texts"}
     return (
-        f"The target was tested on {bundle.certificate.n:,} texts that served for nothing else. "
+        f"The target was tested on {bundle.certificate.n:,} "
+        f"{kinds[bundle.certificate.conditions.pairs]} that served for nothing else. "
         f"The certificate holds {where}"
     )
 

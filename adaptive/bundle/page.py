@@ -36,7 +36,7 @@ def render_certificate(
         "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
         **_proved_besides(certificate),
-        "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
+        "certification rows": f"{certificate.n:,}{_kind(conditions)}, SHA-256 `{conditions.rows}`",
         "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
         "delta, up to the first that fails",
         "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
@@ -68,6 +68,12 @@ def render_certificate(
         _table(["file", "SHA-256"], [[f"`{k}`", f"`{v}`"] for k, v in certificate.hashes.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _kind(conditions: Conditions) -> str:
+    if conditions.pairs is None:
+        return ""
+    return " pairs of texts" if conditions.pairs else " single texts"
 
 
 def _length(conditions: Conditions) -> str:
@@ -127,8 +133,8 @@ def _meaning(certificate: Certificate) -> str:
                 "the full tier on other rows."
             )
         return (
-            "The policy below is the cheapest found: of the policies that were searched and tested, "
-            "the cheapest for which the promise is proved."
+            "The policy below is the cheapest found: of the policies that were searched and "
+            "tested, the cheapest for which the promise is proved."
         )
     if certificate.verdict == "DO NOT ROUTE":
         return (

@@ -105,6 +105,7 @@ def certify(
         groups=data.groups,
         levels=levels,
         batch_size=pipeline.preset.batch_size,
+        pairs=data.pairs is not None,
         quiet=not session.bars,
     )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
