@@ -27,7 +27,7 @@ from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
 from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
-from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens
+from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
 
 
 def recertify(
@@ -50,8 +50,8 @@ def recertify(
     measured on another device or processor, with other threads or in another dtype are measured
     anew, in batches of `batch_size`; policies are then searched anew too, on the same search rows,
     since other policies are the cheap ones there. Rows of the same tokens count once, the first of
-    them: what is repeated is no further evidence. The full tier's answers are recorded in float32 in torch besides, where it
-    is served otherwise here: promises against it are against these.
+    them: what is repeated is no further evidence. The full tier is recorded in float32 in torch
+    besides, where it is served otherwise here: promises against it are against that.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -72,7 +72,8 @@ def recertify(
     Raises:
         BundleError: the bundle has no search rows to order its policies on.
         TargetError: a target needs labels or groups that are not given, there are no rows, or
-            most of them are the very rows that the policies were searched on.
+            most of them are the very rows that the policies were searched on; or the confidence is
+            more than `adaptive.types.MOST_SURE`.
         ValueError: the targets are promised at different confidences.
     """
     if "search" not in bundle.outcomes:
@@ -87,6 +88,8 @@ def recertify(
     labels = np.asarray(labels, dtype=np.int32)[first_of_each]
     groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
+    if fault := confidence_fault(targets[0].confidence):
+        raise TargetError(fault)
     costs = costs_here(bundle, batch_size, quiet)
     rows = _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))

@@ -24,6 +24,7 @@ Metric = Literal[
     "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "text_cost"
 ]
 FORMER_METRICS = {"latency": "text_cost"}  # names of before, which are still read
+MOST_SURE = 0.9999  # the greatest confidence that is certified
 BUDGETS = ("milliseconds", "work")  # metrics whose level is a mean cost, in that unit
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
@@ -128,6 +129,18 @@ def level_fault(metric: Metric, level: float) -> str | None:
         fine = 0.0 < level < math.inf
         return None if fine else f"{level:g} is no budget; expected {metric} above 0"
     return None if 0.0 <= level <= 1.0 else f"{level:g} is no share; expected a number from 0 to 1"
+
+
+def confidence_fault(confidence: float) -> str | None:
+    """Why nothing is certified at a confidence, in words; None where it can be."""
+    if not 0.0 < confidence < 1.0:
+        return f"a confidence of {confidence:g} is no share; expected a number between 0 and 1"
+    if confidence <= MOST_SURE:
+        return None
+    return (
+        f"a confidence of {confidence:.10g} is more than {MOST_SURE}: the exact tests would need "
+        "gigabytes of memory, and assumptions about the texts to come are not that sure"
+    )
 
 
 def bound_fault(metric: Metric, bound: float | None) -> str | None:

@@ -427,6 +427,7 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
         (["--target", "agreement=0.1", "--level", "2"], "--level 2: 2 is no share"),
         (["--target", "agreement=2"], "is no share"),
         (["--target", "agreement=0.1", "--confidence", "1"], "between 0 and 1"),
+        (["--target", "agreement=0.1", "--confidence", "0.999999999999"], "more than 0.9999"),
     ],
 )
 def test_a_target_that_is_none_is_refused(bundle: Path, options: list[str], told: str) -> None:

@@ -323,3 +323,13 @@ def test_presets_name_a_target_in_either_form() -> None:
     for target in ("speed=1", "agreement=2", "agreement", {"metric": "agreement"}, 3):
         with pytest.raises(ConfigError, match="target"):
             load_preset({"bundle": "b", "target": target})
+
+
+def test_a_confidence_that_no_memory_would_hold_is_refused() -> None:
+    (fault,) = faults_of(BASE, "target={confidence: 0.999999}")
+    assert "a confidence of 0.999999 is more than 0.9999: the exact tests would need" in fault
+    assert load_recipe(BASE, ["target={confidence: 0.9999}"]).targets[0].confidence == 0.9999
+    (fault,) = faults_of(BASE, "target={confidence: 1}")
+    assert "expected a number between 0 and 1" in fault
+    kept = load_preset({"bundle": "x", "target": {"metric": "agreement", "level": 0.1}})
+    assert kept.target is not None and kept.target.confidence is None

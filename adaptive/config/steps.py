@@ -22,7 +22,7 @@ from adaptive.config.fields import (
     Whole,
     one_or_several,
 )
-from adaptive.config.targets import Bound, Level, MetricName
+from adaptive.config.targets import Bound, Confidence, Level, MetricName
 from adaptive.types import Target
 
 
@@ -155,7 +155,7 @@ class TargetConfig(Section):
 
     metric: MetricName = "accuracy_drop"
     level: Level = 0.01  # a budget has to be named
-    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    confidence: Confidence = 0.95
     group: Name | None = None  # a column: it must hold in each group; `label`: in each class
     bound: Bound = None  # of text_cost, in milliseconds
 

@@ -8,7 +8,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from adaptive.config.fields import Float
 from adaptive.errors import ConfigError
-from adaptive.types import Metric, Target, bound_fault, level_fault, metric_now
+from adaptive.types import (
+    Metric,
+    Target,
+    bound_fault,
+    confidence_fault,
+    level_fault,
+    metric_now,
+)
 
 
 def _level(level: float, info: ValidationInfo) -> float:
@@ -21,6 +28,11 @@ def _bound(bound: float | None, info: ValidationInfo) -> float | None:
     return bound
 
 
+def _confidence(confidence: float) -> float:
+    _refuse(confidence_fault(confidence))
+    return confidence
+
+
 def _refuse(fault: str | None) -> None:
     if fault is not None:
         raise ValueError(fault)
@@ -29,6 +41,7 @@ def _refuse(fault: str | None) -> None:
 MetricName = Annotated[Metric, BeforeValidator(metric_now)]
 # of sections in which a `metric` stands before them
 Level = Annotated[Float, AfterValidator(_level)]
+Confidence = Annotated[Float, AfterValidator(_confidence)]
 Bound = Annotated[Float | None, AfterValidator(_bound), Field(validate_default=True)]
 
 
