@@ -462,7 +462,7 @@ def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) 
         recertify(bare, rows_of(bare, 3), UNKNOWN, certified.targets)
     with pytest.raises(TargetError, match="needs labels"):
         recertify(certified, rows_of(certified, 3), UNKNOWN, Target("accuracy", 0.5))
-    with pytest.raises(TargetError, match="a confidence of 0.999999 is more than 0.9999"):
+    with pytest.raises(TargetError, match=r"a confidence of 0\.999999 is more than 0\.9999"):
         recertify(certified, rows_of(certified, 3), UNKNOWN, Target("agreement", 0.4, 0.999999))
     with pytest.raises(TargetError, match="no rows"):
         nothing = token_rows.select(rows_of(certified, 3), np.arange(0))
