@@ -26,7 +26,7 @@ def _from_linux(file: Path) -> str:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    told = {}
+    told: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         if colon:
