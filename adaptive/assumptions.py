@@ -13,7 +13,8 @@ ALWAYS_ASSUMED = (
     "The certification rows served for nothing else: no weight, threshold, router or policy was "
     "fitted or chosen on them.",
     "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
-    "length; not for texts read in windows.",
+    "length; not for texts read in windows, and where longer texts are refused or read in windows "
+    "not for those beside them either, if rows were cut: these are other texts then.",
     "Nobody chooses texts in order to be answered wrongly.",
 )
 
@@ -62,19 +63,25 @@ def looked_at(looks: int | None, planned: int, proved: float) -> str:
 
 
 _REFERENCE = (
-    "What is promised against the full tier is promised against it in float32, though it is "
-    "served in int8."
+    "What is promised against the full tier is promised against it in float32, as torch computes "
+    "it, though it is served otherwise."
+)
+ROUNDED = (
+    "Its weights are kept in half precision: what was lost when they were rounded is not in the "
+    "promise."
 )
 
 
-def assumed(targets: Sequence[Target], kept: Target | None, *, int8: bool = False) -> list[str]:
+def assumed(
+    targets: Sequence[Target], kept: Target | None, *, otherwise: bool = False
+) -> list[str]:
     """Which means these targets are about, and what holds together.
 
     Args:
         kept: a bound on the loss of the policy that is served.
-        int8: whether the full tier is served in int8.
+        otherwise: whether the full tier is served in another way than in float32 in torch.
     """
-    return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * int8]
+    return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * otherwise]
 
 
 def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
@@ -83,7 +90,8 @@ def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
     if about_costs(targets):
         told.append(
             "What a text costs is read from the cost table, by its length and the stages it ran "
-            "through: as measured there, at that batch size and on a machine as busy."
+            "through: its share of a full batch of that size, as measured on that processor with "
+            "so many threads and on a machine as busy; not how long a request waits."
         )
     if kept is not None:
         both = max(0.0, 1.0 - 2.0 * (1.0 - kept.confidence))

@@ -5,9 +5,10 @@ over all texts or in each group of a column. So each policy of the front has one
 breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
 order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
 testing). With probability 1 - delta over the certification rows, *all* policies before that one
-keep *all* targets in *all* groups; any of them may be served, and the cheapest is. Where costs are
-all that is promised, the last is: on the search rows it loses least against the full tier. What
-it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is served.
+keep *all* targets in *all* groups; any of them may be served, and the cheapest of them is. Where
+costs are all that is promised, the last is: on the search rows it loses least against the full
+tier. What it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is
+served.
 
 The front, its order and the tests must be fixed before the rows are looked at, and the rows must
 have served for nothing else. Then neither a bad router nor a bad exit can break the promise:
@@ -23,147 +24,20 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
-from adaptive.claims import Claim, MeanTest, Trial, bound_loss, shares, try_target
+from adaptive.claims import MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
+from adaptive.promises import Certificate, Conditions, Tested, Verdict, stricter
 from adaptive.risk import fixed_sequence, worst
 from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
-
-Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """A policy of the front on the certification rows."""
-
-    policy: Policy
-    cost: float  # mean
-    excesses: tuple[float, ...]  # [c] mean; a claim holds where its expectation is at most 0
-    p_values: tuple[float, ...]  # [c] for "the policy breaks the claim"
-
-    @property
-    def excess(self) -> float:
-        """The greatest mean excess of any claim."""
-        return max(self.excesses)
-
-    @property
-    def p_value(self) -> float:
-        """For "the policy breaks a claim": the greatest."""
-        return max(self.p_values)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Under which the certification rows were answered."""
-
-    device: str  # family: cpu, cuda or mps
-    dtype: str  # of the tiers' weights
-    max_length: int  # tokens
-    rows: str  # SHA-256 of the rows' tokens and labels
-    versions: Mapping[str, str]
-    measured: str = ""  # what the cost table was measured on
-    cut: float | None = None  # share of the rows that were longer; older certificates do not tell
-    repeats: bool | None = None  # whether a text counts as often as it stands; older: not told
-    known: int | None = None  # rows left out, since the build had used them; None: not looked for
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was promised, tested and found.
-
-    `hashes` is empty until a bundle is written; then it names every file that decides what the
-    bundle answers.
-    """
-
-    targets: tuple[Target, ...]  # all hold, at one confidence
-    claims: tuple[Claim, ...]  # [c] the targets' on all rows, or in each group
-    verdict: Verdict
-    obstacle: int | None  # the claim most short of rows where the verdict is NOT CERTIFIED
-    rows_needed: int | None  # of the obstacle, about; None where none are, or no number would do
-    policy: Policy  # the one to serve
-    certified: int  # so many of the front, from its beginning, keep the target
-    front: tuple[Tested, ...]  # in the order they were tested
-    n: int  # certification rows
-    seeds: Mapping[str, int]
-    unit: str  # of costs
-    conditions: Conditions
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
-    quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
-    further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
-    looks: int | None = None  # designs tested on these rows, this one included; None: not counted
-    planned: int = 1  # looks planned beforehand, each tested at delta over so many
-    spent: float | None = None  # the sum of the deltas of all looks; None: not counted
-    seen_before: float = 0.0  # the greatest share of the rows that any earlier look had seen
-
-    @property
-    def target(self) -> Target:
-        """The first of the targets."""
-        return self.targets[0]
-
-    @property
-    def delta(self) -> float:
-        """The greatest chance of a promise that is wrong."""
-        return 1.0 - self.target.confidence
-
-    @property
-    def delta_tested(self) -> float:
-        """The level of each test: delta over the looks that were planned."""
-        return 1.0 - stricter(self.target, self.planned).confidence
-
-    @property
-    def confidence_proved(self) -> float:
-        """Of the promise after all looks, see `adaptive.looks`: never above its confidence."""
-        return round(max(0.0, 1.0 - max(self.delta, self.spent or 0.0)), 9)
-
-    @property
-    def overlooked(self) -> bool:
-        """Whether so many looks were taken that less than the confidence is proved."""
-        return self.confidence_proved < round(self.target.confidence, 9)
-
-    @property
-    def policies(self) -> tuple[Policy, ...]:
-        """The certified policies, safe to cheap. All of them hold at once."""
-        return tuple(tested.policy for tested in self.front[: self.certified])
-
-    def covers(self, policy: Policy) -> bool:
-        """Whether the promise holds for the policy."""
-        return policy in self.policies
-
-    def at(self, target: Target) -> Certificate | None:
-        """The same with the promise whose first target this is in the first place."""
-        promises = [replace(self, further=(), hashes={}), *self.further]
-        found = next((each for each in promises if each.target == target), None)
-        if found is None:
-            return None
-        others = tuple(each for each in promises if each is not found)
-        return replace(found, further=others, hashes=self.hashes)
-
-    @property
-    def headline(self) -> str:
-        """The verdict in a few words."""
-        if self.verdict != "NOT CERTIFIED":
-            told = f" at {self.confidence_proved:.4g} confidence, after {self.looks} looks"
-            return f"{self.verdict}{told if self.overlooked else ''}"
-        if not self.n:
-            return "NOT CERTIFIED: there are no certification rows"
-        claim = self.claims[self.obstacle or 0]
-        of, there = (f" of {claim.place}", claim.n) if claim.place else ("", self.n)
-        if self.rows_needed is not None:
-            return f"NOT CERTIFIED: needs about {self.rows_needed:,} rows{of}, there are {there:,}"
-        if not there:
-            return f"NOT CERTIFIED: there are no rows{of}"
-        where = f" for {claim.place}" if claim.place else ""
-        return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
 
 
 def certify(
@@ -181,9 +55,9 @@ def certify(
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test, the signed
-    drop the exact test of pairs, budgets the betting test. Drop and budgets may also have the
-    betting test, or Hoeffding and Bentkus', both.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `text_cost`) have the exact binomial test, the
+    signed drop the exact test of pairs, budgets the betting test. Drop and budgets may also have
+    the betting test, or Hoeffding and Bentkus', both.
 
     The verdict is DO NOT ROUTE where the policy to serve is one stage for all texts and nothing
     better was there to be tested, or where a stage other than the front's first is certified by
@@ -267,18 +141,11 @@ def certify(
         assumptions=(
             *ALWAYS_ASSUMED,
             *population(conditions.repeats),
-            *assumed(targets, kept, int8=table.unquantised is not None),
+            *assumed(targets, kept, otherwise=table.in_float32 is not None),
         ),
         quality=kept,
         planned=looks,
     )
-
-
-def stricter(target: Target, looks: int) -> Target:
-    """The target at delta over so many looks."""
-    if looks == 1:
-        return target
-    return replace(target, confidence=1.0 - (1.0 - target.confidence) / looks)
 
 
 def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Certificate:
@@ -292,11 +159,16 @@ def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Cer
         "holds which was chosen for having passed, has a confidence of "
         f"{max(0.0, 1.0 - promises * delta):.4g} only."
     )
+    return assuming(replace(certificate, further=tuple(further)), told)
+
+
+def assuming(certificate: Certificate, told: str) -> Certificate:
+    """A certificate, and those of its further levels, with one assumption more."""
     assumptions = (*certificate.assumptions, told)
     return replace(
         certificate,
         assumptions=assumptions,
-        further=tuple(replace(each, assumptions=assumptions) for each in further),
+        further=tuple(replace(each, assumptions=assumptions) for each in certificate.further),
     )
 
 

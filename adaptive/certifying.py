@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
-from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.assumptions import ROUNDED
+from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
+from adaptive.bundle.ladder import ladder_of
+from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import arranged, front
 from adaptive.looks import count_look
 from adaptive.policy import Lookup
+from adaptive.promises import Conditions
 from adaptive.recording import outcomes
 from adaptive.row_hashes import hash_texts, unseen
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
+from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
-from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
+from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
 
 
 def recertify(
@@ -40,18 +44,21 @@ def recertify(
     looks: int = 1,
     count_repeats: bool = False,
     batch_size: int = 32,
+    pairs: bool | None = None,
     quiet: bool = True,
 ) -> Bundle:
     """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
-    measured on another device or in another dtype are measured anew, in batches of `batch_size`;
-    policies are then searched anew too, on the same search rows, since other policies are the
-    cheap ones there. Rows that the build trained, fitted or searched on are left out, where the
-    bundle knows them (`Bundle.seen`); the certificate's conditions tell how many. Rows of
-    the same tokens count once, the first of them, unless they are separate requests
-    (`count_repeats`): what is merely copied is no further evidence.
+    measured on another device or processor, with other threads or in another dtype are measured
+    anew, in batches of `batch_size`; policies are then searched anew too, on the same search rows,
+    since other policies are the cheap ones there. Rows that the build trained, fitted or searched
+    on are left out, where the bundle knows them (`Bundle.seen`); the certificate's conditions tell
+    how many. Rows of the same tokens count once, the first of them, unless they are separate
+    requests (`count_repeats`): what is merely copied is no further evidence. The full tier is
+    recorded in float32 in torch besides, where it is served otherwise here: promises against it
+    are against that.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
@@ -68,6 +75,8 @@ def recertify(
         count_repeats: whether rows of the same tokens are separate requests, each drawn from the
             traffic that the promise is about, and count each.
         batch_size: rows at once, where costs are measured and rows recorded.
+        pairs: whether the rows are of pairs of texts. None: not told, so that both are answered as
+            covered.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
@@ -75,7 +84,8 @@ def recertify(
         BundleError: the bundle has no search rows to order its policies on.
         TargetError: a target needs labels or groups that are not given, there are no rows, the
             build has used all of them, or, where it did not keep which, most of them are those that
-            the policies were searched on.
+            the policies were searched on; or the confidence is more than
+            `adaptive.types.MOST_SURE`.
         ValueError: the targets are promised at different confidences.
     """
     if "search" not in bundle.outcomes:
@@ -91,8 +101,10 @@ def recertify(
     labels = np.asarray(labels, dtype=np.int32)[counted]
     groups = {name: each.take(counted) for name, each in (groups or {}).items()}
     targets = several(target)
+    if fault := confidence_fault(targets[0].confidence):
+        raise TargetError(fault)
     costs = costs_here(bundle, batch_size, quiet)
-    rows = _with_classes(bundle.outcomes["search"], bundle.labels)
+    rows = _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
     known = [_known(each, rows) for each in promises]
@@ -123,6 +135,7 @@ def recertify(
         costs,
         repeats=count_repeats,
         known=used,
+        pairs=pairs,
     )
     first, *others = [
         certify(
@@ -138,8 +151,10 @@ def recertify(
         )
         for each, line in zip(promises, fronts, strict=True)
     ]
-    texts = hash_texts(tokens, bundle.tokenizer)
-    certificate = count_look(with_levels(first, others), texts, table)
+    certificate = with_levels(first, others)
+    if is_rounded(bundle.tiers[-1]):
+        certificate = assuming(certificate, ROUNDED)
+    certificate = count_look(certificate, hash_texts(tokens, bundle.tokenizer), table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
@@ -220,6 +235,14 @@ def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
     return [each if each.group in table.groups else replace(each, group=None) for each in targets]
 
 
+def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
+    """A table as the full tier is served now; in float32 in torch its answers are the reference."""
+    if table.in_float32 is None or not bundle.tiers[-1].in_float32:
+        return table
+    predictions = np.column_stack([table.predictions[:, :-1], table.in_float32])
+    return replace(table, predictions=predictions, in_float32=None)
+
+
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
     """The table with its labels as groups, where they are known."""
     if (table.labels < 0).any():
@@ -269,12 +292,14 @@ def conditions_of(
     costs: CostTable,
     *,
     repeats: bool,
+    pairs: bool | None,
     known: int | None = None,
 ) -> Conditions:
     """Under which conditions rows are certified on, here and now.
 
     Args:
         repeats: whether a text counts as often as it stands in the rows, or once.
+        pairs: whether the rows are of pairs of texts; None where it is not known.
         known: rows left out because the build had used them.
     """
     digest = hashlib.sha256()
@@ -283,26 +308,18 @@ def conditions_of(
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
-    versions = library_versions()
-    return Conditions(device, dtype, max_length, rows, versions, measured, cut, repeats, known)
-
-
-def ladder_of(
-    front: Sequence[Tested | Found],
-    further: Mapping[float, Sequence[Tested | Found]] | None = None,
-) -> tuple[LadderEntry, ...]:
-    """A front as a bundle's ladder, each policy with what the rows it was last seen on say.
-
-    Args:
-        further: fronts of other levels; what they have and the first has not comes behind it.
-    """
-    named = {f"policy-{index}": each for index, each in enumerate(front)}
-    for level, other in (further or {}).items():
-        named |= {f"{level:g}/policy-{index}": each for index, each in enumerate(other)}
-    ladder: dict[Policy, LadderEntry] = {}
-    for name, each in named.items():
-        figures = {"cost": each.cost, "excess": each.excess}
-        if isinstance(each, Tested):
-            figures["p_value"] = each.p_value
-        ladder.setdefault(each.policy, LadderEntry(name, each.policy, figures))
-    return tuple(ladder.values())
+    return Conditions(
+        device,
+        dtype,
+        max_length,
+        rows,
+        library_versions(),
+        measured,
+        cut,
+        repeats=repeats,
+        known=known,
+        processor=str(costs.measured.get("device" if device == "cuda" else "processor", "")),
+        threads=costs.measured.get("threads"),
+        batch_size=costs.measured.get("batch_size"),
+        pairs=pairs,
+    )

@@ -1,7 +1,7 @@
 """The best policy that keeps a target on the search split.
 
-The best is the cheapest; where costs are all that is promised, the one that loses least against
-the full tier (`adaptive.targets.loss`).
+The best is the cheapest found; where costs are all that is promised, the one that loses least
+against the full tier (`adaptive.targets.loss`).
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
 errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see
@@ -206,7 +206,7 @@ class Judge:
     def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
         """Half a text at least: that nothing is lost is known of the full tier alone."""
         table = self.lookup.table
-        if table.unquantised is None and is_bare(policy) and policy.on(len(self.stages) - 1):
+        if table.in_float32 is None and is_bare(policy) and policy.on(len(self.stages) - 1):
             return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 

@@ -159,7 +159,7 @@ def test_every_metric_and_test_is_counted_and_none_is_wrong_too_often() -> None:
         "accuracy",
         "accuracy_drop",
         "milliseconds",
-        "latency",
+        "text_cost",
     }
     assert all(0 <= count["wrong"] <= count["allowed"] for count in counts)
     assert any(count["wrong"] for count in counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from tiny_cascade import tiny_texts
 from adaptive import AdaptivePipeline
 from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
-from adaptive.bundle.certificates import content_hash
+from adaptive.bundle.certificates import check_files, content_hash, read_certificate
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify, without_rows
+from adaptive.certifying import recertify, row_seed, without_rows
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BuildError, BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
@@ -70,7 +71,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 
 def marks(pipeline: AdaptivePipeline, **given: Any) -> set[bool]:
-    return {answer["routing"]["certified"] for answer in pipeline(TEXTS, **given)}
+    return {answer["routing"]["covered"] for answer in pipeline(TEXTS, **given)}
 
 
 def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
@@ -194,7 +195,7 @@ def test_a_text_read_in_windows_is_not_certified(pristine: Path) -> None:
     long = " ".join(tiny_texts(10, 6))
     short, windows = pipeline(["word1", long], truncation="windows")
     assert windows["routing"]["windows"] > 1
-    assert (short["routing"]["certified"], windows["routing"]["certified"]) == (True, False)
+    assert (short["routing"]["covered"], windows["routing"]["covered"]) == (True, False)
 
 
 def test_another_certified_point_may_be_chosen_and_no_other(pristine: Path) -> None:
@@ -339,6 +340,63 @@ def test_a_bundle_that_is_not_what_was_certified_is_refused(
     assert marks(AdaptivePipeline.from_config(folder, uncertified=True)) == {False}
 
 
+TELLING = {"README.md", "CERTIFICATE.md", "certificate.json", "manifest.json", "recipe.yaml"}
+CHECKED = {"bundle.json", "policy.json"}  # what they say is compared with what was certified
+
+
+def spoil(file: Path) -> None:
+    """Change what a file says, and as little else as can be."""
+    content = bytearray(file.read_bytes())
+    if file.suffix == ".safetensors":
+        content[-1] ^= 1  # of a tensor
+    else:
+        file.write_text(json.dumps(json.loads(content) | {"more": 1}))
+        return
+    file.write_bytes(bytes(content))
+
+
+def test_every_file_that_decides_an_answer_is_bound(folder: Path, certified: Bundle) -> None:
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    certificate = read_certificate(folder, names, certified.stages)
+    assert certificate is not None
+    free = TELLING | CHECKED | {LAYOUT.outcomes("search")}
+    assert set(certificate.hashes) == names - free
+    assert {f"tiers/{t}/{f}" for t in ("tiny", "mid", "full") for f in ("tier.json",)} <= names
+    for name in certificate.hashes:
+        before = (folder / name).read_bytes()
+        spoil(folder / name)
+        with pytest.raises(BundleError, match=f"^{name}: is not the one that was certified"):
+            check_files(certificate, folder, names)
+        with pytest.raises(BundleError, match=f"^{name}: was there when"):
+            check_files(certificate, folder, names - {name})
+        (folder / name).write_bytes(before)
+    check_files(certificate, folder, names)
+    for more in ("tiers/full/more.json", "outcomes/certify2.safetensors"):
+        refused = not more.startswith("outcomes/")
+        with pytest.raises(BundleError, match="came later") if refused else nullcontext():
+            check_files(certificate, folder, names | {more})
+
+
+@pytest.mark.parametrize("field", ["labels", "tiers"])
+def test_a_header_that_names_other_labels_or_tiers_is_refused(folder: Path, field: str) -> None:
+    file = folder / LAYOUT.header
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {field: content[field][::-1]}))
+    seal(folder)
+    with pytest.raises(BundleError):
+        load_bundle(folder, uncertified=True)
+
+
+def test_the_order_of_rows_has_a_stream_of_its_own(certified: Bundle) -> None:
+    found = certified.certificate
+    assert found is not None and found.seeds == {"rows": row_seed(0)}
+    plain = range(50)
+    seeds = [row_seed(seed) for seed in plain]
+    assert len(set(seeds)) == 50 and set(seeds).isdisjoint(plain)
+    orders = [np.random.default_rng(seed).permutation(40).tolist() for seed in (*seeds, *plain)]
+    assert len(set(map(tuple, orders))) == 100
+
+
 def test_other_tiers_are_refused(folder: Path, pristine: Path) -> None:
     bundle = load_bundle(folder)
     with torch.no_grad():
@@ -460,6 +518,8 @@ def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) 
         recertify(bare, rows_of(bare, 3), UNKNOWN, certified.targets)
     with pytest.raises(TargetError, match="needs labels"):
         recertify(certified, rows_of(certified, 3), UNKNOWN, Target("accuracy", 0.5))
+    with pytest.raises(TargetError, match=r"a confidence of 0\.999999 is more than 0\.9999"):
+        recertify(certified, rows_of(certified, 3), UNKNOWN, Target("agreement", 0.4, 0.999999))
     with pytest.raises(TargetError, match="no rows"):
         nothing = token_rows.select(rows_of(certified, 3), np.arange(0))
         recertify(certified, nothing, UNKNOWN[:0], certified.targets)

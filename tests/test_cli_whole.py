@@ -313,7 +313,7 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
     assert found["headline"] in (copy / "README.md").read_text()
     (line,) = run("predict", copy, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
-    assert json.loads(line)["routing"]["certified"] is True
+    assert json.loads(line)["routing"]["covered"] is True
     for file in copy.glob("tiers/*/*"):
         assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
     shown = run("certify", copy, data, *columns)
@@ -458,12 +458,13 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
         (["--target", "agreement=0.1@"], "expected a column of the data behind @"),
         (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
         (["--target", "agreement"], "is no number"),
-        (["--target", "latency=0.1"], "latency needs a bound above 0"),
+        (["--target", "text_cost=0.1"], "text_cost needs a bound above 0"),
         (["--target", "work=0"], "is no budget; expected work above 0"),
         (["--target", "milliseconds=1"], "is in milliseconds, and the costs are in layers x tok"),
         (["--target", "agreement=0.1", "--level", "2"], "--level 2: 2 is no share"),
         (["--target", "agreement=2"], "is no share"),
         (["--target", "agreement=0.1", "--confidence", "1"], "between 0 and 1"),
+        (["--target", "agreement=0.1", "--confidence", "0.999999999999"], "more than 0.9999"),
     ],
 )
 def test_a_target_that_is_none_is_refused(bundle: Path, options: list[str], told: str) -> None:
@@ -482,5 +483,5 @@ def test_another_device_family_needs_the_flag(bundle: Path, tmp_path: Path) -> N
     assert refused.exit_code == 3 and "certified for device family cuda" in refused.stderr
     opened = run("predict", copy, "--uncertified", "--quiet", stdin="review\nfine\n")
     assert opened.exit_code == 0
-    assert json.loads(opened.stdout)["routing"]["certified"] is False
+    assert json.loads(opened.stdout)["routing"]["covered"] is False
     assert run("info", copy).exit_code == 0

@@ -157,7 +157,7 @@ def test_further_levels_have_fronts_and_promises_of_their_own(copy: Path, built:
     assert found.further[0].certified > 1
     pipeline = AdaptivePipeline.from_config(copy / "bundle", target="accuracy_drop=0.2")
     assert pipeline.policy == found.further[0].policy
-    assert pipeline("the great plot")[0]["routing"]["certified"] is True
+    assert pipeline("the great plot")[0]["routing"]["covered"] is True
     assert "At accuracy_drop=0.001: NOT CERTIFIED" in (copy / "bundle" / "README.md").read_text()
 
 
@@ -435,13 +435,13 @@ def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(
     assert [entry.policy for entry in bundle.ladder] == [found.policy for found in front]
     assert not (copy / "bundle" / "certificate.json").exists()
     answer = AdaptivePipeline.from_config(copy / "bundle")("the great plot")[0]
-    assert answer["routing"]["certified"] is False
+    assert answer["routing"]["covered"] is False
     assert "No certificate" in (copy / "bundle" / "README.md").read_text()
 
 
 def test_a_certified_build_answers_so(built: Path, context: Context) -> None:
     answer = AdaptivePipeline.from_config(built / "bundle")("the great plot")[0]
-    assert answer["routing"]["certified"] is True
+    assert answer["routing"]["covered"] is True
     headline = context.figures("certify")["headline"]
     assert headline in ("CERTIFIED", "DO NOT ROUTE")  # the bag alone may do
     card = (built / "bundle" / "README.md").read_text()

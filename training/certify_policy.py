@@ -8,11 +8,12 @@ from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import dtype_of
-from adaptive.certificate import Certificate, at_levels, certify, with_levels
+from adaptive.certificate import at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
 from adaptive.looks import count_look
 from adaptive.policy import evaluate, tier_alone
+from adaptive.promises import Certificate
 from adaptive.row_hashes import hash_texts
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
 from adaptive.training.parts import DTYPES, load_tiers, max_length_of, tokenizer_of
@@ -37,6 +38,7 @@ def _work(context: Context, folder: Path) -> Figures:
         labels,
         costs,
         repeats=True,  # the rows are dealt as they come
+        pairs=context.figures("data").get("pairs"),
     )
     first, *further = [
         certify(

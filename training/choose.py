@@ -41,7 +41,7 @@ def _work(context: Context, folder: Path) -> Figures:
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
     ladder = _search(context, lookup, targets, routed=False)  # best first
-    plain = _best(ladder, targets, exact=table.unquantised is None)
+    plain = _best(ladder, targets, exact=table.in_float32 is None)
     best, router = plain, None
     figures: Figures = {f"{what}_no_router": getattr(plain, what)}
     for kind in recipe.router.candidates:
@@ -84,7 +84,7 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
     with it everything.
 
     Args:
-        exact: the full tier is served as it was trained; in int8 it may miss any target.
+        exact: the full tier is served in float32 in torch; otherwise it may miss any target.
 
     Raises:
         TargetError: no policy keeps a target that the full tier may miss.
@@ -97,7 +97,10 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
         lead = "cheapest stage" if seeks_quality(targets) else "full tier"
         remedy = "Ask for less, or train a better full tier"
         if not exact:
-            remedy = "Ask for less, or leave `full` out of `quantise.tiers`"
+            remedy = (
+                "Ask for less, or serve the full tier as it was trained: leave `full` out of "
+                "`quantise.tiers` and `export.tiers`, with `cost.dtype: float32`"
+            )
         if about_costs(asked):
             remedy = "Allow more, or build a cheaper first tier"
         raise TargetError(

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
+from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
-from adaptive.certificate import Tested
-from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
+from adaptive.promises import Tested
 from adaptive.routers import Router
 from adaptive.row_hashes import hashes_of
 from adaptive.search import Found

@@ -77,6 +77,7 @@ def _work(context: Context, folder: Path) -> Figures:
         "duplicates": splits.duplicates,
         "known": splits.known,  # of the duplicates, those that certify or test has
         "max_length": length,
+        "pairs": dataset.pairs is not None,
     }
     long: list[NDArray[np.int64]] = []  # rows that are cut
     longest = 0

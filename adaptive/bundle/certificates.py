@@ -19,9 +19,8 @@ from adaptive.bundle.policies import (
     targets_from_json,
     targets_to_json,
 )
-from adaptive.certificate import Certificate, Conditions, Tested, Verdict
-from adaptive.claims import Claim, Test
 from adaptive.errors import BundleError
+from adaptive.promises import Certificate, Claim, Conditions, Test, Tested, Verdict
 from adaptive.types import Policy, Stage, Target
 
 _FREE = frozenset(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.certificate import Certificate, Conditions, Tested
 from adaptive.costs import UNITS
+from adaptive.promises import Certificate, Conditions, Tested
 from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
 
@@ -73,7 +73,7 @@ def render_certificate(
 
 def _rows(certificate: Certificate) -> str:
     conditions = certificate.conditions
-    told = f"{certificate.n:,}, SHA-256 `{conditions.rows}`"
+    told = f"{certificate.n:,}{_kind(conditions)}, SHA-256 `{conditions.rows}`"
     if not conditions.known:
         return told
     return f"{told}; {conditions.known:,} more were left out, since the build had used them"
@@ -93,6 +93,12 @@ def _looks(certificate: Certificate) -> dict[str, str]:
     if certificate.looks > 1:
         told += f"; {certificate.seen_before:.0%} of them had been seen before"
     return {"looks": told, "confidence proved": f"{certificate.confidence_proved:.4g}"}
+
+
+def _kind(conditions: Conditions) -> str:
+    if conditions.pairs is None:
+        return ""
+    return " pairs of texts" if conditions.pairs else " single texts"
 
 
 def _length(conditions: Conditions) -> str:
@@ -123,7 +129,8 @@ def promise(target: Target) -> str:
         "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
         "accuracy": f"accuracy of at least {target.level:.2%}",
         "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
-        "latency": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds",
+        "text_cost": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds "
+        "as their share of a batch",
     }[target.metric]
     return told if target.group is None else f"{told}, in each {target.group}"
 
@@ -150,7 +157,10 @@ def _meaning(certificate: Certificate) -> str:
                 "Of the policies for which the promise is proved, the one below lost least against "
                 "the full tier on other rows."
             )
-        return "The policy below is the cheapest of those for which the promise is proved."
+        return (
+            "The policy below is the cheapest found: of the policies that were searched and "
+            "tested, the cheapest for which the promise is proved."
+        )
     if certificate.verdict == "DO NOT ROUTE":
         return (
             f"One stage that answers every text alone is as {'good' if good else 'cheap'} as "

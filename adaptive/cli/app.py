@@ -249,7 +249,7 @@ def certify(
         typer.Option(
             metavar="METRIC=LEVEL[@COLUMN]",
             help="agreement, accuracy_drop, accuracy or abstention, and its level; milliseconds or "
-            "work, and a mean cost; latency=LEVEL:BOUND, the share of texts above BOUND "
+            "work, and a mean cost; text_cost=LEVEL:BOUND, the share of texts above BOUND "
             "milliseconds; with a column, in each of its groups (@label: in each class); "
             "repeatable: all must hold.",
             show_default="the bundle's",

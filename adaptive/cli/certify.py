@@ -13,11 +13,11 @@ from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
-from adaptive.types import Target, level_fault
+from adaptive.types import Target, confidence_fault, level_fault
 
 if TYPE_CHECKING:
-    from adaptive.certificate import Certificate
     from adaptive.pipeline import AdaptivePipeline
+    from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
 
 
@@ -31,11 +31,12 @@ def choose_targets(
         confidence: of all of them; None takes the old one.
 
     Raises:
-        ConfigError: no such metric, a level that it cannot have, or a confidence that is no share.
+        ConfigError: no such metric, a level that it cannot have, or a confidence that is no share
+            or more than is certified.
     """
     chosen = old[0].confidence if confidence is None else confidence
-    if not 0.0 < chosen < 1.0:
-        raise ConfigError(f"--confidence {chosen:g}: expected a number between 0 and 1")
+    if fault := confidence_fault(chosen):
+        raise ConfigError(f"--confidence {chosen:.10g}: {fault}")
     if given:
         return tuple(Target(**read_target(each), confidence=chosen) for each in given)
     return tuple(replace(each, confidence=chosen) for each in old)
@@ -116,6 +117,7 @@ def certify(
         looks=looks,
         count_repeats=count_repeats,
         batch_size=pipeline.preset.batch_size,
+        pairs=data.pairs is not None,
         quiet=not session.bars,
     )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))

@@ -22,8 +22,8 @@ from adaptive.config.fields import (
     Whole,
     one_or_several,
 )
-from adaptive.config.targets import Bound, Level
-from adaptive.types import Metric, Target
+from adaptive.config.targets import Bound, Confidence, Level, MetricName
+from adaptive.types import Target
 
 
 class LoraConfig(Section):
@@ -153,11 +153,11 @@ class RouterConfig(Section):
 class TargetConfig(Section):
     """The promise, see `adaptive.types.Target`."""
 
-    metric: Metric = "accuracy_drop"
+    metric: MetricName = "accuracy_drop"
     level: Level = 0.01  # a budget has to be named
-    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    confidence: Confidence = 0.95
     group: Name | None = None  # a column: it must hold in each group; `label`: in each class
-    bound: Bound = None  # of latency, in milliseconds
+    bound: Bound = None  # of text_cost, in milliseconds
 
     def target(self) -> Target:
         """The same as the ground type."""
