@@ -29,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 
+from adaptive.asking import Asked
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed
 from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
 from adaptive.costs import CostTable
@@ -97,6 +98,7 @@ class Certificate:
     hashes: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
+    asked: Asked | None = None  # where labels were asked for; None: every row had its own
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
 
     @property
@@ -198,7 +200,7 @@ def certify(
     certified = 0 if last is None else last + 1
     good = seeks_quality(targets)
     served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
-    verdict, obstacle, needed = _verdict(front, served, certified), None, None
+    verdict, obstacle, needed = verdict_of(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
     kept = None
@@ -248,7 +250,8 @@ def at_levels(targets: Sequence[Target], levels: Sequence[float]) -> list[tuple[
     return [(replace(targets[0], level=level), *targets[1:]) for level in levels]
 
 
-def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+def verdict_of(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+    """The verdict on a front of which so many are certified and one is served."""
     if certified and not is_bare(front[served]):
         return "CERTIFIED"
     untested = len(front) > certified

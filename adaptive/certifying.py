@@ -67,32 +67,18 @@ def recertify(
             most of them are the very rows that the policies were searched on.
         ValueError: the targets are promised at different confidences.
     """
-    if "search" not in bundle.outcomes:
-        raise BundleError(
-            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
-            "cannot be ordered before they are tested"
-        )
+    rows = search_rows(bundle)
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
-    first_of_each = _distinct(tokens)
+    first_of_each = distinct(tokens)
     tokens = token_rows.select(tokens, first_of_each)
     labels = np.asarray(labels, dtype=np.int32)[first_of_each]
     groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, batch_size, quiet)
-    rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
-    known = [_known(each, rows) for each in promises]
-    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
-    routed = bundle.router is not None
-    try:
-        if costs is bundle.costs or bundle.costs is None:
-            fronts = [arranged(lookup, each, family) for each in known]
-        else:
-            fronts = [searched_front(lookup, each, routed=routed) for each in known]
-    except ValueError as error:
-        raise TargetError(f"on the bundle's search rows, {error}") from None
+    fronts = ordered(bundle, lookup, promises, costs)
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     tables = bundle.outcomes.values()
     told = {
@@ -100,12 +86,12 @@ def recertify(
         for name, each in groups.items()
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
-    _refuse_known(table, rows)
+    refuse_known(table, rows)
     conditions = conditions_of(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
     first, *others = [
-        certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
+        certify(line, table, costs, each, row_seed(seed), conditions)
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
@@ -120,6 +106,45 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def search_rows(bundle: Bundle) -> OutcomeTable:
+    """The bundle's search rows, with classes as groups where they are labelled.
+
+    Raises:
+        BundleError: it has none.
+    """
+    if "search" not in bundle.outcomes:
+        raise BundleError(
+            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
+            "cannot be ordered before they are tested"
+        )
+    return _with_classes(bundle.outcomes["search"], bundle.labels)
+
+
+def ordered(
+    bundle: Bundle, lookup: Lookup, promises: Sequence[Sequence[Target]], costs: CostTable
+) -> list[list[Policy]]:
+    """The front of each promise, ordered on the bundle's search rows.
+
+    Args:
+        lookup: of these rows at the costs.
+        costs: where they are not the bundle's own, policies are searched anew.
+
+    Raises:
+        TargetError: the rows lack labels that a target needs.
+    """
+    known = [_known(each, lookup.table) for each in promises]
+    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    routed = bundle.router is not None
+    try:
+        if costs is bundle.costs or bundle.costs is None:
+            fronts = [arranged(lookup, each, family) for each in known]
+        else:
+            fronts = [searched_front(lookup, each, routed=routed) for each in known]
+    except ValueError as error:
+        raise TargetError(f"on the bundle's search rows, {error}") from None
+    return [[found.policy for found in front] for front in fronts]
 
 
 def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -> list[Found]:
@@ -138,7 +163,7 @@ def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -
     return front(lookup, targets, found, sweeps=config.sweeps)
 
 
-def _distinct(tokens: Tokens) -> NDArray[np.int64]:
+def distinct(tokens: Tokens) -> NDArray[np.int64]:
     """The first text of each row of tokens, ascending."""
     found: dict[bytes, int] = {}
     for row, (start, stop) in enumerate(itertools.pairwise(tokens.offsets.tolist())):
@@ -178,7 +203,7 @@ def _joined(new: Groups, known: Sequence[Groups]) -> Groups:
     return Groups(names, place[new.index])
 
 
-def _refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
+def refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
     """Refuse rows most of which were searched on: the same outcomes, to three decimals."""
     seen = set(_marks(searched))
     known = sum(mark in seen for mark in _marks(table))

@@ -31,7 +31,7 @@ from adaptive.targets import divide, excess, quality
 from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
-Test = Literal["binomial", "paired", "betting", "hoeffding_bentkus"]
+Test = Literal["binomial", "paired", "paired_margin", "betting", "hoeffding_bentkus"]
 MeanTest = Literal["paired", "betting", "hoeffding_bentkus"]
 STEP = 0.95  # each level at which a bound on the loss is sought is this share of the one before
 STEPS = 200  # of them, down to some 0.00004

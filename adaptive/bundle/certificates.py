@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from adaptive.asking import Asked
 from adaptive.bundle.files import finite, read_json
 from adaptive.bundle.layout import FORMAT, LAYOUT
 from adaptive.bundle.manifest import check_format
@@ -47,7 +48,9 @@ _PROMISE = {
     "certified",
     "front",
 }
-_BESIDE = {"quality"}  # of promises about costs alone
+# of promises about costs alone, and where labels were asked for
+_BESIDE = {"quality", "asked"}
+_COUNTS = ("labels", "accuracy_rows")
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
 
@@ -67,7 +70,7 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
 
 
 def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
-    kept = certificate.quality
+    kept, asked = certificate.quality, certificate.asked
     return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
@@ -85,6 +88,7 @@ def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
             for tested in certificate.front
         ],
         **({} if kept is None else {"quality": targets_to_json([kept])[0]}),
+        **({} if asked is None else {"asked": asdict(asked)}),
     }
 
 
@@ -139,6 +143,7 @@ def _promise_from_json(
         "certified": _count(found, "certified"),
         "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
         "quality": targets_from_json([found["quality"]], file)[0] if "quality" in found else None,
+        "asked": _asked(found["asked"], file) if "asked" in found else None,
     }
 
 
@@ -269,6 +274,15 @@ def _claim(found: Mapping[str, Any], targets: tuple[Target, ...], file: str) -> 
     if (group is None) != (target.group is None):
         raise BundleError(f"{file}: a claim is for a group where its target names a column")
     return Claim(target, None if group is None else str(group), _count(found, "n"), found["test"])
+
+
+def _asked(found: Mapping[str, Any], file: str) -> Asked:
+    asked = Asked(**found)
+    shares = finite(asked.accuracy) and 0.0 <= asked.accuracy <= 1.0
+    texts = isinstance(asked.accuracy_from, str) and isinstance(asked.ended, bool)
+    if not (shares and texts and all(_count(found, name) >= 0 for name in _COUNTS)):
+        raise BundleError(f"{file}: `asked` needs counts, an accuracy in [0, 1] and its source")
+    return asked
 
 
 def _tested(found: Any, stages: tuple[Stage, ...], claims: int, file: str) -> Tested:

@@ -1,0 +1,247 @@
+"""Which labels a sequence of tests still needs: a drop against the full tier, proved by few labels.
+
+A policy that answers a row as the full tier does is neither worse nor better there, whatever the
+label. So every stage runs on N rows without labels, and labels are asked only of rows that the
+next policy to be tested answers otherwise than the full tier. A differing row is *worse* if its
+label is the full tier's answer, *better* if it is the policy's, and neither otherwise. The
+hypothesis to refute of each policy is
+
+    H0: P(worse) - P(better) > margin,    margin = level x a_low
+
+with a_low a lower bound of the full tier's accuracy from *other* labelled rows (`accuracy_bound`),
+so that the margin is a constant as far as the N rows are concerned. Policies are tested in an order
+that other rows fixed, each at the same error, up to the first that fails.
+
+Why it is valid, at an error of delta in all:
+
+1. With all N labels. Let a be the full tier's accuracy. But for a chance of delta / 50 over the
+   other rows a_low <= a (Clopper and Pearson). Then a policy that breaks the promise, P(worse) -
+   P(better) > level x a, has a true H0. A broken promise among those that pass means that the
+   first true H0 of the fixed order was refuted, whose chance is at most delta - delta / 50
+   (`tests_error`), given the other rows, since N, margin and order were fixed by them. The sum is
+   delta (union bound).
+2. With some labels unknown. With u of policy j's differing rows unlabelled, its counts with all
+   labels lie in the triangle of (worse + x, better + y) with x + y <= u, and its p-value between
+   the least and the greatest there. It passes here only if the greatest is within the error, so
+   only if it passes with all labels; it fails only if the least is not. So what is certified here
+   is at most what all labels would certify, for *every* way of choosing rows and every time of
+   stopping, whether they follow the labels seen so far or not: labels that were not asked for
+   enter no decision. The chance of 1 is not exceeded. Asked to the end, the verdict is that of
+   all labels.
+
+The p-value rises with `worse` and falls with `better`, so both ends lie at corners of the triangle.
+Three corners are tried, and a test checks the rest. What must hold: a row's label is the same
+whether, when and with which others it is asked, and N was fixed before any label was seen.
+
+References:
+    Berger (1982), Maurer, Hothorn, Lehmacher (1995): tests in a fixed order.
+    Clopper and Pearson (1934), Biometrika 26. For the test see `adaptive.risk.paired`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+from adaptive.risk import paired_margin
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer]
+
+SPARED = 50  # delta over this is what the bound on the full tier's accuracy may cost
+WEIGHT = 10.0  # labels that the guess of how a policy's differing rows fall counts as
+End = Literal["asking", "failed", "passed"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A front on unlabelled rows: everything that is fixed before a label is seen."""
+
+    answers: Ints  # [p, n] of each policy, in the order of their tests
+    reference: Ints  # [n] the full tier's, in float32
+    margin: float  # of P(worse) - P(better), a constant
+    error: float  # of each test, see `tests_error`
+    sure: Bools  # [p] keeps the promise by definition, so it has no test
+    guess: Floats  # [p, 2] shares of differing rows thought worse and better; for forecasts alone
+    seed: int = 0  # of the order among rows of equal use
+
+    @property
+    def differs(self) -> Bools:
+        """Where each policy answers otherwise than the full tier, [p, n]."""
+        found: Bools = self.answers != self.reference
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Differing rows of each policy, [p] each."""
+
+    worse: Ints  # labelled as the full tier answers
+    better: Ints  # labelled as the policy answers
+    unknown: Ints  # without a label
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a line has come with the labels known so far."""
+
+    passed: int  # so many policies, from its beginning
+    end: End  # "asking": the next policy's test is open; else no label can change the verdict
+    p_values: Floats  # [p] greatest that the unknown labels allow
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a certificate came by its labels."""
+
+    labels: int  # rows that were labelled, of all
+    accuracy: float  # lower bound of the full tier's
+    accuracy_rows: int  # labelled rows that it comes from
+    accuracy_from: str  # which these are
+    ended: bool  # whether no further label could have changed the verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What deciding one more policy is expected to take."""
+
+    policy: int
+    rows: Ints  # [m] to label, most decisive first
+    passes: bool  # whether it is expected to
+
+
+def accuracy_bound(right: int, rows: int, delta: float) -> float:
+    """Clopper and Pearson's lower bound of an accuracy, wrong with a chance of delta / `SPARED`.
+
+    Args:
+        right: rows that the full tier has right, of `rows` others than those to be tested on.
+        delta: the error of the whole certificate.
+    """
+    if not right:
+        return 0.0
+    return float(betaincinv(right, rows - right + 1, delta / SPARED))
+
+
+def tests_error(delta: float) -> float:
+    """What is left for the tests beside the bound on the accuracy."""
+    return delta * (1.0 - 1.0 / SPARED)
+
+
+def count(line: Line, labels: Ints) -> Counts:
+    """Counts of each policy.
+
+    Args:
+        labels: [n], -1 where unknown.
+    """
+    differs, known = line.differs, labels >= 0
+    return Counts(
+        (differs & (labels == line.reference)).sum(1),
+        (differs & known & (labels == line.answers)).sum(1),
+        (differs & ~known).sum(1),
+    )
+
+
+def standing(line: Line, labels: Ints) -> Standing:
+    """Walk the line as far as the labels known so far decide.
+
+    Args:
+        labels: [n], -1 where unknown.
+    """
+    counts = count(line, labels)
+    ends = [_ends(line, counts, policy) for policy in range(len(line.answers))]
+    greatest = np.array([high for _, high in ends])
+    passed = int(np.argmax(np.append(greatest > line.error, True)))
+    if passed == len(ends):
+        return Standing(passed, "passed", greatest)
+    return Standing(passed, "asking" if ends[passed][0] <= line.error else "failed", greatest)
+
+
+def steps(line: Line, labels: Ints) -> Iterator[Step]:
+    """The next steps of the line, as they are expected to go, up to one expected to fail.
+
+    A policy's differing rows are expected to fall as those of it that are labelled, and as its
+    `guess`. Rows that most of the policies to come answer otherwise than the full tier come
+    first: one label then serves them all.
+
+    Args:
+        labels: [n], -1 where unknown.
+    """
+    start = standing(line, labels)
+    if start.end != "asking":
+        return
+    differs, counts = line.differs, count(line, labels)
+    lots = np.random.default_rng(line.seed).random(len(labels))
+    promised = np.zeros(len(labels), dtype=np.bool_)  # rows of earlier steps
+    for policy in range(start.passed, len(differs)):
+        use = differs[policy:].sum(0) + lots
+        free = np.flatnonzero(differs[policy] & (labels < 0) & ~promised)
+        free = free[np.argsort(-use[free], kind="stable")]
+        before = int((differs[policy] & promised).sum())
+        more, passes = _expected(line, counts, policy, before, len(free))
+        promised[free[:more]] = True
+        yield Step(policy, free[:more], passes)
+        if not passes:
+            return
+
+
+def next_rows(line: Line, labels: Ints, batch: int) -> Ints:
+    """At most so many rows to label next, most decisive first; none where all is decided."""
+    found: list[int] = []
+    for step in steps(line, labels):
+        found += step.rows.tolist()
+        if len(found) >= batch:
+            break
+    return np.array(found[:batch], dtype=np.int64)
+
+
+def _ends(line: Line, counts: Counts, policy: int) -> tuple[float, float]:
+    """The least and the greatest p-value of a policy that its unknown labels allow."""
+    if line.sure[policy]:
+        return 0.0, 0.0
+    own = (int(each[policy]) for each in (counts.worse, counts.better, counts.unknown))
+    return _between(line, *own)
+
+
+def _between(line: Line, worse: int, better: int, unknown: int) -> tuple[float, float]:
+    rows = line.answers.shape[1]
+    if not rows:
+        return 1.0, 1.0
+    more = np.array([unknown, 0, 0]), np.array([0, 0, unknown])
+    found = paired_margin(worse + more[0], better + more[1], rows, line.margin, delta=line.error)
+    return float(found.min()), float(found.max())
+
+
+def _expected(line: Line, counts: Counts, policy: int, before: int, free: int) -> tuple[int, bool]:
+    """Labels that decide a policy if they fall as expected, and whether it then passes.
+
+    Args:
+        before: of its unlabelled differing rows, how many earlier steps will have labelled.
+        free: how many are left beside those.
+    """
+    if line.sure[policy]:
+        return 0, True
+    worse, better = int(counts.worse[policy]), int(counts.better[policy])
+    unknown = int(counts.unknown[policy])
+    known = int(line.differs[policy].sum()) - unknown
+    shares = (np.array([worse, better]) + WEIGHT * line.guess[policy]) / (known + WEIGHT)
+
+    def after(more: int) -> tuple[float, float]:
+        lost, won = np.floor((before + more) * shares + 0.5).astype(int).tolist()
+        lost = min(lost, before + more - min(won, before + more))
+        return _between(line, worse + lost, better + won, unknown - before - more)
+
+    low, high = 0, free
+    while low < high:  # the first number of labels after which both ends are on one side
+        middle = (low + high) // 2
+        least, greatest = after(middle)
+        if greatest <= line.error or least > line.error:
+            high = middle
+        else:
+            low = middle + 1
+    return low, after(low)[1] <= line.error
