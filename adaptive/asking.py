@@ -18,7 +18,7 @@ Why it is valid, at an error of delta in all:
    other rows a_low <= a (Clopper and Pearson). Then a policy that breaks the promise, P(worse) -
    P(better) > level x a, has a true H0. A broken promise among those that pass means that the
    first true H0 of the fixed order was refuted, whose chance is at most delta - delta / 50
-   (`tests_error`), given the other rows, since N, margin and order were fixed by them. The sum is
+   (`error_of_tests`), given the other rows: N, margin and order were fixed before. The sum is
    delta (union bound).
 2. With some labels unknown. With u of policy j's differing rows unlabelled, its counts with all
    labels lie in the triangle of (worse + x, better + y) with x + y <= u, and its p-value between
@@ -66,7 +66,7 @@ class Line:
     answers: Ints  # [p, n] of each policy, in the order of their tests
     reference: Ints  # [n] the full tier's, in float32
     margin: float  # of P(worse) - P(better), a constant
-    error: float  # of each test, see `tests_error`
+    error: float  # of each test, see `error_of_tests`
     sure: Bools  # [p] keeps the promise by definition, so it has no test
     guess: Floats  # [p, 2] shares of differing rows thought worse and better; for forecasts alone
     seed: int = 0  # of the order among rows of equal use
@@ -93,7 +93,6 @@ class Standing:
 
     passed: int  # so many policies, from its beginning
     end: End  # "asking": the next policy's test is open; else no label can change the verdict
-    p_values: Floats  # [p] greatest that the unknown labels allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def accuracy_bound(right: int, rows: int, delta: float) -> float:
     return float(betaincinv(right, rows - right + 1, delta / SPARED))
 
 
-def tests_error(delta: float) -> float:
+def error_of_tests(delta: float) -> float:
     """What is left for the tests beside the bound on the accuracy."""
     return delta * (1.0 - 1.0 / SPARED)
 
@@ -154,12 +153,17 @@ def standing(line: Line, labels: Ints) -> Standing:
         labels: [n], -1 where unknown.
     """
     counts = count(line, labels)
-    ends = [_ends(line, counts, policy) for policy in range(len(line.answers))]
-    greatest = np.array([high for _, high in ends])
-    passed = int(np.argmax(np.append(greatest > line.error, True)))
-    if passed == len(ends):
-        return Standing(passed, "passed", greatest)
-    return Standing(passed, "asking" if ends[passed][0] <= line.error else "failed", greatest)
+    for policy in range(len(line.answers)):
+        least, greatest = _ends(line, counts, policy)
+        if greatest > line.error:
+            return Standing(policy, "asking" if least <= line.error else "failed")
+    return Standing(len(line.answers), "passed")
+
+
+def greatest(line: Line, labels: Ints) -> Floats:
+    """The greatest p-value of each policy that its unknown labels allow, [p]."""
+    counts = count(line, labels)
+    return np.array([_ends(line, counts, policy)[1] for policy in range(len(line.answers))])
 
 
 def steps(line: Line, labels: Ints) -> Iterator[Step]:

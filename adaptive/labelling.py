@@ -1,247 +1,115 @@
-"""A certificate from unlabelled rows: labels are asked only where they can decide something.
+"""Certify on unlabelled texts in Python: labels are asked of a function, or given in turns.
 
-Every stage runs on the rows, the bundle's own search rows order the policies and bound the full
-tier's accuracy, and then the line is walked (`adaptive.asking`, which proves why that is valid).
-It is for a drop in accuracy against the full tier, over all texts; `agreement` needs no labels.
+What is asked, and why it proves as much as all labels would, is in `adaptive.asking`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import asking, inputs
+from adaptive import inputs, unlabelled
 from adaptive import tokens as token_rows
-from adaptive.asking import Asked, Counts, Line, Standing
-from adaptive.assumptions import ALWAYS_ASSUMED, asked_for, assumed
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import Certificate, Conditions, Tested, at_levels, verdict_of, with_levels
-from adaptive.certifying import (
-    conditions_of,
-    distinct,
-    ladder_of,
-    ordered,
-    refuse_known,
-    row_seed,
-    search_rows,
-)
-from adaptive.claims import Claim
-from adaptive.costs import CostTable
-from adaptive.errors import DataError, InputError, TargetError
-from adaptive.policy import Evaluation, Lookup, tier_alone
-from adaptive.recording import outcomes
-from adaptive.risk import rows_for_paired
-from adaptive.targets import several
-from adaptive.timing import costs_here
-from adaptive.types import OutcomeTable, Policy, Target, Targets, Tokens
+from adaptive.errors import DataError, InputError
+from adaptive.types import Targets
+from adaptive.unlabelled import Outlook, Plan
 
 if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
 
-Labels = NDArray[np.int32]
-BATCH = 20  # labels asked for at once
+Texts = Sequence[Any]  # or pairs, as a pipeline takes them
+BATCH = 20  # texts asked for at once
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """What the full tier's accuracy is bounded by: labelled rows that are not tested on."""
+class Labelling:
+    """A certificate in the making: it tells which texts to label next, and takes their labels.
 
-    right: int  # rows it has right
-    rows: int
-    source: str = "search rows"
-
-    def bound(self, delta: float) -> float:
-        """What it is at least, see `adaptive.asking.accuracy_bound`."""
-        return asking.accuracy_bound(self.right, self.rows, delta)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """Everything that is fixed before a label is seen."""
-
-    bundle: Bundle
-    rows: NDArray[np.int64]  # [n] places of the rows among the texts given: repeats count once
-    table: OutcomeTable  # [n] what every stage answers to them, labels unknown
-    costs: CostTable
-    targets: tuple[Target, ...]  # [l] one a level, each a promise of its own
-    fronts: tuple[tuple[Policy, ...], ...]  # [l] the policies in the order of their tests
-    prices: tuple[tuple[float, ...], ...]  # [l] mean cost of each on these rows
-    lines: tuple[Line, ...]  # [l]
-    accuracy: Accuracy
-    tokens: Tokens  # [n]
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What one more policy is expected to take and to give."""
-
-    labels: int  # more than those before it take
-    passes: bool  # whether it is expected to pass its test
-    saves: float  # share of the cost of the cheapest policy certified so far
-
-
-def plan(
-    bundle: Bundle,
-    tokens: Tokens,
-    target: Targets,
-    *,
-    levels: Sequence[float] = (),
-    seed: int = 0,
-    batch_size: int = 32,
-    quiet: bool = True,
-    accuracy: Accuracy | None = None,
-    recorded: tuple[CostTable, OutcomeTable] | None = None,
-) -> Plan:
-    """Run every stage on unlabelled rows, and fix what is to be tested on them.
-
-    Args:
-        bundle: on the device and in the dtype to certify it for, with its search rows.
-        tokens: one row a text; they must have served for nothing else, and how many there are
-            must not depend on labels.
-        target: one `accuracy_drop` without a group.
-        levels: further ones, each a promise of its own; see `adaptive.certificate.with_levels`.
-        seed: of the order among rows of equal use.
-        batch_size: rows at once, where costs are measured and rows recorded.
-        accuracy: of a random sample of such texts, by `sampled`; None takes the search rows, which
-            must then be of the same source as these.
-        recorded: `costs` and `table` of an earlier plan of the same texts: nothing runs again.
-
-    Raises:
-        BundleError: the bundle has no search rows.
-        TargetError: another target; search rows without labels; no rows, or rows that the bundle
-            knows already.
-    """
-    promises = [own[0] for own in _promises(target, levels)]
-    known = search_rows(bundle)
-    accuracy = accuracy or _searched(known)
-    if not len(tokens):
-        raise TargetError("there are no rows to certify on")
-    rows = distinct(tokens)
-    tokens = token_rows.select(tokens, rows)
-    unknown = np.full(len(rows), -1, dtype=np.int32)
-    if recorded is None:
-        costs = costs_here(bundle, batch_size, quiet)
-        recorded = costs, outcomes(bundle, tokens, unknown, batch_size, quiet)
-    costs, table = recorded
-    refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
-    lookups = [Lookup.of(each, costs.at(each.tokens)) for each in (known, table)]
-    fronts = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
-    results = [[lookups[1].evaluate(policy) for policy in front] for front in fronts]
-    lines = tuple(
-        _line(each, table, front, own, _guess(lookups[0], front), accuracy, row_seed(seed))
-        for each, front, own in zip(promises, fronts, results, strict=True)
-    )
-    return Plan(
-        bundle,
-        rows,
-        table,
-        costs,
-        tuple(promises),
-        tuple(tuple(front) for front in fronts),
-        tuple(tuple(float(result.cost.mean()) for result in own) for own in results),
-        lines,
-        accuracy,
-        tokens,
-        seed,
-    )
-
-
-def sampled(
-    bundle: Bundle,
-    sample: Tokens,
-    labels: Labels,
-    pool: Tokens,
-    batch_size: int = 32,
-    quiet: bool = True,
-) -> Accuracy:
-    """The full tier's accuracy on a small random sample of texts like the pool's, not among them.
-
-    Args:
-        sample: one row a text.
-        labels: [n] of these, all known.
-        pool: the rows to be tested on.
-
-    Raises:
-        TargetError: a row is one of the pool's, or has no label: the bound has to come from rows
-            that are drawn by themselves.
-    """
-    if not len(sample) or (labels < 0).any():
-        raise TargetError("the sample that the full tier's accuracy is read from needs labels")
-    both = token_rows.concatenate([pool, sample])
-    if len(distinct(both)) < len(distinct(pool)) + len(sample):
-        raise TargetError(
-            "the sample that the full tier's accuracy is read from repeats a text, or has one that "
-            "is to be tested on; draw it apart from the pool"
-        )
-    table = outcomes(bundle, sample, labels, batch_size, quiet)
-    right = int((table.reference == labels).sum())
-    return Accuracy(right, len(labels), "sampled rows")
-
-
-def next_rows(made: Plan, labels: Labels, batch: int = BATCH) -> NDArray[np.int64]:
-    """At most so many rows to label next, most decisive first; none where nothing is open.
-
-    Args:
+    Attributes:
+        plan: what is tested, fixed before a label is seen.
         labels: [n] of the plan's rows, positions in the bundle's labels; -1 where unknown.
+        texts: to label next, most decisive first; none where nothing is open any more.
     """
-    for line in made.lines:
-        rows = asking.next_rows(line, labels, batch)
-        if len(rows):
-            return rows
-    return np.zeros(0, dtype=np.int64)
 
+    def __init__(
+        self,
+        source: Bundle | AdaptivePipeline,
+        texts: Texts,
+        *,
+        target: Targets | None = None,
+        levels: Sequence[float] = (),
+        batch: int = BATCH,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        """Run every stage on the texts; the arguments are those of `certify`."""
+        self._given, self._batch = list(texts), batch
+        bundle: Bundle = getattr(source, "bundle", source)
+        first, pairs, faults = inputs.check(self._given)
+        if faults:
+            raise InputError(faults)
+        tokens = token_rows.tokenize(bundle.tokenizer, first, pairs, max_length=bundle.max_length)
+        self.plan: Plan = unlabelled.plan(
+            bundle,
+            tokens,
+            bundle.targets if target is None else target,
+            levels=levels,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        self.labels = self.plan.table.labels.copy()
+        self._unlabelled = np.zeros(len(self.plan), dtype=np.bool_)  # no label is known
+        self._choose()
 
-def standings(made: Plan, labels: Labels) -> list[Standing]:
-    """How far each level has come."""
-    return [asking.standing(line, labels) for line in made.lines]
+    def give(self, labels: Sequence[str | None]) -> None:
+        """Take the label of each of `texts`, by name, or None where it is not known.
 
+        A row whose label is not known counts as lost, and is not asked for again.
 
-def outlook(made: Plan, labels: Labels, most: int = 5) -> list[Outlook]:
-    """What the next steps of the first level that is open are expected to take and to give."""
-    for line, prices in zip(made.lines, made.prices, strict=True):
-        start = asking.standing(line, labels)
-        if start.end != "asking":
-            continue
-        served = min(prices[: start.passed], default=max(prices))
-        found = []
-        for step, _ in zip(asking.steps(line, labels), range(most), strict=False):
-            saved = 1.0 - prices[step.policy] / served if served else 0.0
-            found.append(Outlook(len(step.rows), step.passes, saved))
-        return found
-    return []
+        Raises:
+            DataError: another number of labels, or one that the bundle does not know.
+        """
+        self.labels[self._rows] = self._numbered(labels)
+        self._unlabelled[self._rows] = self.labels[self._rows] < 0
+        self._choose()
 
+    def outlook(self) -> list[Outlook]:
+        """What the next steps are expected to take in labels and to give in cost."""
+        return unlabelled.outlook(self.plan, self._counted())
 
-def finish(made: Plan, labels: Labels) -> Bundle:
-    """The bundle with the certificate that the labels known so far prove.
+    def bundle(self) -> Bundle:
+        """The bundle with the certificate that the labels so far prove, whenever it is asked."""
+        return unlabelled.finish(self.plan, self.labels)
 
-    It is as valid before the end of the line as at it: rows without a label count as lost where
-    a policy answers them otherwise than the full tier.
-    """
-    first, *others = [_certificate(made, number, labels) for number in range(len(made.lines))]
-    certificate = with_levels(first, others)
-    return replace(
-        made.bundle,
-        targets=first.targets,
-        costs=made.costs if made.bundle.costs is not None else None,
-        policy=certificate.policy,
-        ladder=ladder_of(first.front, {each.target.level: each.front for each in others}),
-        outcomes={**made.bundle.outcomes, "certify": replace(made.table, labels=labels)},
-        certificate=certificate,
-    )
+    def _choose(self) -> None:
+        self._rows = unlabelled.next_rows(self.plan, self._counted(), self._batch)
+        self.texts = [self._given[row] for row in self.plan.rows[self._rows].tolist()]
+
+    def _counted(self) -> NDArray[np.int32]:
+        """The labels, that of the full tier's answer where none is known: there it is lost."""
+        return np.where(self._unlabelled, self.plan.table.reference, self.labels)
+
+    def _numbered(self, labels: Sequence[str | None]) -> NDArray[np.int32]:
+        if isinstance(labels, str) or len(labels) != len(self._rows):
+            raise DataError(f"{len(self._rows)} texts were asked for, {len(labels)} labels came")
+        names = self.plan.bundle.labels
+        place = {name: number for number, name in enumerate(names)}
+        for number, label in enumerate(labels):
+            if label is not None and label not in place:
+                raise DataError(
+                    f"label {number + 1} of {len(labels)} is none of the bundle's {len(names)}; "
+                    "give one of those, or None where it is not known"
+                )
+        return np.array([-1 if each is None else place[each] for each in labels], dtype=np.int32)
 
 
 def certify(
     source: Bundle | AdaptivePipeline,
-    texts: Sequence[Any],
-    ask: Callable[[list[Any]], Sequence[str]],
+    texts: Texts,
+    ask: Callable[[list[Any]], Sequence[str | None]],
     *,
     target: Targets | None = None,
     levels: Sequence[float] = (),
@@ -253,12 +121,15 @@ def certify(
 
     Args:
         source: a bundle or an opened pipeline, which stays as it is.
-        texts: or pairs, as a pipeline takes them; they must have served for nothing else.
-        ask: is given a list of texts and returns the label of each, by name, or None where it
-            does not know: that row then counts as lost. It must not see any tier's answer.
-        target: an `accuracy_drop`; None for the bundle's.
+        texts: or pairs, as a pipeline takes them. They must have served for nothing else, and how
+            many there are must not depend on labels.
+        ask: is given a list of texts and returns the label of each, by name, or None where it is
+            not known: that row then counts as lost. It must not see any tier's answer.
+        target: an `accuracy_drop` over all texts; None for the bundle's.
         levels: further ones, each a promise of its own.
         batch: texts that `ask` is given at once. The fewer, the fewer labels in all.
+        seed: of the order among rows of equal use.
+        batch_size: rows that layers run at once.
 
     Returns:
         The bundle with its certificate; `adaptive.bundle.store.recertify_bundle` writes it.
@@ -266,171 +137,17 @@ def certify(
     Raises:
         InputError: a text is none.
         DataError: `ask` returned another number of labels, or one that the bundle does not know.
-        TargetError, BundleError: as `plan` does.
+        TargetError, BundleError: as `adaptive.unlabelled.plan` does.
     """
-    bundle: Bundle = getattr(source, "bundle", source)
-    given = list(texts)
-    first, pairs, faults = inputs.check(given)
-    if faults:
-        raise InputError(faults)
-    tokens = token_rows.tokenize(bundle.tokenizer, first, pairs, max_length=bundle.max_length)
-    made = plan(
-        bundle,
-        tokens,
-        bundle.targets if target is None else target,
+    asking = Labelling(
+        source,
+        texts,
+        target=target,
         levels=levels,
+        batch=batch,
         seed=seed,
         batch_size=batch_size,
     )
-    labels = made.table.labels.copy()
-    skipped = np.zeros(len(labels), dtype=np.bool_)
-    while True:
-        rows = next_rows(made, np.where(skipped, made.lines[0].reference, labels), batch)
-        if not len(rows):
-            return finish(made, labels)
-        answers = ask([given[made.rows[row]] for row in rows])
-        labels[rows] = numbered(answers, bundle.labels, len(rows))
-        skipped[rows] = labels[rows] < 0
-
-
-def numbered(answers: Sequence[str | None], names: tuple[str, ...], expected: int) -> Labels:
-    """Labels by their names as positions; -1 for None.
-
-    Raises:
-        DataError: another number of them, or one that is not among the names.
-    """
-    if len(answers) != expected:
-        raise DataError(f"{expected} texts were asked for, {len(answers)} labels came back")
-    place = {name: number for number, name in enumerate(names)}
-    for number, answer in enumerate(answers):
-        if answer is not None and answer not in place:
-            raise DataError(
-                f"answer {number + 1} of {expected} is none of the {len(names)} labels of the "
-                "bundle; give one of those, or None where the label is not known"
-            )
-    return np.array([-1 if a is None else place[a] for a in answers], dtype=np.int32)
-
-
-def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ...]]:
-    try:
-        targets = several(target)
-    except ValueError as error:
-        raise TargetError(str(error)) from None
-    found = ", ".join(
-        each.metric + (f" in each {each.group}" * bool(each.group)) for each in targets
-    )
-    if len(targets) > 1 or targets[0].metric != "accuracy_drop" or targets[0].group is not None:
-        raise TargetError(
-            f"unlabelled rows serve one promise of accuracy_drop over all texts, found {found}; "
-            "agreement and costs need no labels at all, other promises need every label"
-        )
-    return [targets, *at_levels(targets, levels)]
-
-
-def _searched(known: OutcomeTable) -> Accuracy:
-    labelled = known.labels >= 0
-    if not labelled.any():
-        raise TargetError(
-            "the bundle's search rows have no labels, so that nothing bounds the full tier's "
-            "accuracy, of which the drop is a share; give a labelled sample, or use agreement, "
-            "which needs no labels"
-        )
-    right = (known.reference == known.labels)[labelled]
-    return Accuracy(int(right.sum()), len(right))
-
-
-def _guess(searched: Lookup, front: Sequence[Policy]) -> NDArray[np.float64]:
-    """How each policy's differing rows fall on the search rows: shares worse and better, [p, 2]."""
-    table, found = searched.table, []
-    for policy in front:
-        prediction = searched.evaluate(policy).prediction
-        differs = (prediction != table.reference) & (table.labels >= 0)
-        lost = int((differs & (table.labels == table.reference)).sum())
-        won = int((differs & (table.labels == prediction)).sum())
-        found.append([(lost + 1) / (differs.sum() + 3), (won + 1) / (differs.sum() + 3)])
-    return np.array(found)
-
-
-def _line(
-    target: Target,
-    table: OutcomeTable,
-    front: Sequence[Policy],
-    results: Sequence[Evaluation],
-    guess: NDArray[np.float64],
-    accuracy: Accuracy,
-    seed: int,
-) -> Line:
-    delta = 1.0 - target.confidence
-    full = tier_alone(table.stages, table.stages[-1].tier)
-    return Line(
-        answers=np.stack([result.prediction for result in results]),
-        reference=table.reference,
-        margin=target.level * accuracy.bound(delta),
-        error=asking.tests_error(delta),
-        sure=np.array([table.unquantised is None and policy == full for policy in front]),
-        guess=guess,
-        seed=seed,
-    )
-
-
-def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
-    line, target, front = made.lines[number], made.targets[number], made.fronts[number]
-    prices, rows, delta = made.prices[number], len(made), 1.0 - made.targets[number].confidence
-    here, counts = asking.standing(line, labels), asking.count(line, labels)
-    # the bound on the accuracy is paid for in each p-value; the full tier itself needs none
-    spare = np.where(line.sure, 0.0, delta - line.error)
-    p_values = np.minimum(here.p_values + spare, 1.0).tolist()
-    lost = ((counts.worse + counts.unknown - counts.better) / rows - line.margin).tolist()
-    excesses = np.where(line.sure, -line.margin, lost).tolist()
-    served = int(np.argmin(prices[: max(here.passed, 1)]))
-    said = verdict_of(front, served, here.passed)
-    asked = Asked(
-        labels=int((labels >= 0).sum()),
-        accuracy=made.accuracy.bound(delta),
-        accuracy_rows=made.accuracy.rows,
-        accuracy_from=made.accuracy.source,
-        ended=here.end != "asking",
-    )
-    short = said == "NOT CERTIFIED"
-    return Certificate(
-        targets=(target,),
-        claims=(Claim(target, None, rows, "paired_margin"),),
-        verdict=said,
-        obstacle=0 if short else None,
-        rows_needed=_needed(line, counts, here, rows, target) if short else None,
-        policy=front[served],
-        certified=here.passed,
-        front=tuple(
-            Tested(policy, price, (excess,), (p,))
-            for policy, price, excess, p in zip(front, prices, excesses, p_values, strict=True)
-        ),
-        n=rows,
-        seeds={"rows": made.seed},
-        unit=made.costs.unit,
-        conditions=_conditions(made, labels),
-        assumptions=(
-            *ALWAYS_ASSUMED,
-            *assumed([target], None, int8=made.table.unquantised is not None),
-            *asked_for(asked.accuracy_from),
-        ),
-        asked=asked,
-    )
-
-
-def _conditions(made: Plan, labels: Labels) -> Conditions:
-    bundle = made.bundle
-    place, dtype = bundle.device.type, bundle.dtype
-    return conditions_of(place, dtype, bundle.max_length, made.tokens, labels, made.costs)
-
-
-def _needed(line: Line, counts: Counts, here: Standing, rows: int, target: Target) -> int | None:
-    """About the rows with which the policy that is next would pass."""
-    if here.passed >= len(line.answers):
-        return None
-    differing = int(line.differs[here.passed].sum())
-    known = max(differing - int(counts.unknown[here.passed]), 1)
-    share = differing / rows / known  # of each labelled row that differs, in all
-    worse, better = (float(each[here.passed]) * share for each in (counts.worse, counts.better))
-    both = max(0.0, line.margin / target.level - worse) if target.level else 0.0
-    needed = rows_for_paired(worse, better, both, target.level, delta=line.error)
-    return None if needed is None else max(needed, rows + 1)
+    while asking.texts:
+        asking.give(ask(asking.texts))
+    return asking.bundle()

@@ -122,6 +122,7 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
         "n": certificate.n,
+        "labels": None if certificate.asked is None else certificate.asked.labels,
         "certified": certificate.certified,
         "front": len(certificate.front),
         "quality": None if certificate.quality is None else show_target(certificate.quality),
@@ -144,7 +145,8 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
 
 def _line(facts: dict[str, Any]) -> str:
     besides = f"; besides {facts['quality']}" if facts["quality"] else ""
+    few = "" if facts["labels"] is None else f", {facts['labels']:,} of them labelled"
     return (
         f"{facts['headline']}: {facts['certified']} of {facts['front']} policies passed on "
-        f"{facts['n']:,} rows{besides}"
+        f"{facts['n']:,} rows{few}{besides}"
     )
