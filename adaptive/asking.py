@@ -56,6 +56,7 @@ Ints = NDArray[np.integer]
 
 SPARED = 50  # delta over this is what the bound on the full tier's accuracy may cost
 WEIGHT = 10.0  # labels that the guess of how a policy's differing rows fall counts as
+Test = tuple[int, float, float]  # rows, margin of P(worse) - P(better), error
 End = Literal["asking", "failed", "passed"]
 
 
@@ -72,6 +73,11 @@ class Line:
     seed: int = 0  # of the order among rows of equal use
 
     @property
+    def test(self) -> Test:
+        """Rows, margin and error of its tests."""
+        return self.answers.shape[1], self.margin, self.error
+
+    @property
     def differs(self) -> Bools:
         """Where each policy answers otherwise than the full tier, [p, n]."""
         found: Bools = self.answers != self.reference
@@ -85,6 +91,10 @@ class Counts:
     worse: Ints  # labelled as the full tier answers
     better: Ints  # labelled as the policy answers
     unknown: Ints  # without a label
+
+    def of(self, policy: int) -> tuple[int, int, int]:
+        """Worse, better and unknown rows of a policy."""
+        return int(self.worse[policy]), int(self.better[policy]), int(self.unknown[policy])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,48 +214,76 @@ def next_rows(line: Line, labels: Ints, batch: int) -> Ints:
     return np.array(found[:batch], dtype=np.int64)
 
 
+def labels_for(
+    answers: Ints, reference: Ints, labels: Ints, rows: int, margin: float, delta: float
+) -> int:
+    """About how many labels decide a policy on so many unlabelled rows, going by these rows.
+
+    Args:
+        answers, reference, labels: [n] the policy's, the full tier's, and -1 where unknown.
+        rows: how many there would be.
+        margin: of P(worse) - P(better).
+        delta: the error of the whole certificate.
+    """
+    differs = answers != reference
+    known = differs & (labels >= 0)
+    count_of = [(known & (labels == each)).sum() for each in (reference, answers)]
+    shares = np.array(count_of) / max(int(known.sum()), 1)
+    free = round(float(differs.mean()) * rows)
+    test = (rows, margin, error_of_tests(delta))
+    return _deciding(test, (0, 0, free), shares, 0, free)[0]
+
+
 def _ends(line: Line, counts: Counts, policy: int) -> tuple[float, float]:
     """The least and the greatest p-value of a policy that its unknown labels allow."""
     if line.sure[policy]:
         return 0.0, 0.0
-    own = (int(each[policy]) for each in (counts.worse, counts.better, counts.unknown))
-    return _between(line, *own)
+    return _between(line.test, *counts.of(policy))
 
 
-def _between(line: Line, worse: int, better: int, unknown: int) -> tuple[float, float]:
-    rows = line.answers.shape[1]
+def _between(test: Test, worse: int, better: int, unknown: int) -> tuple[float, float]:
+    rows, margin, error = test
     if not rows:
         return 1.0, 1.0
     more = np.array([unknown, 0, 0]), np.array([0, 0, unknown])
-    found = paired_margin(worse + more[0], better + more[1], rows, line.margin, delta=line.error)
+    found = paired_margin(worse + more[0], better + more[1], rows, margin, delta=error)
     return float(found.min()), float(found.max())
 
 
 def _expected(line: Line, counts: Counts, policy: int, before: int, free: int) -> tuple[int, bool]:
-    """Labels that decide a policy if they fall as expected, and whether it then passes.
-
-    Args:
-        before: of its unlabelled differing rows, how many earlier steps will have labelled.
-        free: how many are left beside those.
-    """
+    """Labels that decide a policy of the line, and whether it then passes, as in `_deciding`."""
     if line.sure[policy]:
         return 0, True
-    worse, better = int(counts.worse[policy]), int(counts.better[policy])
-    unknown = int(counts.unknown[policy])
+    worse, better, unknown = counts.of(policy)
     known = int(line.differs[policy].sum()) - unknown
     shares = (np.array([worse, better]) + WEIGHT * line.guess[policy]) / (known + WEIGHT)
+    return _deciding(line.test, (worse, better, unknown), shares, before, free)
+
+
+def _deciding(
+    test: Test, counts: tuple[int, int, int], shares: Floats, before: int, free: int
+) -> tuple[int, bool]:
+    """Labels that decide a test if they fall as expected, and whether it then passes.
+
+    Args:
+        counts: worse, better and unknown differing rows now.
+        shares: of labels to come that are expected worse and better, [2].
+        before: of the unknown, how many earlier steps will have labelled.
+        free: how many are left beside those.
+    """
+    (worse, better, unknown), error = counts, test[2]
 
     def after(more: int) -> tuple[float, float]:
         lost, won = np.floor((before + more) * shares + 0.5).astype(int).tolist()
         lost = min(lost, before + more - min(won, before + more))
-        return _between(line, worse + lost, better + won, unknown - before - more)
+        return _between(test, worse + lost, better + won, unknown - before - more)
 
     low, high = 0, free
     while low < high:  # the first number of labels after which both ends are on one side
         middle = (low + high) // 2
-        least, greatest = after(middle)
-        if greatest <= line.error or least > line.error:
+        least, most = after(middle)
+        if most <= error or least > error:
             high = middle
         else:
             low = middle + 1
-    return low, after(low)[1] <= line.error
+    return low, after(low)[1] <= error

@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from adaptive.asking import Asked
+from adaptive.asking import Asked, labels_for
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed
 from adaptive.claims import Claim, MeanTest, Trial, bound_loss, try_target
 from adaptive.costs import CostTable
@@ -98,6 +98,7 @@ class Certificate:
     hashes: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
+    labels_needed: int | None = None  # of `rows_needed`, about, where labels are asked for
     asked: Asked | None = None  # where labels were asked for; None: every row had its own
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
 
@@ -144,6 +145,21 @@ class Certificate:
             return f"NOT CERTIFIED: there are no rows{of}"
         where = f" for {claim.place}" if claim.place else ""
         return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
+
+    @property
+    def proposal(self) -> str | None:
+        """The cheapest way on, where the verdict is NOT CERTIFIED and few labels would do."""
+        if self.labels_needed is None or self.rows_needed is None:
+            return None
+        return (
+            f"label about {self.labels_needed:,} texts: of {self.rows_needed:,} new ones without "
+            "labels those that decide (adaptive certify --unlabelled --ask)"
+        )
+
+
+def takes_unlabelled(targets: Sequence[Target]) -> bool:
+    """Whether labels need be asked only where answers differ: of one drop, over all texts."""
+    return [(each.metric, each.group) for each in targets] == [("accuracy_drop", None)]
 
 
 def certify(
@@ -203,6 +219,12 @@ def certify(
     verdict, obstacle, needed = verdict_of(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
+    labels = None
+    if needed is not None and takes_unlabelled(targets):
+        prediction, level = results[certified].prediction, targets[0].level
+        margin = level * float((table.reference == table.labels).mean())
+        delta = 1.0 - targets[0].confidence
+        labels = labels_for(prediction, table.reference, table.labels, needed, margin, delta)
     kept = None
     if good and len(table):
         confidence = targets[0].confidence
@@ -223,6 +245,7 @@ def certify(
         conditions=conditions,
         assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
         quality=kept,
+        labels_needed=labels,
     )
 
 

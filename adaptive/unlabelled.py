@@ -18,7 +18,15 @@ from adaptive import tokens as token_rows
 from adaptive.asking import Asked, Counts, Line, Standing
 from adaptive.assumptions import ALWAYS_ASSUMED, asked_for, assumed
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import Certificate, Conditions, Tested, at_levels, verdict_of, with_levels
+from adaptive.certificate import (
+    Certificate,
+    Conditions,
+    Tested,
+    at_levels,
+    takes_unlabelled,
+    verdict_of,
+    with_levels,
+)
 from adaptive.certifying import (
     conditions_of,
     distinct,
@@ -241,7 +249,7 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
     found = ", ".join(
         each.metric + (f" in each {each.group}" * bool(each.group)) for each in targets
     )
-    if len(targets) > 1 or targets[0].metric != "accuracy_drop" or targets[0].group is not None:
+    if not takes_unlabelled(targets):
         raise TargetError(
             f"unlabelled rows serve one promise of accuracy_drop over all texts, found {found}; "
             "agreement and costs need no labels at all, other promises need every label"
@@ -314,12 +322,20 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
         ended=here.end != "asking",
     )
     short = said == "NOT CERTIFIED"
+    needed = _needed(line, counts, here, rows, target) if short else None
+    labels_needed = None
+    if needed is not None:
+        answers = line.answers[here.passed]
+        labels_needed = asking.labels_for(
+            answers, line.reference, labels, needed, line.margin, delta
+        )
     return Certificate(
         targets=(target,),
         claims=(Claim(target, None, rows, "paired_margin"),),
         verdict=said,
         obstacle=0 if short else None,
-        rows_needed=_needed(line, counts, here, rows, target) if short else None,
+        rows_needed=needed,
+        labels_needed=labels_needed,
         policy=front[served],
         certified=here.passed,
         front=tuple(

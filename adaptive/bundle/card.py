@@ -97,6 +97,8 @@ def _verdict(bundle: Bundle) -> str:
         f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
         f"`{LAYOUT.certificate_page}`."
     )
+    if certificate.proposal is not None:
+        told += f" The cheapest way on: {certificate.proposal}."
     if certificate.quality is not None:
         told += f" Proved besides: {promise(certificate.quality)}."
     for each in certificate.further:

@@ -48,8 +48,8 @@ _PROMISE = {
     "certified",
     "front",
 }
-# of promises about costs alone, and where labels were asked for
-_BESIDE = {"quality", "asked"}
+# of promises about costs alone, and of those that labels were or may be asked for
+_BESIDE = {"quality", "asked", "labels_needed"}
 _COUNTS = ("labels", "accuracy_rows")
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
@@ -70,7 +70,7 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
 
 
 def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
-    kept, asked = certificate.quality, certificate.asked
+    kept, asked, few = certificate.quality, certificate.asked, certificate.labels_needed
     return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
@@ -89,6 +89,7 @@ def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
         ],
         **({} if kept is None else {"quality": targets_to_json([kept])[0]}),
         **({} if asked is None else {"asked": asdict(asked)}),
+        **({} if few is None else {"labels_needed": few}),
     }
 
 
@@ -143,6 +144,7 @@ def _promise_from_json(
         "certified": _count(found, "certified"),
         "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
         "quality": targets_from_json([found["quality"]], file)[0] if "quality" in found else None,
+        "labels_needed": _count(found, "labels_needed") if "labels_needed" in found else None,
         "asked": _asked(found["asked"], file) if "asked" in found else None,
     }
 

@@ -121,6 +121,8 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "verdict": certificate.verdict,
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
+        "labels_needed": certificate.labels_needed,
+        "proposal": certificate.proposal,
         "n": certificate.n,
         "labels": None if certificate.asked is None else certificate.asked.labels,
         "certified": certificate.certified,
@@ -139,6 +141,8 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
         lines.append(f"no row has: {', '.join(facts['without_rows'])}")
+    if facts["proposal"]:
+        lines.insert(1, facts["proposal"])
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -103,6 +103,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     lines["certificate"] = facts["certificate"]["headline"]
     if kept := facts["certificate"].get("quality"):
         lines["certificate"] += f"; besides {kept}"
+    if proposal := facts["certificate"].get("proposal"):
+        lines["certificate"] += f"; {proposal}"
     for name in ("license", "language", "base_model", "device", "dtype"):
         if facts["info"].get(name):
             lines[name.replace("_", " ")] = str(facts["info"][name])
