@@ -29,9 +29,10 @@ Why it is valid, at an error of delta in all:
    enter no decision. The chance of 1 is not exceeded. Asked to the end, the verdict is that of
    all labels.
 
-The p-value rises with `worse` and falls with `better`, so both ends lie at corners of the triangle.
-Three corners are tried, and a test checks the rest. What must hold: a row's label is the same
-whether, when and with which others it is asked, and N was fixed before any label was seen.
+The p-value never falls with `worse` and never rises with `better`: beside them it depends on the
+number of differing rows alone, which is known (`risk.paired_margin` with `differing`). So its ends
+are where all unknown rows are worse, and where all are better. What must hold: the label of a row
+is the same whether, when and with which others it is asked, and N was fixed before any label.
 
 References:
     Berger (1982), Maurer, Hothorn, Lehmacher (1995): tests in a fixed order.
@@ -42,13 +43,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
-from adaptive.risk import paired_margin
+from adaptive.risk import lower, paired_margin
+from adaptive.risk.paired import score
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -56,7 +58,7 @@ Ints = NDArray[np.integer]
 
 SPARED = 50  # delta over this is what the bound on the full tier's accuracy may cost
 WEIGHT = 10.0  # labels that the guess of how a policy's differing rows fall counts as
-Test = tuple[int, float, float]  # rows, margin of P(worse) - P(better), error
+Test = tuple[int, float, float, int]  # rows, margin, error, rows that differ
 End = Literal["asking", "failed", "passed"]
 
 
@@ -74,8 +76,13 @@ class Line:
 
     @property
     def test(self) -> Test:
-        """Rows, margin and error of its tests."""
-        return self.answers.shape[1], self.margin, self.error
+        """What p-values depend on beside the counts of worse and better rows.
+
+        Of the rows that differ the most of any policy are taken: a wider confidence set costs
+        hardly anything, and then one critical score decides all policies.
+        """
+        most = int(self.differs.sum(1).max(initial=0))
+        return self.answers.shape[1], self.margin, self.error, most
 
     @property
     def differs(self) -> Bools:
@@ -132,9 +139,7 @@ def accuracy_bound(right: int, rows: int, delta: float) -> float:
         right: rows that the full tier has right, of `rows` others than those to be tested on.
         delta: the error of the whole certificate.
     """
-    if not right:
-        return 0.0
-    return float(betaincinv(right, rows - right + 1, delta / SPARED))
+    return lower(right, rows, delta / SPARED)
 
 
 def error_of_tests(delta: float) -> float:
@@ -162,18 +167,30 @@ def standing(line: Line, labels: Ints) -> Standing:
     Args:
         labels: [n], -1 where unknown.
     """
-    counts = count(line, labels)
+    counts, test = count(line, labels), line.test
     for policy in range(len(line.answers)):
-        least, greatest = _ends(line, counts, policy)
-        if greatest > line.error:
-            return Standing(policy, "asking" if least <= line.error else "failed")
+        if line.sure[policy]:
+            continue
+        worse, better, unknown = counts.of(policy)
+        if not _passes(test, worse + unknown, better):
+            open_still = _passes(test, worse, better + unknown)
+            return Standing(policy, "asking" if open_still else "failed")
     return Standing(len(line.answers), "passed")
 
 
 def greatest(line: Line, labels: Ints) -> Floats:
-    """The greatest p-value of each policy that its unknown labels allow, [p]."""
-    counts = count(line, labels)
-    return np.array([_ends(line, counts, policy)[1] for policy in range(len(line.answers))])
+    """The greatest p-value that its unknown labels allow of each policy that is tested, [p].
+
+    Those behind the first that does not pass are not: theirs is 1.
+    """
+    counts, (rows, margin, error, differing) = count(line, labels), line.test
+    reached = standing(line, labels).passed + 1
+    worse, better = counts.worse + counts.unknown, counts.better
+    found = np.ones(len(line.answers))
+    if rows:
+        tested = (worse[:reached], better[:reached], rows, margin)
+        found[:reached] = paired_margin(*tested, differing=differing, delta=error)
+    return np.where(line.sure, 0.0, found)
 
 
 def steps(line: Line, labels: Ints) -> Iterator[Step]:
@@ -230,24 +247,31 @@ def labels_for(
     count_of = [(known & (labels == each)).sum() for each in (reference, answers)]
     shares = np.array(count_of) / max(int(known.sum()), 1)
     free = round(float(differs.mean()) * rows)
-    test = (rows, margin, error_of_tests(delta))
+    test = (rows, margin, error_of_tests(delta), free)
     return _deciding(test, (0, 0, free), shares, 0, free)[0]
 
 
-def _ends(line: Line, counts: Counts, policy: int) -> tuple[float, float]:
-    """The least and the greatest p-value of a policy that its unknown labels allow."""
-    if line.sure[policy]:
-        return 0.0, 0.0
-    return _between(line.test, *counts.of(policy))
+@lru_cache(maxsize=4096)
+def _limits(test: Test) -> list[float]:
+    """The greatest score known to pass a test, and the least known to fail it."""
+    return [-np.inf, np.inf]
 
 
-def _between(test: Test, worse: int, better: int, unknown: int) -> tuple[float, float]:
-    rows, margin, error = test
+def _passes(test: Test, worse: int, better: int) -> bool:
+    """Whether the p-value of these counts is within the error.
+
+    It never falls as their score rises, so of many counts few p-values have to be found.
+    """
+    (rows, margin, error, differing), limits = test, _limits(test)
     if not rows:
-        return 1.0, 1.0
-    more = np.array([unknown, 0, 0]), np.array([0, 0, unknown])
-    found = paired_margin(worse + more[0], better + more[1], rows, margin, delta=error)
-    return float(found.min()), float(found.max())
+        return False
+    seen = float(score(worse, better, rows, margin))
+    if seen <= limits[0] or seen >= limits[1]:
+        return seen <= limits[0]
+    found = paired_margin(worse, better, rows, margin, differing=differing, delta=error)
+    passes = bool(found <= error)
+    limits[not passes] = seen
+    return passes
 
 
 def _expected(line: Line, counts: Counts, policy: int, before: int, free: int) -> tuple[int, bool]:
@@ -271,19 +295,23 @@ def _deciding(
         before: of the unknown, how many earlier steps will have labelled.
         free: how many are left beside those.
     """
-    (worse, better, unknown), error = counts, test[2]
+    worse, better, unknown = counts
 
-    def after(more: int) -> tuple[float, float]:
+    def after(more: int) -> tuple[bool, bool]:
+        """Whether it then passes for sure, and whether it still can."""
         lost, won = np.floor((before + more) * shares + 0.5).astype(int).tolist()
-        lost = min(lost, before + more - min(won, before + more))
-        return _between(test, worse + lost, better + won, unknown - before - more)
+        lost, left = min(lost, before + more - won), unknown - before - more
+        return (
+            _passes(test, worse + lost + left, better + won),
+            _passes(test, worse + lost, better + won + left),
+        )
 
     low, high = 0, free
-    while low < high:  # the first number of labels after which both ends are on one side
+    while low < high:  # the first number of labels after which both agree
         middle = (low + high) // 2
-        least, most = after(middle)
-        if most <= error or least > error:
+        surely, possibly = after(middle)
+        if surely or not possibly:
             high = middle
         else:
             low = middle + 1
-    return low, after(low)[1] <= error
+    return low, after(low)[0]

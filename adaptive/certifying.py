@@ -91,7 +91,16 @@ def recertify(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
     first, *others = [
-        certify(line, table, costs, each, row_seed(seed), conditions)
+        certify(
+            [f.policy for f in line],
+            table,
+            costs,
+            each,
+            row_seed(seed),
+            conditions,
+            accuracy=full_accuracy(rows),
+            expected=expected_stop(line),
+        )
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
@@ -124,7 +133,7 @@ def search_rows(bundle: Bundle) -> OutcomeTable:
 
 def ordered(
     bundle: Bundle, lookup: Lookup, promises: Sequence[Sequence[Target]], costs: CostTable
-) -> list[list[Policy]]:
+) -> list[list[Found]]:
     """The front of each promise, ordered on the bundle's search rows.
 
     Args:
@@ -144,7 +153,19 @@ def ordered(
             fronts = [searched_front(lookup, each, routed=routed) for each in known]
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
-    return [[found.policy for found in front] for front in fronts]
+    return fronts
+
+
+def full_accuracy(table: OutcomeTable) -> float:
+    """The full tier's accuracy on search rows, 1 where they have no labels."""
+    if not len(table) or (table.labels < 0).any():
+        return 1.0
+    return float((table.reference == table.labels).mean())
+
+
+def expected_stop(line: Sequence[Found]) -> int:
+    """The last place of a front that keeps the targets on the search rows; 0 if none does."""
+    return max((place for place, found in enumerate(line) if found.excess <= 0.0), default=0)
 
 
 def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -> list[Found]:

@@ -136,7 +136,8 @@ def plan(
     costs, table = recorded
     refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
     lookups = [Lookup.of(each, costs.at(each.tokens)) for each in (known, table)]
-    fronts = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
+    found = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
+    fronts = [[each.policy for each in line] for line in found]
     results = [[lookups[1].evaluate(policy) for policy in front] for front in fronts]
     lines = tuple(
         _line(each, table, front, own, _guess(lookups[0], front), accuracy, row_seed(seed))
@@ -309,7 +310,8 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     here, counts = asking.standing(line, labels), asking.count(line, labels)
     # the bound on the accuracy is paid for in each p-value; the full tier itself needs none
     spare = np.where(line.sure, 0.0, delta - line.error)
-    p_values = np.minimum(asking.greatest(line, labels) + spare, 1.0).tolist()
+    p_values = np.minimum(asking.greatest(line, labels) + spare, 1.0)
+    p_values[: here.passed] = np.minimum(p_values[: here.passed], delta)  # whatever rounding did
     lost = ((counts.worse + counts.unknown - counts.better) / rows - line.margin).tolist()
     excesses = np.where(line.sure, -line.margin, lost).tolist()
     served = int(np.argmin(prices[: max(here.passed, 1)]))
@@ -340,7 +342,9 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
         certified=here.passed,
         front=tuple(
             Tested(policy, price, (excess,), (p,))
-            for policy, price, excess, p in zip(front, prices, excesses, p_values, strict=True)
+            for policy, price, excess, p in zip(
+                front, prices, excesses, p_values.tolist(), strict=True
+            )
         ),
         n=rows,
         seeds={"rows": made.seed},

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from adaptive.asking import (
     SPARED,
     Line,
+    _passes,
     accuracy_bound,
     count,
     error_of_tests,
@@ -117,11 +118,25 @@ def test_the_full_tier_is_not_tested_and_labels_that_fit_nothing_count_as_neithe
 
 @pytest.mark.parametrize(("rows", "margin"), [(60, 0.1), (250, 0.03), (1000, 0.0095)])
 def test_more_losses_never_prove_more_and_more_gains_never_less(rows: int, margin: float) -> None:
-    worse, better = np.meshgrid(np.arange(22), np.arange(18), indexing="ij")
-    for error in (error_of_tests(DELTA), 0.0098):
-        passes = paired_margin(worse, better, rows, margin, delta=error) <= error
-        assert passes.any() and not passes.all()
-        assert (passes[:-1] >= passes[1:]).all() and (passes[:, 1:] >= passes[:, :-1]).all()
+    worse, better = np.meshgrid(np.arange(0, 20, 2), np.arange(0, 16, 3), indexing="ij")
+    found = paired_margin(worse, better, rows, margin, differing=40)
+    assert (np.diff(found, axis=0) >= 0).all() and (np.diff(found, axis=1) <= 0).all()
+    assert found.min() < DELTA < found.max()
+
+
+def test_decisions_are_those_of_the_p_values() -> None:
+    tried, labels = line(4, lost=0.1)
+    counts, (rows, margin, error, differing) = count(tried, labels), tried.test
+    assert differing == tried.differs.sum(1).max()
+    p_values, passed = greatest(tried, labels), standing(tried, labels).passed
+    given = (counts.worse, counts.better, rows, margin)
+    own = paired_margin(*given, differing=differing, delta=error)
+    assert (p_values[1 : passed + 1] == own[1 : passed + 1]).all()
+    assert (p_values[:passed] <= error).all() and (p_values[passed:] > error).all()
+    assert (p_values[passed + 1 :] == 1.0).all()
+    for worse, better in ((9, 0), (20, 3), (14, 2), (15, 10), (15, 2), (13, 2)):
+        p = paired_margin(worse, better, rows, margin, differing=differing, delta=error)
+        assert _passes(tried.test, worse, better) == (p <= error)  # some known from others
 
 
 def test_the_bound_on_the_accuracy_errs_as_seldom_as_it_says() -> None:
