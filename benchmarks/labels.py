@@ -49,6 +49,7 @@ SIZES = {
     "ag_news": (1_500, (2_500, 5_000, 10_000, 50_000)),
     "sst2": (8_000, (20_000, 60_000)),
 }
+LARGE, FEWER = 20_000, 5  # of larger pools only so small a part of the draws
 Labels = NDArray[np.int32]
 
 
@@ -129,6 +130,8 @@ def table_of(
         rng = np.random.default_rng([7, draw])
         front = front_of(people, lookup, rng.integers(0, len(people.table), search))
         for pool in pools:
+            if pool > LARGE and draw >= draws // FEWER:
+                continue
             rows = rng.integers(0, len(people.table), pool)
             runs[pool].append(run(people, front, rows, draw, compare=pool == pools[0]))
     return [summed(name, pool, each) for pool, each in runs.items()]
@@ -190,20 +193,27 @@ def run(
         row_seed(draw),
     )
     known = np.full(len(rows), -1, dtype=np.int32)
+    passed = asking.standing(line, known).passed
+    last = 0  # labels with which the last policy passed; what came behind proved that no more does
     while len(chosen := asking.next_rows(line, known, BATCH)):
         known[chosen] = labels[chosen]
-    passed = asking.standing(line, known).passed
+        before, passed = passed, asking.standing(line, known).passed
+        last = int((known >= 0).sum()) if passed > before else last
     found = {
         "labels": int((known >= 0).sum()),
+        "labels_to_the_last_pass": last,
         "differing": int(line.differs.any(0).sum()),
         **judged(front, rows, passed, ""),
     }
     if compare:
         worse, better = lost_and_won(line.answers, reference, labels)
         both = (reference == labels).sum() - worse
-        p_values = paired(worse, better, both, len(rows), people.target.level, delta=DELTA)
-        last = fixed_sequence(np.where(line.sure, 0.0, p_values), DELTA)
-        found |= judged(front, rows, 0 if last is None else last + 1, "_all_labels")
+        right, seen = front.accuracy
+        p_values = paired(
+            worse, better, both, len(rows), people.target.level, accuracy=right / seen, delta=DELTA
+        )
+        end = fixed_sequence(np.where(line.sure, 0.0, p_values), DELTA)
+        found |= judged(front, rows, 0 if end is None else end + 1, "_all_labels")
     return found
 
 
@@ -224,6 +234,7 @@ def summed(name: str, pool: int, runs: list[dict[str, float]]) -> dict[str, Any]
         "pool": pool,
         "labels": round(float(columns["labels"].mean()), 1),
         "labels_95": round(float(np.quantile(columns["labels"], 0.95)), 1),
+        "labels_to_the_last_pass": round(float(columns["labels_to_the_last_pass"].mean()), 1),
         "differing": round(float(columns["differing"].mean()), 1),
         "batch": BATCH,
         "draws": len(runs),
