@@ -221,7 +221,7 @@ def steps(line: Line, labels: Ints) -> Iterator[Step]:
             return
 
 
-def next_rows(line: Line, labels: Ints, batch: int) -> Ints:
+def next_rows(line: Line, labels: Ints, batch: int) -> NDArray[np.int64]:
     """At most so many rows to label next, most decisive first; none where all is decided."""
     found: list[int] = []
     for step in steps(line, labels):

@@ -47,7 +47,7 @@ class Labelling:
     ) -> None:
         """Run every stage on the texts; the arguments are those of `certify`."""
         self._given, self._batch = list(texts), batch
-        bundle: Bundle = getattr(source, "bundle", source)
+        bundle = source if isinstance(source, Bundle) else source.bundle
         first, pairs, faults = inputs.check(self._given)
         if faults:
             raise InputError(faults)

@@ -58,10 +58,15 @@ def choose_files(
         )
     if unlabelled and todo is not None:
         return Files(todo, labels, state or todo.with_suffix(".state"))
-    given = {"--ask": todo, "--labels": labels, "--state": state, "--sample": sample}
-    given["--finish"] = finish or None
+    given: dict[str, Path | str | bool | None] = {
+        "--ask": todo,
+        "--labels": labels,
+        "--state": state,
+        "--sample": sample,
+        "--finish": finish,
+    }
     for name, value in given.items():
-        if value is not None:
+        if value:
             raise ConfigError(f"{name}: belongs to --unlabelled")
     return None
 
@@ -207,6 +212,7 @@ def _plan(
     session: Session,
 ) -> tuple[Plan, State]:
     """The plan, from what was kept where there is something, and what is kept of it."""
+    from adaptive.timing import costs_here
     from adaptive.unlabelled import Accuracy, plan, sampled
 
     bundle, size = pipeline.bundle, pipeline.preset.batch_size
@@ -226,7 +232,7 @@ def _plan(
     if state is not None:
         state.check({"sample": None, **facts})
         table, costs = state.kept(bundle.stages)
-        recorded = costs or bundle.costs, table
+        recorded = costs or costs_here(bundle, size), table
         accuracy = Accuracy(*state.facts["accuracy"])
     elif sample is not None:
         rows = pipeline.tokenize(sample.texts, sample.pairs)
