@@ -11,11 +11,54 @@ ALWAYS_ASSUMED = (
     "The texts to come are exchangeable with the certification rows: of the same source, time "
     "and kind. Of others nothing is promised.",
     "The certification rows served for nothing else: no weight, threshold, router or policy was "
-    "fitted or chosen on them, and they decided once.",
+    "fitted or chosen on them.",
     "It holds for this bundle, in this dtype and on this device family, for texts cut to this "
     "length; not for texts read in windows.",
     "Nobody chooses texts in order to be answered wrongly.",
 )
+
+
+def population(repeats: bool | None) -> list[str]:
+    """Which texts the promise is about.
+
+    Args:
+        repeats: whether a text counts as often as it stands in the certification rows; None where
+            that is not known.
+    """
+    if repeats is None:
+        return []
+    if repeats:
+        return [
+            "The promise is about texts as they come, one that comes often counting as often: the "
+            "certification rows keep repeated texts. None of their texts was trained, fitted or "
+            "searched on; on texts to come that were, the cascade is taken to do no worse."
+        ]
+    return [
+        "Each different text counts once in the certification rows, and so it does in the promise: "
+        "not as often as it comes in traffic where some texts repeat."
+    ]
+
+
+def looked_at(looks: int | None, planned: int, proved: float) -> str:
+    """How often the certification rows were looked at, and what is proved after that.
+
+    Args:
+        looks: designs that were tested on them, this one included; None where that is not known.
+        planned: looks that were planned beforehand.
+        proved: the confidence after all of them.
+    """
+    if looks is None:
+        return (
+            "Looks were not counted: where other designs or promises were tested on these rows "
+            "before, each such look costs delta, and so much less is proved."
+        )
+    times = f"{looks} look{'s' * (looks > 1)} at these rows, or at rows mostly the same"
+    paid = f", {planned} planned beforehand at delta / {planned} each" if planned > 1 else ""
+    return (
+        f"{times}, stand in this machine's ledger{paid}. That the design which is served after "
+        f"them keeps its promise has a confidence of {proved:.4g} (union bound over the looks), if "
+        "no more than a verdict led from one design to the next."
+    )
 
 
 _REFERENCE = (

@@ -30,7 +30,7 @@ from typing import Literal
 import numpy as np
 
 from adaptive.asking import Asked, labels_for
-from adaptive.assumptions import ALWAYS_ASSUMED, assumed
+from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
 from adaptive.claims import Claim, MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
@@ -73,6 +73,8 @@ class Conditions:
     versions: Mapping[str, str]
     measured: str = ""  # what the cost table was measured on
     cut: float | None = None  # share of the rows that were longer; older certificates do not tell
+    repeats: bool | None = None  # whether a text counts as often as it stands; older: not told
+    known: int | None = None  # rows left out, since the build had used them; None: not looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,10 @@ class Certificate:
     labels_needed: int | None = None  # of `rows_needed`, about, where labels are asked for
     asked: Asked | None = None  # where labels were asked for; None: every row had its own
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
+    looks: int | None = None  # designs tested on these rows, this one included; None: not counted
+    planned: int = 1  # looks planned beforehand, each tested at delta over so many
+    spent: float | None = None  # the sum of the deltas of all looks; None: not counted
+    seen_before: float = 0.0  # the greatest share of the rows that any earlier look had seen
 
     @property
     def target(self) -> Target:
@@ -111,6 +117,21 @@ class Certificate:
     def delta(self) -> float:
         """The greatest chance of a promise that is wrong."""
         return 1.0 - self.target.confidence
+
+    @property
+    def delta_tested(self) -> float:
+        """The level of each test: delta over the looks that were planned."""
+        return 1.0 - stricter(self.target, self.planned).confidence
+
+    @property
+    def confidence_proved(self) -> float:
+        """Of the promise after all looks, see `adaptive.looks`: never above its confidence."""
+        return round(max(0.0, 1.0 - max(self.delta, self.spent or 0.0)), 9)
+
+    @property
+    def overlooked(self) -> bool:
+        """Whether so many looks were taken that less than the confidence is proved."""
+        return self.confidence_proved < round(self.target.confidence, 9)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -134,7 +155,8 @@ class Certificate:
     def headline(self) -> str:
         """The verdict in a few words."""
         if self.verdict != "NOT CERTIFIED":
-            return self.verdict
+            told = f" at {self.confidence_proved:.4g} confidence, after {self.looks} looks"
+            return f"{self.verdict}{told if self.overlooked else ''}"
         if not self.n:
             return "NOT CERTIFIED: there are no certification rows"
         claim = self.claims[self.obstacle or 0]
@@ -173,6 +195,7 @@ def certify(
     test: MeanTest = "paired",
     accuracy: float = 1.0,
     expected: int | None = None,
+    looks: int = 1,
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
@@ -197,6 +220,8 @@ def certify(
         expected: the place in the front where other rows expect the sequence to stop; None: its
             end. A bound on what is lost is sharpest there. Like `accuracy` it is a guess fixed
             before the rows are seen, and the promise holds whatever it is.
+        looks: so many designs are planned to be tested on these rows; each is tested at delta over
+            their number.
 
     Raises:
         TargetError: a target needs labels or groups and the rows have none, or is about costs in
@@ -211,17 +236,18 @@ def certify(
     lookup = Lookup.of(table, costs.at(table.tokens))
     results = [lookup.evaluate(policy) for policy in front]
     ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
+    strict = [stricter(each, looks) for each in targets]
     try:
         trials = [
             try_target(each, front, results, ceilings, table, seed, test, accuracy)
-            for each in targets
+            for each in strict
         ]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
     p_values = np.concatenate([trial.p_values for trial in trials])  # [c, p]
     means = np.concatenate([trial.means for trial in trials])
-    last = fixed_sequence(worst(p_values), 1.0 - targets[0].confidence)
+    last = fixed_sequence(worst(p_values), 1.0 - strict[0].confidence)
     certified = 0 if last is None else last + 1
     good = seeks_quality(targets)
     served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
@@ -232,20 +258,26 @@ def certify(
     if needed is not None and takes_unlabelled(targets):
         prediction, level = results[certified].prediction, targets[0].level
         margin = level * float((table.reference == table.labels).mean())
-        delta = 1.0 - targets[0].confidence
+        delta = 1.0 - strict[0].confidence
         labels = labels_for(prediction, table.reference, table.labels, needed, margin, delta)
     kept = None
     if good and len(table):
-        confidence = targets[0].confidence
+        confidence = strict[0].confidence
         stop = len(front) - 1 if expected is None else expected
         share = float(shares(len(front), stop)[served])
         kept = bound_loss(
             front[served], results[served], table, confidence, share, seed, test, accuracy
         )
+        if looks > 1:
+            kept = replace(kept, confidence=targets[0].confidence)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,
-        claims=tuple(claim for trial in trials for claim in trial.claims),
+        claims=tuple(
+            replace(claim, target=target)
+            for trial, target in zip(trials, targets, strict=True)
+            for claim in trial.claims
+        ),
         verdict=verdict,
         obstacle=obstacle,
         rows_needed=needed,
@@ -256,10 +288,22 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
+        assumptions=(
+            *ALWAYS_ASSUMED,
+            *population(conditions.repeats),
+            *assumed(targets, kept, int8=table.unquantised is not None),
+        ),
         quality=kept,
         labels_needed=labels,
+        planned=looks,
     )
+
+
+def stricter(target: Target, looks: int) -> Target:
+    """The target at delta over so many looks."""
+    if looks == 1:
+        return target
+    return replace(target, confidence=1.0 - (1.0 - target.confidence) / looks)
 
 
 def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Certificate:

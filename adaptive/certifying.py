@@ -18,8 +18,10 @@ from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import arranged, front
+from adaptive.looks import count_look
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes
+from adaptive.row_hashes import hash_texts, unseen
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
 from adaptive.timing import costs_here
@@ -35,6 +37,8 @@ def recertify(
     groups: Mapping[str, Groups] | None = None,
     levels: Sequence[float] = (),
     seed: int = 0,
+    looks: int = 1,
+    count_repeats: bool = False,
     batch_size: int = 32,
     quiet: bool = True,
 ) -> Bundle:
@@ -44,36 +48,43 @@ def recertify(
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
     measured on another device or in another dtype are measured anew, in batches of `batch_size`;
     policies are then searched anew too, on the same search rows, since other policies are the
-    cheap ones there. Rows of the same tokens count once, the first of them: what is repeated is
-    no further evidence.
+    cheap ones there. Rows that the build trained, fitted or searched on are left out, where the
+    bundle knows them (`Bundle.seen`); the certificate's conditions tell how many. Rows of
+    the same tokens count once, the first of them, unless they are separate requests
+    (`count_repeats`): what is merely copied is no further evidence.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
-        tokens: one row a text; rows that served for nothing else, which can
-            be checked only against the search rows.
+        tokens: one row a text; rows that served for nothing else. Of a bundle that does not know
+            the rows it was built on, that is checked against the search rows alone.
         labels: [n] positions in `bundle.labels`; -1 where unknown, which only `agreement` allows.
         target: one, or several that must hold together.
         groups: of the rows, by column, for targets that name one; classes (`label`) come from
             the labels. Every group that the bundle knows is promised for, and any new one.
         levels: further ones of the first target, each a promise of its own; see
             `adaptive.certificate.with_levels` for what holds together.
+        looks: designs that are planned to be tested on these rows; each is tested at delta over
+            their number. Every look is counted, see `adaptive.looks`.
+        count_repeats: whether rows of the same tokens are separate requests, each drawn from the
+            traffic that the promise is about, and count each.
         batch_size: rows at once, where costs are measured and rows recorded.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
     Raises:
         BundleError: the bundle has no search rows to order its policies on.
-        TargetError: a target needs labels or groups that are not given, there are no rows, or
-            most of them are the very rows that the policies were searched on.
+        TargetError: a target needs labels or groups that are not given, there are no rows, the
+            build has used all of them, or, where it did not keep which, most of them are those that
+            the policies were searched on.
         ValueError: the targets are promised at different confidences.
     """
     rows = search_rows(bundle)
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
-    first_of_each = distinct(tokens)
-    tokens = token_rows.select(tokens, first_of_each)
-    labels = np.asarray(labels, dtype=np.int32)[first_of_each]
-    groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
+    counted, used = counted_rows(bundle, tokens, count_repeats=count_repeats)
+    tokens = token_rows.select(tokens, counted)
+    labels = np.asarray(labels, dtype=np.int32)[counted]
+    groups = {name: each.take(counted) for name, each in (groups or {}).items()}
     targets = several(target)
     costs = costs_here(bundle, batch_size, quiet)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
@@ -86,9 +97,17 @@ def recertify(
         for name, each in groups.items()
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
-    refuse_known(table, rows)
+    if used is None:
+        refuse_known(table, rows)
     conditions = conditions_of(
-        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
+        bundle.device.type,
+        bundle.dtype,
+        bundle.max_length,
+        tokens,
+        labels,
+        costs,
+        repeats=count_repeats,
+        known=used,
     )
     first, *others = [
         certify(
@@ -100,10 +119,12 @@ def recertify(
             conditions,
             accuracy=full_accuracy(rows),
             expected=expected_stop(line),
+            looks=looks,
         )
         for each, line in zip(promises, fronts, strict=True)
     ]
-    certificate = with_levels(first, others)
+    texts = hash_texts(tokens, bundle.tokenizer)
+    certificate = count_look(with_levels(first, others), texts, table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
@@ -184,6 +205,35 @@ def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -
     return front(lookup, targets, found, sweeps=config.sweeps)
 
 
+def counted_rows(
+    bundle: Bundle, tokens: Tokens, *, count_repeats: bool
+) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that count as evidence, and how many the build had used; None if it did not keep which.
+
+    Args:
+        count_repeats: whether rows of the same tokens count each.
+
+    Raises:
+        TargetError: the build has used all of them.
+    """
+    fresh, used = _fresh(bundle, tokens)
+    rows = fresh if count_repeats else fresh[distinct(token_rows.select(tokens, fresh))]
+    return rows, used
+
+
+def _fresh(bundle: Bundle, tokens: Tokens) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that the build has not used, and how many it has; None where it did not keep which."""
+    if bundle.seen is None:
+        return np.arange(len(tokens)), None
+    fresh = unseen(tokens, bundle.seen)
+    if not len(fresh):
+        raise TargetError(
+            f"all {len(tokens)} rows were used to train, fit or search this bundle; a certificate "
+            "needs rows that served for nothing else"
+        )
+    return fresh, len(tokens) - len(fresh)
+
+
 def distinct(tokens: Tokens) -> NDArray[np.int64]:
     """The first text of each row of tokens, ascending."""
     found: dict[bytes, int] = {}
@@ -257,15 +307,24 @@ def conditions_of(
     tokens: Tokens,
     labels: NDArray[np.int32],
     costs: CostTable,
+    *,
+    repeats: bool,
+    known: int | None = None,
 ) -> Conditions:
-    """Under which conditions rows are certified on, here and now."""
+    """Under which conditions rows are certified on, here and now.
+
+    Args:
+        repeats: whether a text counts as often as it stands in the rows, or once.
+        known: rows left out because the build had used them.
+    """
     digest = hashlib.sha256()
     for values in (tokens.ids, tokens.offsets, labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
-    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
+    versions = library_versions()
+    return Conditions(device, dtype, max_length, rows, versions, measured, cut, repeats, known)
 
 
 def ladder_of(

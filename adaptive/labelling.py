@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import inputs, unlabelled
+from adaptive import concluding, inputs, unlabelled
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.errors import DataError, InputError
@@ -43,6 +43,8 @@ class Labelling:
         levels: Sequence[float] = (),
         batch: int = BATCH,
         seed: int = 0,
+        looks: int = 1,
+        count_repeats: bool = False,
         batch_size: int = 32,
     ) -> None:
         """Run every stage on the texts; the arguments are those of `certify`."""
@@ -58,6 +60,8 @@ class Labelling:
             bundle.targets if target is None else target,
             levels=levels,
             seed=seed,
+            looks=looks,
+            count_repeats=count_repeats,
             batch_size=batch_size,
         )
         self.labels = self.plan.table.labels.copy()
@@ -72,6 +76,8 @@ class Labelling:
         Raises:
             DataError: another number of labels, or one that the bundle does not know.
         """
+        if not (self.labels >= 0).any():
+            self.bundle()  # counts the look: from here on labels are seen
         self.labels[self._rows] = self._numbered(labels)
         self._unlabelled[self._rows] = self.labels[self._rows] < 0
         self._choose()
@@ -82,7 +88,7 @@ class Labelling:
 
     def bundle(self) -> Bundle:
         """The bundle with the certificate that the labels so far prove, whenever it is asked."""
-        return unlabelled.finish(self.plan, self.labels)
+        return concluding.finish(self.plan, self.labels)
 
     def _choose(self) -> None:
         self._rows = unlabelled.next_rows(self.plan, self._counted(), self._batch)
@@ -115,6 +121,8 @@ def certify(
     levels: Sequence[float] = (),
     batch: int = BATCH,
     seed: int = 0,
+    looks: int = 1,
+    count_repeats: bool = False,
     batch_size: int = 32,
 ) -> Bundle:
     """Certify on unlabelled texts, asking for the labels that decide, and for no others.
@@ -129,6 +137,8 @@ def certify(
         levels: further ones, each a promise of its own.
         batch: texts that `ask` is given at once. The fewer, the fewer labels in all.
         seed: of the order among rows of equal use.
+        looks: designs that are planned to be tested on these texts, each at delta over so many.
+        count_repeats: whether texts that repeat are separate requests, and count each.
         batch_size: rows that layers run at once.
 
     Returns:
@@ -146,6 +156,8 @@ def certify(
         levels=levels,
         batch=batch,
         seed=seed,
+        looks=looks,
+        count_repeats=count_repeats,
         batch_size=batch_size,
     )
     while asking.texts:

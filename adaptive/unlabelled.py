@@ -15,33 +15,21 @@ from numpy.typing import NDArray
 
 from adaptive import asking
 from adaptive import tokens as token_rows
-from adaptive.asking import Asked, Counts, Line, Standing
-from adaptive.assumptions import ALWAYS_ASSUMED, asked_for, assumed
+from adaptive.asking import Line, Standing
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import (
-    Certificate,
-    Conditions,
-    Tested,
-    at_levels,
-    takes_unlabelled,
-    verdict_of,
-    with_levels,
-)
+from adaptive.certificate import at_levels, stricter, takes_unlabelled
 from adaptive.certifying import (
-    conditions_of,
+    counted_rows,
     distinct,
-    ladder_of,
     ordered,
     refuse_known,
     row_seed,
     search_rows,
 )
-from adaptive.claims import Claim
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Evaluation, Lookup, tier_alone
 from adaptive.recording import outcomes
-from adaptive.risk import rows_for_paired
 from adaptive.targets import several
 from adaptive.timing import costs_here
 from adaptive.types import OutcomeTable, Policy, Target, Targets, Tokens
@@ -77,6 +65,9 @@ class Plan:
     accuracy: Accuracy
     tokens: Tokens  # [n]
     seed: int
+    looks: int  # planned, each tested at delta over so many
+    count_repeats: bool
+    used: int | None  # rows left out, since the build had used them; None: it did not keep which
 
     def __len__(self) -> int:
         return len(self.table)
@@ -98,6 +89,8 @@ def plan(
     *,
     levels: Sequence[float] = (),
     seed: int = 0,
+    looks: int = 1,
+    count_repeats: bool = False,
     batch_size: int = 32,
     quiet: bool = True,
     accuracy: Accuracy | None = None,
@@ -112,6 +105,7 @@ def plan(
         target: one `accuracy_drop` without a group.
         levels: further ones, each a promise of its own; see `adaptive.certificate.with_levels`.
         seed: of the order among rows of equal use.
+        looks, count_repeats: as `adaptive.certifying.recertify` takes them.
         batch_size: rows at once, where costs are measured and rows recorded.
         accuracy: of a random sample of such texts, by `sampled`; None takes the search rows, which
             must then be of the same source as these.
@@ -127,20 +121,29 @@ def plan(
     accuracy = accuracy or _searched(known)
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
-    rows = distinct(tokens)
+    rows, used = counted_rows(bundle, tokens, count_repeats=count_repeats)
     tokens = token_rows.select(tokens, rows)
     unknown = np.full(len(rows), -1, dtype=np.int32)
     if recorded is None:
         costs = costs_here(bundle, batch_size, quiet)
         recorded = costs, outcomes(bundle, tokens, unknown, batch_size, quiet)
     costs, table = recorded
-    refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
+    if used is None:
+        refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
     lookups = [Lookup.of(each, costs.at(each.tokens)) for each in (known, table)]
     found = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
     fronts = [[each.policy for each in line] for line in found]
     results = [[lookups[1].evaluate(policy) for policy in front] for front in fronts]
     lines = tuple(
-        _line(each, table, front, own, _guess(lookups[0], front), accuracy, row_seed(seed))
+        _line(
+            stricter(each, looks),
+            table,
+            front,
+            own,
+            _guess(lookups[0], front),
+            accuracy,
+            row_seed(seed),
+        )
         for each, front, own in zip(promises, fronts, results, strict=True)
     )
     return Plan(
@@ -155,6 +158,9 @@ def plan(
         accuracy,
         tokens,
         seed,
+        looks,
+        count_repeats,
+        used,
     )
 
 
@@ -184,6 +190,11 @@ def sampled(
         raise TargetError(
             "the sample that the full tier's accuracy is read from repeats a text, or has one that "
             "is to be tested on; draw it apart from the pool"
+        )
+    if counted_rows(bundle, sample, count_repeats=False)[1]:
+        raise TargetError(
+            "the sample that the full tier's accuracy is read from has rows that the build used; "
+            "draw it apart from them"
         )
     table = outcomes(bundle, sample, labels, batch_size, quiet)
     right = int((table.reference == labels).sum())
@@ -221,25 +232,6 @@ def outlook(made: Plan, labels: Labels, most: int = 5) -> list[Outlook]:
             found.append(Outlook(len(step.rows), step.passes, saved))
         return found
     return []
-
-
-def finish(made: Plan, labels: Labels) -> Bundle:
-    """The bundle with the certificate that the labels known so far prove.
-
-    It is as valid before the end of the line as at it: rows without a label count as lost where
-    a policy answers them otherwise than the full tier.
-    """
-    first, *others = [_certificate(made, number, labels) for number in range(len(made.lines))]
-    certificate = with_levels(first, others)
-    return replace(
-        made.bundle,
-        targets=first.targets,
-        costs=made.costs if made.bundle.costs is not None else None,
-        policy=certificate.policy,
-        ladder=ladder_of(first.front, {each.target.level: each.front for each in others}),
-        outcomes={**made.bundle.outcomes, "certify": replace(made.table, labels=labels)},
-        certificate=certificate,
-    )
 
 
 def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ...]]:
@@ -302,77 +294,3 @@ def _line(
         guess=guess,
         seed=seed,
     )
-
-
-def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
-    line, target, front = made.lines[number], made.targets[number], made.fronts[number]
-    prices, rows, delta = made.prices[number], len(made), 1.0 - made.targets[number].confidence
-    here, counts = asking.standing(line, labels), asking.count(line, labels)
-    # the bound on the accuracy is paid for in each p-value; the full tier itself needs none
-    spare = np.where(line.sure, 0.0, delta - line.error)
-    p_values = np.minimum(asking.greatest(line, labels) + spare, 1.0)
-    p_values[: here.passed] = np.minimum(p_values[: here.passed], delta)  # whatever rounding did
-    lost = ((counts.worse + counts.unknown - counts.better) / rows - line.margin).tolist()
-    excesses = np.where(line.sure, -line.margin, lost).tolist()
-    served = int(np.argmin(prices[: max(here.passed, 1)]))
-    said = verdict_of(front, served, here.passed)
-    asked = Asked(
-        labels=int((labels >= 0).sum()),
-        accuracy=made.accuracy.bound(delta),
-        accuracy_rows=made.accuracy.rows,
-        accuracy_from=made.accuracy.source,
-        ended=here.end != "asking",
-    )
-    short = said == "NOT CERTIFIED"
-    needed = _needed(line, counts, here, rows, target) if short else None
-    labels_needed = None
-    if needed is not None:
-        answers = line.answers[here.passed]
-        labels_needed = asking.labels_for(
-            answers, line.reference, labels, needed, line.margin, delta
-        )
-    return Certificate(
-        targets=(target,),
-        claims=(Claim(target, None, rows, "paired_margin"),),
-        verdict=said,
-        obstacle=0 if short else None,
-        rows_needed=needed,
-        labels_needed=labels_needed,
-        policy=front[served],
-        certified=here.passed,
-        front=tuple(
-            Tested(policy, price, (excess,), (p,))
-            for policy, price, excess, p in zip(
-                front, prices, excesses, p_values.tolist(), strict=True
-            )
-        ),
-        n=rows,
-        seeds={"rows": made.seed},
-        unit=made.costs.unit,
-        conditions=_conditions(made, labels),
-        assumptions=(
-            *ALWAYS_ASSUMED,
-            *assumed([target], None, int8=made.table.unquantised is not None),
-            *asked_for(asked.accuracy_from),
-        ),
-        asked=asked,
-    )
-
-
-def _conditions(made: Plan, labels: Labels) -> Conditions:
-    bundle = made.bundle
-    place, dtype = bundle.device.type, bundle.dtype
-    return conditions_of(place, dtype, bundle.max_length, made.tokens, labels, made.costs)
-
-
-def _needed(line: Line, counts: Counts, here: Standing, rows: int, target: Target) -> int | None:
-    """About the rows with which the policy that is next would pass."""
-    if here.passed >= len(line.answers):
-        return None
-    differing = int(line.differs[here.passed].sum())
-    known = max(differing - int(counts.unknown[here.passed]), 1)
-    share = differing / rows / known  # of each labelled row that differs, in all
-    worse, better = (float(each[here.passed]) * share for each in (counts.worse, counts.better))
-    both = max(0.0, line.margin / target.level - worse) if target.level else 0.0
-    needed = rows_for_paired(worse, better, both, target.level, delta=line.error)
-    return None if needed is None else max(needed, rows + 1)

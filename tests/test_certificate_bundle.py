@@ -29,6 +29,7 @@ from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BuildError, BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
+from adaptive.row_hashes import hash_rows, hashes_of
 from adaptive.timing import costs_here, measure_costs
 from adaptive.types import NEVER, Groups, Policy, Target, Tokens
 
@@ -106,6 +107,61 @@ def test_rows_that_are_repeated_count_once(certified: Bundle) -> None:
     assert found.certificate.front == expected.certificate.front
     assert found.certificate.conditions.rows == expected.certificate.conditions.rows
     assert without_rows(found) == ("side = right",)
+
+
+def test_repeated_rows_count_where_they_are_separate_requests(certified: Bundle) -> None:
+    often = token_rows.select(rows_of(certified, 4), np.tile(np.arange(4), 75))
+    target = Target("agreement", 0.6)
+    found = [
+        recertify(certified, often, UNKNOWN, target, count_repeats=each).certificate
+        for each in (False, True)
+    ]
+    assert [each.n for each in found if each] == [4, 300]
+    told = [(each.conditions.repeats, " ".join(each.assumptions)) for each in found if each]
+    assert told[0][0] is False and "Each different text counts once" in told[0][1]
+    assert told[1][0] is True and "texts as they come" in told[1][1]
+
+
+def test_rows_that_the_build_used_are_left_out_and_counted(certified: Bundle) -> None:
+    rows = rows_of(certified, 4)
+    knowing = replace(certified, seen=hashes_of([token_rows.select(rows, np.arange(40, 300))]))
+    target, labels = Target("agreement", 0.6), np.arange(ROWS, dtype=np.int32) % 3
+    found = recertify(knowing, rows, labels, target).certificate
+    alone = recertify(
+        certified, token_rows.select(rows, np.arange(40)), labels[:40], target
+    ).certificate
+    assert found is not None and alone is not None
+    assert (found.n, found.conditions.known) == (40, 260)
+    assert found.front == alone.front and found.conditions.rows == alone.conditions.rows
+    with pytest.raises(TargetError, match="all 260 rows were used to train, fit or search"):
+        recertify(knowing, token_rows.select(rows, np.arange(40, 300)), labels[40:], target)
+
+
+def test_a_bundle_keeps_which_rows_it_was_built_on_and_is_bound_to_them(
+    certified: Bundle, tmp_path: Path
+) -> None:
+    knowing = replace(certified, seen=hashes_of([rows_of(certified, 5)]))
+    folder = save_bundle(knowing, tmp_path / "bundle", card="card\n", recipe="name: x\n")
+    found = load_bundle(folder)
+    assert found.seen is not None and knowing.seen is not None
+    assert found.seen.tolist() == knowing.seen.tolist() and len(found.seen) == ROWS
+    again = recertify(found, rows_of(found, 6), UNKNOWN, found.targets)
+    recertify_bundle(again, folder, card="card\n")
+    assert "seen.safetensors" in load_bundle(folder).certificate.hashes  # type: ignore[union-attr]
+    (folder / "seen.safetensors").unlink()
+    seal(folder)
+    with pytest.raises(BundleError, match=r"seen\.safetensors: was there when"):
+        load_bundle(folder)
+
+
+def test_rows_are_known_by_their_tokens_and_segments(certified: Bundle) -> None:
+    tokenizer = certified.tokenizer
+    one = token_rows.tokenize(tokenizer, ["word1 word2", "word1  word2", "word2"], max_length=8)
+    two = token_rows.tokenize(tokenizer, ["word1", "word1 word2"], ["word2", "word1"], max_length=8)
+    first, second = hash_rows(one), hash_rows(two)
+    assert first[0] == first[1] != first[2]
+    assert len({*first.tolist(), *second.tolist()}) == 4
+    assert hash_rows(replace(one, types=None)).tolist() == first.tolist()
 
 
 def test_classes_without_rows_are_named(certified: Bundle) -> None:
@@ -439,4 +495,5 @@ def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundl
     assert found.headline in page and "tiers/mid/heads.safetensors" in page
     card = (pristine / LAYOUT.card).read_text()
     assert found.headline in card and f"tested on {ROWS} texts" in card
+    assert "Each different text counts once" in card
     assert "No certificate" in render_card(replace(certified, certificate=None))

@@ -389,6 +389,43 @@ def test_certify_counts_repeated_rows_once_and_names_classes_without_rows(
     assert "no row has: label = bad" in shown
 
 
+def test_certify_leaves_out_what_the_build_used_and_counts_requests_where_told(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    _, *old = (folder / "data.csv").read_text().splitlines()
+    new = write_data(tmp_path / "new.csv", 30, seed=6).read_text().splitlines()
+    data = tmp_path / "mixed.csv"
+    data.write_text("\n".join([*new, *old, *new[1:]]) + "\n")
+    target = ["--target", "agreement=0.2"]
+    found = json.loads(run("certify", copy, data, *target, "--json").stdout)
+    again = json.loads(run("certify", copy, data, *target, "--count-repeats", "--json").stdout)
+    assert 300 <= found["known"] <= again["known"] <= 340  # train, fit and search
+    assert found["n"] + found["known"] + found["repeated"] == 680
+    assert again["n"] == 680 - again["known"] and again["repeated"] == 0
+    shown = run("certify", copy, data, *target).stdout
+    assert f"{found['known']:,} rows were trained, fitted or searched on" in shown
+    assert f"{found['known']:,} more were left out" in (copy / "CERTIFICATE.md").read_text()
+
+
+def test_looks_at_the_same_rows_are_told_by_certify_info_and_card(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTIVE_LOOKS", str(tmp_path / "looks.jsonl"))
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 200, seed=8)
+    for level, looks in ((0.3, 1), (0.3, 1), (0.4, 2)):
+        result = run("certify", copy, data, "--target", f"agreement={level}", "--json")
+        found = json.loads(result.stdout)
+        assert (found["looks"], found["confidence_proved"]) == (looks, round(1 - 0.05 * looks, 9))
+    facts = json.loads(run("info", copy, "--json").stdout)["certificate"]
+    assert (facts["looks"], facts["confidence_proved"]) == (2, 0.9)
+    assert "looks at these rows: 2; proved: 0.9" in run("info", copy).stdout
+    assert "at 0.9 confidence, after 2 looks" in (copy / "README.md").read_text()
+    planned = run("certify", copy, data, "--target", "agreement=0.4", "--looks", "4").stdout
+    assert "looks at these rows: 2 of 4 planned" in planned
+
+
 def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     data = write_data(tmp_path / "new.csv", 600, seed=7)

@@ -16,10 +16,11 @@ from adaptive.bundle.certificates import certificate_from_json, certificate_to_j
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.certificate import Certificate
+from adaptive.concluding import finish
 from adaptive.errors import BundleError, DataError, TargetError
 from adaptive.labelling import Labelling, certify
 from adaptive.types import Target
-from adaptive.unlabelled import finish, outlook, plan, sampled
+from adaptive.unlabelled import outlook, plan, sampled
 
 DROP = Target("accuracy_drop", 0.3)
 

@@ -20,7 +20,7 @@ from adaptive.tiers.source import read_config
 from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
-from adaptive.training.splits import Splits, fold, make_splits
+from adaptive.training.splits import Splits, fold, make_splits, repeats
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import Tokens
 
@@ -44,6 +44,8 @@ def _reads(context: Context) -> Any:
         "content": digest.hexdigest(),
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
         "as it is": recipe.full.tune == "none",
+        # named only where it matters, so that the files of other builds stay good
+        **({"copies": "leave after dealing"} if repeats(main) else {}),
     }
 
 
@@ -71,7 +73,11 @@ def _work(context: Context, folder: Path) -> Figures:
     tokenizer = load_tokenizer(model, recipe.model.id)
     limit = length_of(read_config(model), tokenizer)
     length = recipe.model.max_length or limit
-    figures: Figures = {"duplicates": splits.duplicates, "max_length": length}
+    figures: Figures = {
+        "duplicates": splits.duplicates,
+        "known": splits.known,  # of the duplicates, those that certify or test has
+        "max_length": length,
+    }
     long: list[NDArray[np.int64]] = []  # rows that are cut
     longest = 0
     for name in SPLITS:

@@ -93,8 +93,9 @@ def _verdict(bundle: Bundle) -> str:
     certificate = bundle.certificate
     if certificate is None:
         return "No certificate."
+    confidence = f" at {bundle.targets[0].confidence:.4g} confidence"
     told = (
-        f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
+        f"**{certificate.headline}**{'' if certificate.overlooked else confidence}; see "
         f"`{LAYOUT.certificate_page}`."
     )
     if certificate.proposal is not None:
@@ -184,9 +185,14 @@ def _promised(bundle: Bundle) -> str:
             "The policy was chosen to keep the target on held-out texts, without a certificate. "
             f"It can be expected to hold {where}"
         )
+    counted = {
+        None: "",
+        True: "They are texts as they come, repeated ones included. ",
+        False: "Each different text counts once among them. ",
+    }[bundle.certificate.conditions.repeats]
     return (
         f"The target was tested on {bundle.certificate.n:,} texts that served for nothing else. "
-        f"The certificate holds {where}"
+        f"{counted}The certificate holds {where}"
     )
 
 

@@ -51,6 +51,8 @@ _PROMISE = {
 # of promises about costs alone, and of those that labels were or may be asked for
 _BESIDE = {"quality", "asked", "labels_needed"}
 _COUNTS = ("labels", "accuracy_rows")
+# of certificates since looks are counted
+_LOOKS = {"looks", "looks_planned", "confidence_spent", "confidence_proved", "rows_seen_before"}
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
 
@@ -66,6 +68,11 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
         "hashes": dict(certificate.hashes),
         "assumptions": list(certificate.assumptions),
         "further": [_promise_to_json(each) for each in certificate.further],
+        "looks": certificate.looks,
+        "looks_planned": certificate.planned,
+        "confidence_spent": certificate.spent,
+        "confidence_proved": certificate.confidence_proved,
+        "rows_seen_before": certificate.seen_before,
     }
 
 
@@ -102,7 +109,7 @@ def certificate_from_json(
         BundleError: a field is missing or wrong, or they contradict each other.
     """
     check_format(dict(found), file)
-    _expect(found, _PROMISE | _SHARED, file, _BESIDE)
+    _expect(found, _PROMISE | _SHARED, file, _BESIDE | _LOOKS)
     try:
         shared: dict[str, Any] = {
             "n": _count(found, "n"),
@@ -110,6 +117,7 @@ def certificate_from_json(
             "unit": str(found["unit"]),
             "conditions": Conditions(**found["conditions"]),
             "assumptions": tuple(str(each) for each in found["assumptions"]),
+            **_looks_from_json(found),
         }
         for each in found["further"]:
             _expect(each, _PROMISE, f"{file}: further", _BESIDE)
@@ -125,6 +133,20 @@ def certificate_from_json(
     for each in promises:
         _agree(each, file)
     return replace(promises[0], hashes=hashes, further=tuple(promises[1:]))
+
+
+def _looks_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How often the rows were looked at; older certificates do not tell."""
+    looks, spent = found.get("looks"), found.get("confidence_spent")
+    planned, seen = found.get("looks_planned", 1), found.get("rows_seen_before", 0.0)
+    if type(planned) is not int or planned < 1 or not finite(seen) or not 0.0 <= seen <= 1.0:
+        raise ValueError("looks_planned")
+    if (looks is None) != (spent is None) or (
+        spent is not None and not (finite(spent) and spent > 0)
+    ):
+        raise ValueError("confidence_spent")
+    told = None if looks is None else _count(found, "looks")
+    return {"looks": told, "planned": planned, "spent": spent, "seen_before": seen}
 
 
 def _promise_from_json(
@@ -257,7 +279,7 @@ def _known(found: Mapping[str, Any], name: str, known: Collection[str], file: st
 def _agree(certificate: Certificate, file: str) -> None:
     p_values = [tested.p_value for tested in certificate.front]
     passed = next(
-        (i for i, p in enumerate(p_values) if p > certificate.delta), len(certificate.front)
+        (i for i, p in enumerate(p_values) if p > certificate.delta_tested), len(certificate.front)
     )
     if passed != certificate.certified:
         raise BundleError(

@@ -59,6 +59,8 @@ class Bundle:
     outcomes: Mapping[str, OutcomeTable] = field(default_factory=dict)  # by split
     info: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None  # None: nothing is promised, or nobody asked for it
+    # hashes of the rows that training, fit and search used, ascending; None: not known
+    seen: NDArray[np.uint64] | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:

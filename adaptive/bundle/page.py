@@ -38,10 +38,11 @@ def render_certificate(
         "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
         **_proved_besides(certificate),
-        "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
+        "certification rows": _rows(certificate),
         **_labels(certificate),
-        "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
-        "delta, up to the first that fails",
+        **_looks(certificate),
+        "test": f"{_tests(certificate)}; policies in the order below, each at "
+        f"{_level(certificate)}, up to the first that fails",
         "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
         "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
         "device family": conditions.device,
@@ -71,6 +72,30 @@ def render_certificate(
         _table(["file", "SHA-256"], [[f"`{k}`", f"`{v}`"] for k, v in certificate.hashes.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _rows(certificate: Certificate) -> str:
+    conditions = certificate.conditions
+    told = f"{certificate.n:,}, SHA-256 `{conditions.rows}`"
+    if not conditions.known:
+        return told
+    return f"{told}; {conditions.known:,} more were left out, since the build had used them"
+
+
+def _level(certificate: Certificate) -> str:
+    if certificate.planned == 1:
+        return "the whole of delta"
+    return f"delta / {certificate.planned}, for as many looks that were planned"
+
+
+def _looks(certificate: Certificate) -> dict[str, str]:
+    """How often the rows were looked at, and what is proved after that."""
+    if certificate.looks is None:
+        return {"looks": "not counted"}
+    told = f"{certificate.looks} at these rows, or at rows mostly the same"
+    if certificate.looks > 1:
+        told += f"; {certificate.seen_before:.0%} of them had been seen before"
+    return {"looks": told, "confidence proved": f"{certificate.confidence_proved:.4g}"}
 
 
 def _length(conditions: Conditions) -> str:

@@ -133,6 +133,7 @@ def load_bundle(
         costs=parts.read_costs(root, names),
         outcomes=_read_outcomes(root, names, stages),
         info=header.info,
+        seen=parts.read_seen(root, names),
     )
     check(bundle)
     return bundle if uncertified else _certified(bundle, root, names)
@@ -158,6 +159,8 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
     if bundle.router is not None:
         parts.write_router(bundle.router, folder)
     parts.write_frequency(bundle.log_frequency, folder)
+    if bundle.seen is not None:
+        parts.write_seen(bundle.seen, folder)
     parts.write_policies(bundle.policy, bundle.ladder, folder)
     if bundle.costs is not None:
         write_json(folder / LAYOUT.costs, bundle.costs.to_json())

@@ -285,11 +285,26 @@ def certify(
     sample: options.Sample = None,
     batch: options.Batch = 50,
     finish: options.Finish = False,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Designs planned to be tested on these data: each at delta over their number.",
+        ),
+    ] = 1,
+    count_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--count-repeats",
+            help="Rows of the same text are separate requests: each counts, not the first alone.",
+        ),
+    ] = False,
 ) -> None:
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
-    The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
-    With --unlabelled, texts need no labels: those that can decide are asked for.
+    The data must have served for nothing else: rows that the build trained, fitted or searched on
+    are left out. The bundle is rewritten as a whole or not at all. With --unlabelled, texts need
+    no labels: those that can decide are asked for.
     """
     from adaptive.bundle.store import check_writable
     from adaptive.cli import asking
@@ -335,11 +350,15 @@ def certify(
             sample=labelled,
             batch=batch,
             finish=finish,
+            looks=looks,
+            count_repeats=count_repeats,
             rename=(source and source.rename) or own_data(bundle).rename,
         )
         context.obj.emit(told, lambda console: asking.show(told, console))
         return
-    facts = certify(pipeline, rows, wanted, levels, context.obj)
+    facts = certify(
+        pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
+    )
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 

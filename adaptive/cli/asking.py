@@ -119,6 +119,8 @@ def ask(
     sample: Dataset | None = None,
     batch: int,
     finish: bool,
+    looks: int = 1,
+    count_repeats: bool = False,
     rename: Mapping[str, str],
 ) -> dict[str, Any]:
     """Take the labels that came, and ask for the next ones or write the certificate.
@@ -129,6 +131,7 @@ def ask(
             bundle's search rows.
         batch: texts to ask for at once.
         finish: whether to certify what the labels so far prove, be tests open or not.
+        looks, count_repeats: as `adaptive.cli.certify.certify` takes them.
         rename: what raw labels are called in the bundle.
 
     Raises:
@@ -136,20 +139,27 @@ def ask(
         DataError: labels that cannot be taken, see `adaptive.cli.todo.read_labels`.
         BundleError, TargetError: the bundle or its promise cannot be certified so.
     """
+    from adaptive.concluding import finish as concluded
     from adaptive.training.splits import distinct_rows
     from adaptive.unlabelled import next_rows, outlook, standings
 
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
-    given, distinct = ids_of(data), distinct_rows(data)
-    data, ids = data.take(distinct), [given[row] for row in distinct.tolist()]
+    ids = given = ids_of(data)
+    if not count_repeats:
+        rows_of_texts = distinct_rows(data)
+        data, ids = data.take(rows_of_texts), [given[row] for row in rows_of_texts.tolist()]
     state = State.read(files.state)
     check_todo(files.todo, files.labels, {} if state is None else state.labels)
-    made, state = _plan(pipeline, data, ids, targets, levels, sample, state, files, session)
+    design = {"levels": list(levels), "looks": looks, "count_repeats": count_repeats}
+    made, state = _plan(pipeline, data, ids, targets, design, sample, state, files, session)
     place = {ids[row]: number for number, row in enumerate(made.rows.tolist())}
     if files.labels is not None:
-        _take(state, read_labels(files.labels, ids, pipeline.bundle.labels, rename))
+        came = read_labels(files.labels, ids, pipeline.bundle.labels, rename)
+        if came and not state.labels:
+            concluded(made, made.table.labels)  # counts the look: from here on labels are seen
+        _take(state, came)
         state.write()
     labels = _labels(state, place, pipeline.bundle.labels, len(made))
     rows = next_rows(made, labels, batch)
@@ -165,7 +175,8 @@ def ask(
         "asked": len(rows),
         "labels": int((labels >= 0).sum()),
         "n": len(made),
-        "repeated": len(given) - len(made),
+        "known": made.used,
+        "repeated": len(given) - (made.used or 0) - len(made),
         "certified": here.passed,
         "front": len(made.fronts[number]),
         "promise": show_target(made.targets[number]),
@@ -205,7 +216,7 @@ def _plan(
     data: Dataset,
     ids: Sequence[str],
     targets: Sequence[Target],
-    levels: Sequence[float],
+    design: Mapping[str, Any],
     sample: Dataset | None,
     state: State | None,
     files: Files,
@@ -222,7 +233,7 @@ def _plan(
         "pool": pool_hash(ids),
         "promise": [show_target(each) for each in targets],
         "confidence": targets[0].confidence,
-        "levels": list(levels),
+        **design,
         "dtype": bundle.dtype,
         "device": bundle.device.type,
     }
@@ -241,7 +252,7 @@ def _plan(
         bundle,
         tokens,
         targets,
-        levels=levels,
+        **design,
         batch_size=size,
         quiet=not session.bars,
         accuracy=accuracy,
@@ -285,12 +296,14 @@ def _labels(
 def _finished(made: Plan, labels: NDArray[np.int32], folder: Path, given: int) -> dict[str, Any]:
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
-    from adaptive.unlabelled import finish
+    from adaptive.concluding import finish
 
     bundle = finish(made, labels)
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
     facts = facts_of(bundle.certificate)
-    return {"result": str(written), **facts, "repeated": given - facts["n"], "without_rows": []}
+    repeated = given - (made.used or 0) - facts["n"]
+    told = {"known": made.used, "repeated": repeated, "without_rows": []}
+    return {"result": str(written), **facts, **told}
 
 
 def _bundle_hash(folder: Path) -> str:

@@ -81,8 +81,15 @@ def certify(
     targets: Sequence[Target],
     levels: Sequence[float],
     session: Session,
+    *,
+    looks: int = 1,
+    count_repeats: bool = False,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
+
+    Args:
+        looks: designs that are planned to be tested on these data.
+        count_repeats: whether rows of the same text are separate requests, and count each.
 
     Raises:
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
@@ -96,7 +103,9 @@ def certify(
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
-    given, data = len(data), data.take(distinct_rows(data))
+    given = len(data)
+    if not count_repeats:
+        data = data.take(distinct_rows(data))
     bundle = recertify(
         pipeline.bundle,
         pipeline.tokenize(data.texts, data.pairs),
@@ -104,12 +113,16 @@ def certify(
         targets,
         groups=data.groups,
         levels=levels,
+        looks=looks,
+        count_repeats=count_repeats,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
-    facts = facts_of(bundle.certificate)
-    told = {"repeated": given - facts["n"], "without_rows": list(without_rows(bundle))}
+    assert bundle.certificate is not None
+    facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
+    repeated = given - (known or 0) - facts["n"]
+    told = {"known": known, "repeated": repeated, "without_rows": list(without_rows(bundle))}
     return {"result": str(written), **facts, **told}
 
 
@@ -125,6 +138,9 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "proposal": certificate.proposal,
         "n": certificate.n,
         "labels": None if certificate.asked is None else certificate.asked.labels,
+        "looks": certificate.looks,
+        "looks_planned": certificate.planned,
+        "confidence_proved": certificate.confidence_proved,
         "certified": certificate.certified,
         "front": len(certificate.front),
         "quality": None if certificate.quality is None else show_target(certificate.quality),
@@ -137,6 +153,11 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
     lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    lines.append(looks_line(facts))
+    if facts["known"]:
+        lines.append(
+            f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
+        )
     if facts["repeated"]:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
@@ -145,6 +166,16 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.insert(1, facts["proposal"])
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def looks_line(facts: dict[str, Any]) -> str:
+    """How often the certification rows were looked at, and what is proved after that."""
+    if facts["looks"] is None:
+        return "looks at these rows were not counted"
+    planned = f" of {facts['looks_planned']} planned" if facts["looks_planned"] > 1 else ""
+    return (
+        f"looks at these rows: {facts['looks']}{planned}; proved: {facts['confidence_proved']:.4g}"
+    )
 
 
 def _line(facts: dict[str, Any]) -> str:

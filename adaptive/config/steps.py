@@ -188,6 +188,7 @@ class CertificateConfig(Section):
     # of the signed drop; budgets have the betting test in place of the exact one
     test: Literal["paired", "betting", "hoeffding_bentkus"] = "paired"
     levels: tuple[NotNegative, ...] = ()  # more, of the first target
+    looks: Whole = 1  # designs planned to be tested on these rows, each at delta over their number
 
     @field_validator("levels")
     @classmethod
