@@ -84,6 +84,21 @@ def assumed(
     return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * otherwise]
 
 
+def asked_for(source: str) -> list[str]:
+    """What a certificate assumes whose rows were labelled only where it matters.
+
+    Args:
+        source: the rows that bound the full tier's accuracy.
+    """
+    return [
+        "Labels were asked only of rows that a policy answers otherwise than the full tier; the "
+        "label of a row is the same whether, when and with which others it was asked. Rows without "
+        "a label count as lost where the answers differ.",
+        f"The full tier is at least as accurate on the texts to come as its lower bound from the "
+        f"{source} says: these are of the same source as the certification rows.",
+    ]
+
+
 def _costs(targets: Sequence[Target], kept: Target | None) -> list[str]:
     """What a promise about costs is about."""
     told = []

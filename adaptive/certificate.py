@@ -29,6 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from adaptive.asking import labels_for
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
 from adaptive.claims import MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
@@ -38,6 +39,11 @@ from adaptive.promises import Certificate, Conditions, Tested, Verdict, stricter
 from adaptive.risk import fixed_sequence, worst
 from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
+
+
+def takes_unlabelled(targets: Sequence[Target]) -> bool:
+    """Whether labels need be asked only where answers differ: of one drop, over all texts."""
+    return [(each.metric, each.group) for each in targets] == [("accuracy_drop", None)]
 
 
 def certify(
@@ -107,9 +113,15 @@ def certify(
     certified = 0 if last is None else last + 1
     good = seeks_quality(targets)
     served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
-    verdict, obstacle, needed = _verdict(front, served, certified), None, None
+    verdict, obstacle, needed = verdict_of(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
+    labels = None
+    if needed is not None and takes_unlabelled(targets):
+        prediction, level = results[certified].prediction, targets[0].level
+        margin = level * float((table.reference == table.labels).mean())
+        delta = 1.0 - strict[0].confidence
+        labels = labels_for(prediction, table.reference, table.labels, needed, margin, delta)
     kept = None
     if good and len(table):
         confidence = strict[0].confidence
@@ -144,6 +156,7 @@ def certify(
             *assumed(targets, kept, otherwise=table.in_float32 is not None),
         ),
         quality=kept,
+        labels_needed=labels,
         planned=looks,
     )
 
@@ -177,7 +190,8 @@ def at_levels(targets: Sequence[Target], levels: Sequence[float]) -> list[tuple[
     return [(replace(targets[0], level=level), *targets[1:]) for level in levels]
 
 
-def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+def verdict_of(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+    """The verdict on a front of which so many are certified and one is served."""
     if certified and not is_bare(front[served]):
         return "CERTIFIED"
     untested = len(front) > certified

@@ -88,15 +88,10 @@ def recertify(
             `adaptive.types.MOST_SURE`.
         ValueError: the targets are promised at different confidences.
     """
-    if "search" not in bundle.outcomes:
-        raise BundleError(
-            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
-            "cannot be ordered before they are tested"
-        )
+    rows = search_rows(bundle)
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
-    fresh, used = _fresh(bundle, tokens)
-    counted = fresh if count_repeats else fresh[_distinct(token_rows.select(tokens, fresh))]
+    counted, used = counted_rows(bundle, tokens, count_repeats=count_repeats)
     tokens = token_rows.select(tokens, counted)
     labels = np.asarray(labels, dtype=np.int32)[counted]
     groups = {name: each.take(counted) for name, each in (groups or {}).items()}
@@ -104,19 +99,9 @@ def recertify(
     if fault := confidence_fault(targets[0].confidence):
         raise TargetError(fault)
     costs = costs_here(bundle, batch_size, quiet)
-    rows = _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
-    known = [_known(each, rows) for each in promises]
-    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
-    routed = bundle.router is not None
-    try:
-        if costs is bundle.costs or bundle.costs is None:
-            fronts = [arranged(lookup, each, family) for each in known]
-        else:
-            fronts = [searched_front(lookup, each, routed=routed) for each in known]
-    except ValueError as error:
-        raise TargetError(f"on the bundle's search rows, {error}") from None
+    fronts = ordered(bundle, lookup, promises, costs)
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     tables = bundle.outcomes.values()
     told = {
@@ -125,7 +110,7 @@ def recertify(
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
     if used is None:
-        _refuse_known(table, rows)
+        refuse_known(table, rows)
     conditions = conditions_of(
         bundle.device.type,
         bundle.dtype,
@@ -168,6 +153,45 @@ def recertify(
     )
 
 
+def search_rows(bundle: Bundle) -> OutcomeTable:
+    """The bundle's search rows, with classes as groups where they are labelled.
+
+    Raises:
+        BundleError: it has none.
+    """
+    if "search" not in bundle.outcomes:
+        raise BundleError(
+            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
+            "cannot be ordered before they are tested"
+        )
+    return _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
+
+
+def ordered(
+    bundle: Bundle, lookup: Lookup, promises: Sequence[Sequence[Target]], costs: CostTable
+) -> list[list[Found]]:
+    """The front of each promise, ordered on the bundle's search rows.
+
+    Args:
+        lookup: of these rows at the costs.
+        costs: where they are not the bundle's own, policies are searched anew.
+
+    Raises:
+        TargetError: the rows lack labels that a target needs.
+    """
+    known = [_known(each, lookup.table) for each in promises]
+    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    routed = bundle.router is not None
+    try:
+        if costs is bundle.costs or bundle.costs is None:
+            fronts = [arranged(lookup, each, family) for each in known]
+        else:
+            fronts = [searched_front(lookup, each, routed=routed) for each in known]
+    except ValueError as error:
+        raise TargetError(f"on the bundle's search rows, {error}") from None
+    return fronts
+
+
 def full_accuracy(table: OutcomeTable) -> float:
     """The full tier's accuracy on search rows, 1 where they have no labels."""
     if not len(table) or (table.labels < 0).any():
@@ -196,6 +220,22 @@ def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -
     return front(lookup, targets, found, sweeps=config.sweeps)
 
 
+def counted_rows(
+    bundle: Bundle, tokens: Tokens, *, count_repeats: bool
+) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that count as evidence, and how many the build had used; None if it did not keep which.
+
+    Args:
+        count_repeats: whether rows of the same tokens count each.
+
+    Raises:
+        TargetError: the build has used all of them.
+    """
+    fresh, used = _fresh(bundle, tokens)
+    rows = fresh if count_repeats else fresh[distinct(token_rows.select(tokens, fresh))]
+    return rows, used
+
+
 def _fresh(bundle: Bundle, tokens: Tokens) -> tuple[NDArray[np.int64], int | None]:
     """Rows that the build has not used, and how many it has; None where it did not keep which."""
     if bundle.seen is None:
@@ -209,7 +249,7 @@ def _fresh(bundle: Bundle, tokens: Tokens) -> tuple[NDArray[np.int64], int | Non
     return fresh, len(tokens) - len(fresh)
 
 
-def _distinct(tokens: Tokens) -> NDArray[np.int64]:
+def distinct(tokens: Tokens) -> NDArray[np.int64]:
     """The first text of each row of tokens, ascending."""
     found: dict[bytes, int] = {}
     for row, (start, stop) in enumerate(itertools.pairwise(tokens.offsets.tolist())):
@@ -257,7 +297,7 @@ def _joined(new: Groups, known: Sequence[Groups]) -> Groups:
     return Groups(names, place[new.index])
 
 
-def _refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
+def refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
     """Refuse rows most of which were searched on: the same outcomes, to three decimals."""
     seen = set(_marks(searched))
     known = sum(mark in seen for mark in _marks(table))

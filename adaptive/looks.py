@@ -28,7 +28,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from adaptive.assumptions import looked_at
-from adaptive.certificate import Certificate
+from adaptive.promises import Certificate
 from adaptive.row_hashes import Hashes
 from adaptive.types import OutcomeTable
 

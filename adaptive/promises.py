@@ -12,7 +12,7 @@ from typing import Literal
 
 from adaptive.types import Policy, Target
 
-Test = Literal["binomial", "paired", "betting", "hoeffding_bentkus"]
+Test = Literal["binomial", "paired", "paired_margin", "betting", "hoeffding_bentkus"]
 Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
 
 
@@ -72,6 +72,17 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """How a certificate came by its labels, where they were asked for; see `adaptive.asking`."""
+
+    labels: int  # rows that were labelled, of all
+    accuracy: float  # lower bound of the full tier's
+    accuracy_rows: int  # labelled rows that it comes from
+    accuracy_from: str  # which these are
+    ended: bool  # whether no further label could have changed the verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """What was promised, tested and found.
 
@@ -94,6 +105,8 @@ class Certificate:
     hashes: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
+    labels_needed: int | None = None  # of `rows_needed`, about, where labels are asked for
+    asked: Asked | None = None  # where labels were asked for; None: every row had its own
     further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
     looks: int | None = None  # designs tested on these rows, this one included; None: not counted
     planned: int = 1  # looks planned beforehand, each tested at delta over so many
@@ -159,6 +172,16 @@ class Certificate:
             return f"NOT CERTIFIED: there are no rows{of}"
         where = f" for {claim.place}" if claim.place else ""
         return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
+
+    @property
+    def proposal(self) -> str | None:
+        """The cheapest way on, where the verdict is NOT CERTIFIED and few labels would do."""
+        if self.labels_needed is None or self.rows_needed is None:
+            return None
+        return (
+            f"label about {self.labels_needed:,} texts: of {self.rows_needed:,} new ones without "
+            "labels those that decide (adaptive certify --unlabelled --ask)"
+        )
 
 
 def stricter(target: Target, looks: int) -> Target:

@@ -18,9 +18,9 @@ from transformers import AutoTokenizer
 from adaptive import tokens as token_rows
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate
 from adaptive.errors import BundleError
 from adaptive.looks import KEPT, VARIABLE, count_look, ledger
+from adaptive.promises import Certificate
 from adaptive.row_hashes import Hashes, hash_texts
 from adaptive.types import OutcomeTable, Target
 

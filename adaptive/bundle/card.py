@@ -98,6 +98,8 @@ def _verdict(bundle: Bundle) -> str:
         f"**{certificate.headline}**{'' if certificate.overlooked else confidence}; see "
         f"`{LAYOUT.certificate_page}`."
     )
+    if certificate.proposal is not None:
+        told += f" The cheapest way on: {certificate.proposal}."
     if certificate.quality is not None:
         told += f" Proved besides: {promise(certificate.quality)}."
     for each in certificate.further:

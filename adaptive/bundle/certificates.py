@@ -20,7 +20,7 @@ from adaptive.bundle.policies import (
     targets_to_json,
 )
 from adaptive.errors import BundleError
-from adaptive.promises import Certificate, Claim, Conditions, Test, Tested, Verdict
+from adaptive.promises import Asked, Certificate, Claim, Conditions, Test, Tested, Verdict
 from adaptive.types import Policy, Stage, Target
 
 _FREE = frozenset(
@@ -46,7 +46,9 @@ _PROMISE = {
     "certified",
     "front",
 }
-_BESIDE = {"quality"}  # of promises about costs alone
+# of promises about costs alone, and of those that labels were or may be asked for
+_BESIDE = {"quality", "asked", "labels_needed"}
+_COUNTS = ("labels", "accuracy_rows")
 # of certificates since looks are counted
 _LOOKS = {"looks", "looks_planned", "confidence_spent", "confidence_proved", "rows_seen_before"}
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
@@ -73,7 +75,7 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
 
 
 def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
-    kept = certificate.quality
+    kept, asked, few = certificate.quality, certificate.asked, certificate.labels_needed
     return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
@@ -91,6 +93,8 @@ def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
             for tested in certificate.front
         ],
         **({} if kept is None else {"quality": targets_to_json([kept])[0]}),
+        **({} if asked is None else {"asked": asdict(asked)}),
+        **({} if few is None else {"labels_needed": few}),
     }
 
 
@@ -160,6 +164,8 @@ def _promise_from_json(
         "certified": _count(found, "certified"),
         "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
         "quality": targets_from_json([found["quality"]], file)[0] if "quality" in found else None,
+        "labels_needed": _count(found, "labels_needed") if "labels_needed" in found else None,
+        "asked": _asked(found["asked"], file) if "asked" in found else None,
     }
 
 
@@ -290,6 +296,15 @@ def _claim(found: Mapping[str, Any], targets: tuple[Target, ...], file: str) -> 
     if (group is None) != (target.group is None):
         raise BundleError(f"{file}: a claim is for a group where its target names a column")
     return Claim(target, None if group is None else str(group), _count(found, "n"), found["test"])
+
+
+def _asked(found: Mapping[str, Any], file: str) -> Asked:
+    asked = Asked(**found)
+    shares = finite(asked.accuracy) and 0.0 <= asked.accuracy <= 1.0
+    texts = isinstance(asked.accuracy_from, str) and isinstance(asked.ended, bool)
+    if not (shares and texts and all(_count(found, name) >= 0 for name in _COUNTS)):
+        raise BundleError(f"{file}: `asked` needs counts, an accuracy in [0, 1] and its source")
+    return asked
 
 
 def _tested(found: Any, stages: tuple[Stage, ...], claims: int, file: str) -> Tested:

@@ -13,6 +13,8 @@ _TESTS = {
     "binomial": "the exact binomial test of losses of 0 and 1 (Clopper and Pearson 1934)",
     "paired": "the exact test of paired answers, the p-value maximised over what is not known "
     "(Barnard 1947; Berger and Boos 1994; see adaptive.risk.paired)",
+    "paired_margin": "the exact test of paired answers at a margin that other rows fixed "
+    "(Barnard 1947; see adaptive.risk.paired and adaptive.asking)",
     "betting": "the betting test of a bounded mean, rows in the seeded order "
     "(Waudby-Smith and Ramdas 2024, theorem 3)",
     "hoeffding_bentkus": "the test of Hoeffding and Bentkus (Bates et al. 2021, section 3.1)",
@@ -37,6 +39,7 @@ def render_certificate(
         "policy": policy_line(certificate.policy, places),
         **_proved_besides(certificate),
         "certification rows": _rows(certificate),
+        **_labels(certificate),
         **_looks(certificate),
         "test": f"{_tests(certificate)}; policies in the order below, each at "
         f"{_level(certificate)}, up to the first that fails",
@@ -106,6 +109,21 @@ def _length(conditions: Conditions) -> str:
     if conditions.cut is None:
         return told
     return f"{told}; {conditions.cut:.2%} of the certification rows were longer and were cut"
+
+
+def _labels(certificate: Certificate) -> dict[str, str]:
+    """Where not all rows were labelled, which were, and what bounds the full tier's accuracy."""
+    asked = certificate.asked
+    if asked is None:
+        return {}
+    told = "to the end of the sequence" if asked.ended else "stopped before its end"
+    return {
+        "labels": f"{asked.labels:,} of the {certificate.n:,} rows, asked for where a policy "
+        f"answers otherwise than the full tier, {told}; where an answer differs and there is no "
+        "label, the row counts as lost",
+        "full tier's accuracy": f"at least {asked.accuracy:.2%}, from {asked.accuracy_rows:,} "
+        f"{asked.accuracy_from}; the margin is the level times that, and delta / 50 pays for it",
+    }
 
 
 def _proved_besides(certificate: Certificate) -> dict[str, str]:

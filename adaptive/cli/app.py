@@ -278,6 +278,13 @@ def certify(
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
     threads: options.Threads = None,
+    unlabelled: options.Unlabelled = False,
+    ask: options.Ask = None,
+    labels: options.Labels = None,
+    state: options.State = None,
+    sample: options.Sample = None,
+    batch: options.Batch = 50,
+    finish: options.Finish = False,
     looks: Annotated[
         int,
         typer.Option(
@@ -296,13 +303,21 @@ def certify(
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
     The data must have served for nothing else: rows that the build trained, fitted or searched on
-    are left out. The bundle is rewritten as a whole or not at all.
+    are left out. The bundle is rewritten as a whole or not at all. With --unlabelled, texts need
+    no labels: those that can decide are asked for.
     """
     from adaptive.bundle.store import check_writable
+    from adaptive.cli import asking
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
-    from adaptive.cli.labelled import choose_source, load_labelled, own_data
+    from adaptive.cli.labelled import choose_source, load_labelled, local_folder, own_data
     from adaptive.cli.threads import set_threads
 
+    files = asking.choose_files(
+        ask, labels, state, unlabelled=unlabelled, finish=finish, sample=sample
+    )
+    if files is not None:
+        asking.check_files(files, [data, bundle, local_folder(bundle), sample or data])
+        label = ""
     source = choose_source(
         data,
         text=text,
@@ -323,6 +338,24 @@ def certify(
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
     levels = choose_levels(level, wanted, pipeline)
+    if files is not None:
+        labelled = asking.load_sample(sample, text, pair, bundle, pipeline.bundle.labels)
+        told = asking.ask(
+            pipeline,
+            rows,
+            wanted,
+            levels,
+            files,
+            context.obj,
+            sample=labelled,
+            batch=batch,
+            finish=finish,
+            looks=looks,
+            count_repeats=count_repeats,
+            rename=(source and source.rename) or own_data(bundle).rename,
+        )
+        context.obj.emit(told, lambda console: asking.show(told, console))
+        return
     facts = certify(
         pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
     )

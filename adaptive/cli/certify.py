@@ -136,7 +136,10 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "verdict": certificate.verdict,
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
+        "labels_needed": certificate.labels_needed,
+        "proposal": certificate.proposal,
         "n": certificate.n,
+        "labels": None if certificate.asked is None else certificate.asked.labels,
         "looks": certificate.looks,
         "looks_planned": certificate.planned,
         "confidence_proved": certificate.confidence_proved,
@@ -161,6 +164,8 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
         lines.append(f"no row has: {', '.join(facts['without_rows'])}")
+    if facts["proposal"]:
+        lines.insert(1, facts["proposal"])
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -177,7 +182,8 @@ def looks_line(facts: dict[str, Any]) -> str:
 
 def _line(facts: dict[str, Any]) -> str:
     besides = f"; besides {facts['quality']}" if facts["quality"] else ""
+    few = "" if facts["labels"] is None else f", {facts['labels']:,} of them labelled"
     return (
         f"{facts['headline']}: {facts['certified']} of {facts['front']} policies passed on "
-        f"{facts['n']:,} rows{besides}"
+        f"{facts['n']:,} rows{few}{besides}"
     )

@@ -104,6 +104,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
     lines["certificate"] = facts["certificate"]["headline"]
     if kept := facts["certificate"].get("quality"):
         lines["certificate"] += f"; besides {kept}"
+    if proposal := facts["certificate"].get("proposal"):
+        lines["certificate"] += f"; {proposal}"
     if facts["certificate"]["verdict"] is not None:
         lines["looks"] = looks_line(facts["certificate"])
     for name in ("license", "language", "base_model", "device", "dtype"):

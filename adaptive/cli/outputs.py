@@ -15,18 +15,21 @@ from adaptive.errors import ConfigError
 STDIN = "-"
 
 
-def check_output(output: Path | None, inputs: Sequence[str | Path]) -> None:
+def check_output(
+    output: Path | None, inputs: Sequence[str | Path], option: str = "--output"
+) -> None:
     """Refuses what could not be written, or would destroy an input, before anything is read.
 
     Args:
         output: a file; None is stdout.
         inputs: what the command reads: files, folders, names of other things; `-` is stdin.
+        option: that names the file.
 
     Raises:
         ConfigError: the output is a folder, has none to lie in or none that can be written to,
             is one of the inputs or lies in a bundle.
     """
-    name = "stdout" if output is None else f"--output {output}"
+    name = "stdout" if output is None else f"{option} {output}"
     own = _identity(1 if output is None else output)
     for each in inputs:
         if own is not None and own == _identity(0 if each == STDIN else each):
