@@ -28,6 +28,7 @@ from adaptive.policy import (
     single_stage,
     tier_alone,
 )
+from adaptive.scan import scan
 from adaptive.targets import (
     check_unit,
     full_may_miss,
@@ -231,13 +232,25 @@ class Judge:
         for _ in range(sweeps):
             before = best
             for stage in [k for k, s in enumerate(self.stages) if s.tier in best.policy.path]:
-                moves = [best.policy.with_threshold(stage, v) for v in [*self.grid[stage], NEVER]]
+                moves = [*self._worth(best.policy, stage), best.policy.with_threshold(stage, NEVER)]
                 best = self._best(best, [m for m in moves if self._whole(m)])
             # One stage loosened buys room that another can only use if both move at once.
             best = self._best(best, self._trades(best.policy))
             if self.aim(best) >= self.aim(before) * 0.999:
                 break
         return best
+
+    def _worth(self, policy: Policy, stage: int) -> list[Policy]:
+        """The policy with thresholds of the stage among which the best one is."""
+        grid = self.grid[stage]
+        if stage >= max(k for k in range(len(self.stages)) if policy.on(k)):
+            return [policy.with_threshold(stage, grid[0])]  # whatever it is, all texts pass
+        moves = [policy.with_threshold(stage, v) for v in grid]
+        if self.good:
+            return moves
+        cost, means, errors = scan(self.lookup, self.targets, policy, stage, grid)
+        kept = (means + self.margin * errors).max(1) <= 1e-12  # sums are rounded otherwise here
+        return [moves[np.where(kept, cost, np.inf).argmin()]] if kept.any() else []
 
     def _best(self, best: Found, moves: Sequence[Policy]) -> Found:
         kept = [f for f in map(self, moves) if f.excess <= 0.0]
