@@ -83,7 +83,7 @@ def search(
     judge = Judge(lookup, target, margin)
     alone = [single_stage(lookup.table.stages, k) for k in range(len(judge.grid))]
     found = [judge(each) for policy in alone for each in judge.leaving(policy)]
-    for path in _paths(lookup):
+    for path in paths(lookup):
         start = judge.shared(path)
         if start is not None:
             found.append(judge.descend(start, sweeps))
@@ -121,7 +121,7 @@ def _refined(judge: Judge, start: Policy, sweeps: int) -> Found | None:
     return judge.descend(begun, sweeps) if begun.excess <= 0.0 else None
 
 
-def _paths(lookup: Lookup) -> Iterator[tuple[int, ...]]:
+def paths(lookup: Lookup) -> Iterator[tuple[int, ...]]:
     """Every ascending choice of tiers."""
     tiers = sorted({s.tier for s in lookup.table.stages})
     for size in range(1, len(tiers) + 1):
@@ -211,10 +211,16 @@ class Judge:
             return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 
-    def shared(self, path: tuple[int, ...]) -> Found | None:
-        """The best shared threshold on every exit of the path that keeps the target."""
+    def shared(self, path: tuple[int, ...], like: Policy | None = None) -> Found | None:
+        """The best shared threshold on every exit of the path that keeps the target.
+
+        Args:
+            like: whose entry rule all have; None: they have none.
+        """
         values = np.unique(np.quantile(self.lookup.table.reliability, np.linspace(0, 1, 60)))
         every = [shared_thresholds(self.stages, path, v) for v in values.tolist()]
+        if like is not None:
+            every = [replace(like, path=path, thresholds=each.thresholds) for each in every]
         every = every[:: 3 if self.abstains else 1]
         tried = [self(each) for policy in every for each in self.leaving(policy)]
         return min((f for f in tried if f.excess <= 0.0), key=_rank, default=None)
