@@ -105,7 +105,16 @@ def recertify(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
     first, *others = [
-        certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
+        certify(
+            [f.policy for f in line],
+            table,
+            costs,
+            each,
+            row_seed(seed),
+            conditions,
+            accuracy=full_accuracy(rows),
+            expected=expected_stop(line),
+        )
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
@@ -120,6 +129,18 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def full_accuracy(table: OutcomeTable) -> float:
+    """The full tier's accuracy on search rows, 1 where they have no labels."""
+    if not len(table) or (table.labels < 0).any():
+        return 1.0
+    return float((table.reference == table.labels).mean())
+
+
+def expected_stop(line: Sequence[Found]) -> int:
+    """The last place of a front that keeps the targets on the search rows; 0 if none does."""
+    return max((place for place, found in enumerate(line) if found.excess <= 0.0), default=0)
 
 
 def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -> list[Found]:
