@@ -74,11 +74,11 @@ def line(
     if start is None:  # no room for the margin: too few rows
         judge = Judge(judge.lookup, target, 0.0, judge.scores)
         start = judge.shared(path, even) or judge(replace(even, thresholds=judge.safest(even)))
-    free = judge.descend(start, sweeps).policy
+    free = completed(lookup, judge.descend(start, sweeps).policy)
     if way.freedom > 1.0:
         return moving(lookup, free, steps)
     level = max(each for each in start.policy.thresholds if np.isfinite(each))
-    return shifting(lookup, between(completed(lookup, free), level, way.freedom), steps)
+    return shifting(lookup, between(free, level, way.freedom), steps)
 
 
 def compared(

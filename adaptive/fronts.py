@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from adaptive.freedom import Floats, compared, line, ways
-from adaptive.lines import moving
+from adaptive.lines import completed, moving
 from adaptive.policy import Lookup, is_bare, tier_alone
 from adaptive.search import Found, Judge, Score, search
 from adaptive.targets import about_costs, seeks_quality, several
@@ -54,7 +54,8 @@ def front(
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
     if about_costs(targets) or base.abstain != ALWAYS or is_bare(base):
-        policies = [base, *moving(lookup, base)]
+        whole = base if about_costs(targets) else completed(lookup, base)
+        policies = [base, *moving(lookup, whole)]
     else:
         tried = list(ways(lookup, base, (lookup.drop,) if drops is None else drops))
         scores = compared(lookup, target, tried, margin=margin, sweeps=sweeps, rows=rows)

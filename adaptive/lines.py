@@ -23,26 +23,24 @@ SMALLEST = 1e-6  # share whose log odds are told from those of 0
 
 
 def moving(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
-    """The policy `completed`, all thresholds `moved` by one share after the other."""
-    whole = base if base.abstain != ALWAYS else completed(lookup, base)
-    return [moved(lookup, whole, share) for share in np.linspace(*LINE, steps).tolist()]
+    """All thresholds `moved` by one share after the other."""
+    return [moved(lookup, base, share) for share in np.linspace(*LINE, steps).tolist()]
 
 
 def shifting(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
-    """The policy `completed`, all thresholds shifted alike in log odds.
+    """All thresholds shifted alike in log odds.
 
     Thresholds that are equal stay so. Where a text leaves as soon as its risk is below a price
     times what going on would cost, each exit's threshold is at a distance of its own from the
     others', in log odds, and the price shifts all alike.
     """
-    whole = completed(lookup, base)
-    early = _early(whole)
+    early = _early(base)
     if not early:
-        return [whole]
-    own = log_odds(np.array([whole.thresholds[k] for k in early]))
+        return [base]
+    own = log_odds(np.array([base.thresholds[k] for k in early]))
     shifts = log_odds(lookup.table.reliability[:, early]) - own
     places = np.unique(np.quantile(shifts, np.linspace(0.0, 1.0, steps)))[::-1]
-    return [_with(whole, early, own + shift) for shift in places.tolist()]
+    return [_with(base, early, own + shift) for shift in places.tolist()]
 
 
 def between(policy: Policy, level: float, freedom: float) -> Policy:
