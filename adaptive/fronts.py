@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from adaptive.freedom import Floats, compared, line, ways
+from adaptive.freedom import Floats, best_line
 from adaptive.lines import completed, moving
 from adaptive.policy import Lookup, is_bare, tier_alone
 from adaptive.search import Found, Judge, Score, search
@@ -57,10 +57,15 @@ def front(
         whole = base if about_costs(targets) else completed(lookup, base)
         policies = [base, *moving(lookup, whole)]
     else:
-        tried = list(ways(lookup, base, (lookup.drop,) if drops is None else drops))
-        scores = compared(lookup, target, tried, margin=margin, sweeps=sweeps, rows=rows)
-        best = tried[int(np.argmin(scores))]
-        policies = line(lookup, target, best, margin=margin, sweeps=sweeps)
+        policies = best_line(
+            lookup,
+            target,
+            base,
+            (lookup.drop,) if drops is None else drops,
+            margin=margin,
+            sweeps=sweeps,
+            rows=rows,
+        )
     alone = [f.policy for f in found if is_bare(f.policy)]
     return arranged(lookup, target, [*alone, *policies])
 

@@ -86,6 +86,7 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
     """What a look-up of each policy of a line tells, to rounding.
 
     Args:
+        targets: may be none; then costs alone are told.
         line: policies that differ in thresholds alone, which nowhere rise from one to the next;
             the same exits are switched on in all. They answer every text.
     """
@@ -116,11 +117,11 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
                     total[power] += sign * found.reshape(-1, width)
         until = since
     sums = [total.cumsum(1)[:, :size] for total in totals]
+    nothing = np.zeros((size, 0))
+    counts = [np.bincount(each.index, minlength=len(each.names)) for each in groups]
     return Sums(
         cost=sums[0][0, :, 0],
-        lost=np.concatenate([each[0] for each in sums[1:]], 1),
-        square=np.concatenate([each[1] for each in sums[1:]], 1),
-        count=np.concatenate(
-            [np.bincount(each.index, minlength=len(each.names)) for each in groups]
-        ).astype(np.float64),
+        lost=np.concatenate([nothing, *(each[0] for each in sums[1:])], 1),
+        square=np.concatenate([nothing, *(each[1] for each in sums[1:])], 1),
+        count=np.concatenate([np.zeros(0), *counts]),
     )
