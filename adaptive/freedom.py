@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.lines import STEPS, between, completed, shifting
-from adaptive.policy import Lookup
+from adaptive.policy import Lookup, useful_tiers
 from adaptive.scan import Sums, sweep
 from adaptive.search import Judge, paths, shared_thresholds
 from adaptive.targets import several
@@ -65,7 +65,7 @@ def best_line(
         rows: that the certificate will be tested on; None: as many as these.
     """
     tried = [Way(found, freedom, drop) for drop in drops for freedom in (MIDDLE, FREE)]
-    for path in paths(lookup):
+    for path in paths(useful_tiers(lookup.table)):
         if lookup.table.stages[-1].tier in path:
             tried.append(Way(replace(found, path=path, risk_weight=None, entry_cost=()), 0.0))
     costs = np.array(compared(lookup, target, tried, margin=margin, sweeps=sweeps, rows=rows))

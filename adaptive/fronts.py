@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptive.freedom import Floats, best_line
 from adaptive.lines import completed, moving
-from adaptive.policy import Lookup, is_bare, tier_alone
+from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
 from adaptive.search import Found, Judge, Score, search
 from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.types import ALWAYS, Policy, Targets
@@ -130,10 +130,10 @@ def order(
 ) -> list[Found]:
     """The Pareto front of mean excess and mean cost, safe to cheap, of at most `FRONT` policies.
 
-    Where costs are all that is promised it is one of mean cost and loss, cheap to good. Every tier
-    alone is always considered. What does not keep the target on these rows is left out: to test it
-    would only end a sequence. But one is always first: the full tier alone, or the cheapest stage
-    where costs are all that is promised, or, where the full tier is too dear for a promise
+    Where costs are all that is promised it is one of mean cost and loss, cheap to good. Every
+    useful tier alone is considered. What does not keep the target on these rows is left out: to
+    test it would only end a sequence. But one is always first: the full tier alone, or the cheapest
+    stage where costs are all that is promised, or, where the full tier is too dear for a promise
     that stands beside others or in int8 misses one, the safest policy there is.
 
     Args:
@@ -141,8 +141,7 @@ def order(
         scores: of policies on this very table, where they are known already.
     """
     judge = Judge(lookup, target, 0.0, scores)
-    tiers = sorted({s.tier for s in judge.stages})
-    alone = [judge(tier_alone(judge.stages, tier)) for tier in tiers]
+    alone = [judge(tier_alone(judge.stages, tier)) for tier in useful_tiers(lookup.table)]
     others = [f for f in [*alone, *map(judge, policies)] if f.excess <= 0.0]
     others.sort(key=lambda f: (f.excess, *f.rank))
     kept = others[:1] if judge.may_miss and judge.lead.excess > 0.0 and others else [judge.lead]

@@ -66,6 +66,26 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
     return last
 
 
+def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
+    """The tiers that may stand on a path: the first, the full one, and those between that pay.
+
+    A tier between is left out where a cheaper one is better: where the gain in right answers of
+    its last exit over that of a cheaper tier, and a standard error of the gain, come to zero or
+    less. Without labels, the full tier's answers are the right ones.
+    """
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    truth = table.reference if (table.labels < 0).any() else table.labels
+    right = {tier: table.predictions[:, k] == truth for tier, k in last.items()}
+    first, *between = sorted(last)
+    kept = [first]
+    for tier in between[:-1]:
+        best = max((right[each] for each in kept), key=lambda each: each.sum())
+        gain = right[tier].astype(float) - best
+        if gain.mean() + gain.std() / np.sqrt(max(len(gain), 1)) > 0.0:
+            kept.append(tier)
+    return (*kept, *between[-1:])
+
+
 def is_bare(policy: Policy) -> bool:
     """Whether one stage answers everything, so that nothing needs be estimated."""
     alone = sum(t != NEVER for t in policy.thresholds) == 1

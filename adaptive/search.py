@@ -27,6 +27,7 @@ from adaptive.policy import (
     last_exits,
     single_stage,
     tier_alone,
+    useful_tiers,
 )
 from adaptive.scan import scan
 from adaptive.targets import (
@@ -63,9 +64,9 @@ def search(
 ) -> list[Found]:
     """The best policy of each kind that keeps the target, best first.
 
-    Starts from one shared threshold for each path through the tiers, then moves one threshold
-    at a time to the best value that keeps the target (coordinate descent), switching exits
-    off where that pays, for at most `sweeps` rounds.
+    Starts from one shared threshold for each path through the `useful_tiers`, then moves one
+    threshold at a time to the best value that keeps the target (coordinate descent), switching
+    exits off where that pays, for at most `sweeps` rounds.
 
     Args:
         lookup: outcome and cost tables of the search split.
@@ -80,10 +81,11 @@ def search(
     Raises:
         TargetError: a target is about costs in another unit.
     """
-    judge = Judge(lookup, target, margin)
-    alone = [single_stage(lookup.table.stages, k) for k in range(len(judge.grid))]
+    judge, useful = Judge(lookup, target, margin), useful_tiers(lookup.table)
+    stages = lookup.table.stages
+    alone = [single_stage(stages, k) for k, s in enumerate(stages) if s.tier in useful]
     found = [judge(each) for policy in alone for each in judge.leaving(policy)]
-    for path in paths(lookup):
+    for path in paths(useful):
         start = judge.shared(path)
         if start is not None:
             found.append(judge.descend(start, sweeps))
@@ -121,9 +123,8 @@ def _refined(judge: Judge, start: Policy, sweeps: int) -> Found | None:
     return judge.descend(begun, sweeps) if begun.excess <= 0.0 else None
 
 
-def paths(lookup: Lookup) -> Iterator[tuple[int, ...]]:
+def paths(tiers: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every ascending choice of tiers."""
-    tiers = sorted({s.tier for s in lookup.table.stages})
     for size in range(1, len(tiers) + 1):
         yield from combinations(tiers, size)
 

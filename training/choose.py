@@ -26,8 +26,9 @@ from adaptive.routers.fit import fit_router
 from adaptive.search import Found, refine, search
 from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.timing import with_router
+from adaptive.training.doubts import about_useless
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import load_tiers
+from adaptive.training.parts import load_tiers, steps_by_tier
 from adaptive.training.record_outcomes import as_good, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable, Policy, Target, Targets
@@ -64,6 +65,7 @@ def _work(context: Context, folder: Path) -> Figures:
     figures["router"] = "none" if router is None else router.kind
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
     figures |= {"loss": best.loss} if what == "loss" else {}
+    figures["warnings"] = about_useless(table, list(steps_by_tier(context)))
     sweeps = recipe.search.sweeps
     ordered = front(lookup, targets, ladder, sweeps=sweeps)
     further = [
@@ -243,10 +245,10 @@ def step(tiers: tuple[str, ...]) -> Step:
 
 
 def _reads(context: Context) -> Mapping[str, Any]:
-    # the lines distinguish the fronts that this step writes from those it wrote before
+    # these words distinguish what this step writes from what it wrote before
     levels = list(context.recipe.levels)
     return {
         **section("router", "target", "search")(context),
         "levels": levels,
-        "writes": "lines that end at the full tier",
+        "writes": "lines of useful tiers that end at the full tier",
     }

@@ -17,6 +17,7 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
+from adaptive.training.epochs import MID, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
@@ -43,14 +44,14 @@ def _work(context: Context, folder: Path) -> Figures:
     ).to(context.device)
     options = Options(
         name="mid",
-        epochs=config.epochs,
+        epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=0.01,
         bfloat16=context.recipe.model.dtype == "bfloat16",
         seed=context.recipe.seed,
     )
-    train_student(
+    done = train_student(
         context,
         tier,
         teacher,
@@ -58,6 +59,7 @@ def _work(context: Context, folder: Path) -> Figures:
         folder,
         weight=config.distill_weight,
         temperature=config.temperature,
+        held_out=held_out(context, tier, config.epochs),
         # behind its i-th kept layer the student stands for the teacher just before the next
         imitate=dict(enumerate([0, *shape.layers[1:], full.backbone.layers])),
         hidden_weight=config.hidden_weight,
@@ -65,6 +67,7 @@ def _work(context: Context, folder: Path) -> Figures:
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
     return {
+        "optimiser_steps": done,
         **student_figures(context, tier),
         "layers": list(shape.layers),
         "work_share": share,

@@ -65,7 +65,7 @@ def _work(context: Context, folder: Path) -> Figures:
 
 def warnings_of(context: Context) -> list[str]:
     """What the steps up to here warn of."""
-    steps = ["data", "full", *finished_steps(context)]
+    steps = ["data", "full", *finished_steps(context), "policy"]
     found = (warning for step in steps for warning in context.figures(step).get("warnings", ()))
     return list(dict.fromkeys(found))
 

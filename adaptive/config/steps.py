@@ -1,4 +1,8 @@
-"""What each step of a build is told: one section a step."""
+"""What each step of a build is told: one section a step.
+
+Where a section gives no `epochs`, training counts optimiser steps and stops early: see
+`adaptive.training.epochs`.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
     tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 3e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
@@ -62,8 +66,8 @@ class MidConfig(Section):
     ffn: Share = 1.0  # kept feed-forward neurons
     multiple: Whole = 32  # feed-forward widths are rounded to it
     importance_batches: Whole = 16
-    epochs: Whole = 2
-    learning_rate: Positive = 2e-4
+    epochs: Whole | None = None
+    learning_rate: Positive = 5e-4
     batch_size: Whole = 32
     exits: Depths = None
     distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7  # the rest is on the labels
@@ -78,7 +82,7 @@ class BagConfig(Section):
     width: Whole | None = None  # of the embeddings; None = the full tier's
     bigrams: Count = 0  # hash buckets; 0 = none
     hidden: Whole | None = None  # width of the head's hidden layer; None = a linear head
-    epochs: Whole = 8
+    epochs: Whole | None = None
     learning_rate: Positive = 2e-3
     batch_size: Whole = 64
     dropout: PartShare = 0.2
@@ -95,7 +99,7 @@ class TransformerConfig(Section):
     hidden: Whole = 128
     heads: Whole = 4
     intermediate: Whole = 512
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 5e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
@@ -112,7 +116,7 @@ class ExitsConfig(Section):
     """Exit heads fitted on frozen backbones."""
 
     head_width: Whole | None = None  # of a hidden layer; None = linear heads
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 1e-3
     batch_size: Whole = 64
 
