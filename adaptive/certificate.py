@@ -29,7 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed
-from adaptive.claims import MeanTest, Trial, bound_loss, try_target
+from adaptive.claims import MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
@@ -48,6 +48,8 @@ def certify(
     conditions: Conditions,
     *,
     test: MeanTest = "paired",
+    accuracy: float = 1.0,
+    expected: int | None = None,
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
@@ -68,6 +70,10 @@ def certify(
         target: one, or several that must hold together.
         seed: of the rows' order in the betting test, fixed before the rows are looked at.
         test: of the signed drop and of budgets.
+        accuracy: of the full tier on other rows, such as the search's; see `adaptive.risk.paired`.
+        expected: the place in the front where other rows expect the sequence to stop; None: its
+            end. A bound on what is lost is sharpest there. Like `accuracy` it is a guess fixed
+            before the rows are seen, and the promise holds whatever it is.
 
     Raises:
         TargetError: a target needs labels or groups and the rows have none, or is about costs in
@@ -83,7 +89,10 @@ def certify(
     results = [lookup.evaluate(policy) for policy in front]
     ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
     try:
-        trials = [try_target(each, front, results, ceilings, table, seed, test) for each in targets]
+        trials = [
+            try_target(each, front, results, ceilings, table, seed, test, accuracy)
+            for each in targets
+        ]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
@@ -99,7 +108,11 @@ def certify(
     kept = None
     if good and len(table):
         confidence = targets[0].confidence
-        kept = bound_loss(front[served], results[served], table, confidence, len(front), seed, test)
+        stop = len(front) - 1 if expected is None else expected
+        share = float(shares(len(front), stop)[served])
+        kept = bound_loss(
+            front[served], results[served], table, confidence, share, seed, test, accuracy
+        )
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,

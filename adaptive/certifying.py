@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens
+
+logger = logging.getLogger(__name__)
 
 
 def recertify(
@@ -81,6 +84,7 @@ def recertify(
     labels = np.asarray(labels, dtype=np.int32)[first_of_each]
     groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
     targets = several(target)
+    logger.info("certify, step 1 of 3: costs, and the policies to test")
     costs = costs_here(bundle, batch_size, quiet)
     rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
@@ -95,6 +99,7 @@ def recertify(
             fronts = [searched_front(lookup, each, routed=routed) for each in known]
     except ValueError as error:
         raise TargetError(f"on the bundle's search rows, {error}") from None
+    logger.info("certify, step 2 of 3: answering %s rows at every stage", f"{len(tokens):,}")
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     tables = bundle.outcomes.values()
     told = {
@@ -106,8 +111,18 @@ def recertify(
     conditions = conditions_of(
         bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
     )
+    logger.info("certify, step 3 of 3: testing up to %s policies", f"{sum(map(len, fronts)):,}")
     first, *others = [
-        certify([f.policy for f in line], table, costs, each, row_seed(seed), conditions)
+        certify(
+            [f.policy for f in line],
+            table,
+            costs,
+            each,
+            row_seed(seed),
+            conditions,
+            accuracy=full_accuracy(rows),
+            expected=expected_stop(line),
+        )
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
@@ -122,6 +137,18 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def full_accuracy(table: OutcomeTable) -> float:
+    """The full tier's accuracy on search rows, 1 where they have no labels."""
+    if not len(table) or (table.labels < 0).any():
+        return 1.0
+    return float((table.reference == table.labels).mean())
+
+
+def expected_stop(line: Sequence[Found]) -> int:
+    """The last place of a front that keeps the targets on the search rows; 0 if none does."""
+    return max((place for place, found in enumerate(line) if found.excess <= 0.0), default=0)
 
 
 def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -> list[Found]:

@@ -91,6 +91,7 @@ def try_target(
     table: OutcomeTable,
     seed: int,
     mean_test: MeanTest,
+    accuracy: float = 1.0,
 ) -> Trial:
     """Test policies by what they did with certification rows.
 
@@ -105,6 +106,7 @@ def try_target(
         ceilings: what a text can cost at most under each policy, [p], known before the rows are.
         seed: of the rows' order in the betting test; all groups share it.
         mean_test: of the signed drop in accuracy and of budgets.
+        accuracy: of the full tier on other rows, see `adaptive.risk.paired`.
 
     Raises:
         ValueError: the table lacks labels or a column that the target needs.
@@ -115,7 +117,7 @@ def try_target(
     greatest = np.array([_greatest(target, policy, table, most) for policy, most in pairs])
     groups = divide(target, table)
     p_values = by_group(
-        lambda own: _p_values(own, greatest, target, test, seed),
+        lambda own: _p_values(own, greatest, target, test, seed, accuracy),
         values,
         groups.index,
         len(groups.names),
@@ -133,38 +135,52 @@ def bound_loss(
     result: Evaluation,
     table: OutcomeTable,
     confidence: float,
-    family: int,
+    share: float,
     seed: int,
     mean_test: MeanTest,
+    accuracy: float = 1.0,
 ) -> Target:
     """The least loss against the full tier that certification rows prove of a policy they chose.
 
-    The levels 1, `STEP`, `STEP`^2, ... are tested downwards, each at delta / family, up to the
-    first that fails; the last that passed is the bound. Were it below the true loss, the greatest
-    of these levels that is below the true loss would have passed a test, and which that is does
-    not depend on the rows. So of one policy the chance is at most delta / family, and by the
-    union bound at most delta that the bound of *any* of a family is wrong, whichever of them the
-    rows chose. Nothing is assumed of p-values as a function of the level.
+    The levels 1, `STEP`, `STEP`^2, ... are tested downwards, each at this policy's share of delta,
+    up to the first that fails; the last that passed is the bound. Were it below the true loss, the
+    greatest of these levels that is below the true loss would have passed a test, and which that
+    is does not depend on the rows. So of one policy the chance is at most its share of delta, and
+    by the union bound at most delta that the bound of *any* of a family is wrong, whichever of
+    them the rows chose, if the shares were fixed beforehand and sum to 1. Nothing is assumed of
+    p-values as a function of the level.
 
     Args:
         result: of the policy on the table.
-        family: how many policies the rows might have chosen.
+        share: of delta that is this policy's, see `shares`.
         mean_test: of the signed drop in accuracy.
+        accuracy: of the full tier on other rows, see `adaptive.risk.paired`.
     """
     sought = quality(table, confidence)
     if _is_reference(policy, table):
         return sought
     test = _test_of(sought, mean_test)
-    delta, proved = (1.0 - confidence) / family, replace(sought, level=1.0)
+    delta, proved = (1.0 - confidence) * share, replace(sought, level=1.0)
     lost = excess(sought, result, table)
     weight = lost - excess(proved, result, table)  # an excess is linear in its level
     for level in (STEP ** np.arange(1, STEPS + 1)).tolist():
         tried = replace(sought, level=level)
         strict = replace(tried, confidence=1.0 - delta)
-        if _tested((lost - level * weight)[None], 1.0 - level, strict, test, seed)[0] > delta:
+        drop = (lost - level * weight)[None]
+        if _tested(drop, 1.0 - level, strict, test, seed, accuracy)[0] > delta:
             break
         proved = tried
     return proved
+
+
+def shares(policies: int, expected: int) -> Floats:
+    """Shares of delta [p] for bounds of policies, most where other rows expect the choice to fall.
+
+    In proportion to 1 / (1 + distance)^2, so that a choice a few places off keeps much of it.
+    """
+    weight = 1.0 / (1.0 + np.abs(np.arange(policies) - expected)) ** 2
+    found: Floats = weight / weight.sum()
+    return found
 
 
 def _test_of(target: Target, mean_test: MeanTest) -> Test:
@@ -194,22 +210,27 @@ def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: floa
     return 0.0 if never else 1.0 - target.level
 
 
-def _p_values(values: Floats, greatest: Floats, target: Target, test: Test, seed: int) -> Floats:
+def _p_values(
+    values: Floats, greatest: Floats, target: Target, test: Test, seed: int, accuracy: float
+) -> Floats:
     """P-values [p] of excesses [p, n] for H0: mean excess > 0."""
     found = np.zeros(len(values))
     for high in np.unique(greatest[greatest > 0.0]).tolist():
         like = greatest == high
-        found[like] = _tested(values[like], high, target, test, seed)
+        found[like] = _tested(values[like], high, target, test, seed, accuracy)
     return found
 
 
-def _tested(values: Floats, high: float, target: Target, test: Test, seed: int) -> Floats:
+def _tested(
+    values: Floats, high: float, target: Target, test: Test, seed: int, accuracy: float
+) -> Floats:
     if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed;
         # it is nothing where nobody answers
         return binomial(values > 0.0, _allowed(target), values != 0.0)
     delta = 1.0 - target.confidence
     if test == "paired":
-        return paired(*drop_counts(values), values.shape[1], target.level, delta=delta)
+        counts, rows = drop_counts(values), values.shape[1]
+        return paired(*counts, rows, target.level, accuracy=accuracy, delta=delta)
     if test == "betting":
         return betting(values, 0.0, low=-1.0, high=high, seed=seed, delta=delta)
     return hoeffding_bentkus(values, 0.0, low=-1.0, high=high)

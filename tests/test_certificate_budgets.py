@@ -331,7 +331,7 @@ def bounds(metric: str, draws: int, family: int) -> list[float]:
         if metric == "agreement":
             rows = replace(rows, labels=np.full(300, -1, np.int32))
         result = looked_up(rows).evaluate(policy)
-        found.append(bound_loss(policy, result, rows, 0.9, family, draw, "betting").level)
+        found.append(bound_loss(policy, result, rows, 0.9, 1.0 / family, draw, "betting").level)
     return found
 
 

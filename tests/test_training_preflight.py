@@ -97,10 +97,12 @@ def test_a_decoder_that_labels_tokens_is_none_that_labels_texts(
     assert "it is a LlamaForTokenClassification" in str(error)
 
 
-def test_a_base_model_cannot_be_taken_as_it_is_and_no_label_is_quoted(
+def test_a_head_for_other_labels_cannot_be_taken_as_it_is_and_no_label_is_quoted(
     sources: Path, tmp_path: Path
 ) -> None:
-    told = str(refused(sources, tmp_path, AS_IT_IS))
+    other = {"id2label": {"0": "cold", "1": "warm"}, "label2id": {"cold": 0, "warm": 1}}
+    model = {"model": {"id": altered(sources, tmp_path / "model", **other)}}
+    told = str(refused(sources, tmp_path, AS_IT_IS | model))
     assert "no trained classification head for the data's 2 labels, of up to 4 characters" in told
     assert "good" not in told and "bad" not in told
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import dtype_of
 from adaptive.certificate import at_levels, certify, with_levels
-from adaptive.certifying import conditions_of, row_seed
+from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
 from adaptive.policy import evaluate, tier_alone
 from adaptive.promises import Certificate
@@ -43,6 +43,8 @@ def _work(context: Context, folder: Path) -> Figures:
             row_seed(recipe.seed),
             conditions,
             test=recipe.certificate.test,
+            accuracy=full_accuracy(load_table(context, "search")),
+            expected=expected_stop(front),
         )
         for targets, front in zip(
             [recipe.targets, *at_levels(recipe.targets, recipe.levels)],

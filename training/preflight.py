@@ -109,8 +109,8 @@ def check_workdir(folder: Path) -> None:
     others = sorted(name for name in others if not name.startswith("."))
     if others:
         raise ConfigError(
-            f"work folder {folder}: it holds folders that no build has made ({', '.join(others[:5])}); "
-            "name a new or an empty one"
+            f"work folder {folder}: it holds folders that no build has made "
+            f"({', '.join(others[:5])}); name a new or an empty one"
         )
 
 

@@ -91,22 +91,24 @@ def certify(
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
     from adaptive.certifying import recertify, without_rows
+    from adaptive.training.progress import telling
     from adaptive.training.splits import distinct_rows
 
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
     given, data = len(data), data.take(distinct_rows(data))
-    bundle = recertify(
-        pipeline.bundle,
-        pipeline.tokenize(data.texts, data.pairs),
-        labels_of(data),
-        targets,
-        groups=data.groups,
-        levels=levels,
-        batch_size=pipeline.preset.batch_size,
-        quiet=not session.bars,
-    )
+    with telling(None, "certify", lines=not session.bars):
+        bundle = recertify(
+            pipeline.bundle,
+            pipeline.tokenize(data.texts, data.pairs),
+            labels_of(data),
+            targets,
+            groups=data.groups,
+            levels=levels,
+            batch_size=pipeline.preset.batch_size,
+            quiet=not session.bars,
+        )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
     facts = facts_of(bundle.certificate)
     told = {"repeated": given - facts["n"], "without_rows": list(without_rows(bundle))}

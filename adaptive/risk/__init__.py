@@ -7,7 +7,7 @@ of exchangeable, independent rows; no limit theorem is used.
 
     p_values   exact binomial for losses of 0 and 1, Hoeffding-Bentkus for bounded ones, clipping
     betting    Waudby-Smith and Ramdas' test, far sharper where losses vary little
-    paired     exact for a drop in accuracy, where losses are counts of four kinds
+    paired     exact for a drop in accuracy, where losses are counts of four kinds; its power
     families   fixed-sequence testing, Bonferroni, several risks or groups at once
     power      the chance of success with so many rows, and the rows needed for a chance
 """
@@ -15,7 +15,8 @@ of exchangeable, independent rows; no limit theorem is used.
 from adaptive.risk.betting import betting, row_order
 from adaptive.risk.families import bonferroni, by_group, fixed_sequence, worst
 from adaptive.risk.p_values import binomial, clipped, hoeffding_bentkus
-from adaptive.risk.paired import drop_counts, paired, rows_for_paired
+from adaptive.risk.paired import drop_counts, lower, paired, paired_margin, upper
+from adaptive.risk.paired_power import paired_power, rows_for_paired
 from adaptive.risk.power import (
     betting_power,
     binomial_power,
@@ -35,11 +36,15 @@ __all__ = [
     "drop_counts",
     "fixed_sequence",
     "hoeffding_bentkus",
+    "lower",
     "paired",
+    "paired_margin",
+    "paired_power",
     "row_order",
     "rows_for_betting",
     "rows_for_binomial",
     "rows_for_paired",
     "simulated_power",
+    "upper",
     "worst",
 ]

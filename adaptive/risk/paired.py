@@ -1,4 +1,4 @@
-"""The exact test of a drop in accuracy, from four counts: no order of rows, no bets.
+"""The exact test of a drop in accuracy, from counts alone: no order of rows, no bets.
 
 Two models answer the same rows. *worse* counts those that only the first has right, *better*
 those that only the second has right, *both* those that both have. Accuracy drops by more than a
@@ -7,15 +7,23 @@ share L of the first one's just where
     H0: P(worse) - P(better) > L P(first right)
 
 which is the hypothesis that the mean of the signed drop, (1 - L) first right - second right, is
-above 0. The betting test of bounded means holds for any distribution of losses, and pays for it:
-at an error of 5 % it needs about (2.45 / 1.645)^2 = 2.2 times the rows of a test that knows how
-the losses are distributed. Here that is known, it is multinomial; what is not known are two of
-its parameters, over which the p-value is maximised.
+above 0. The betting test holds for any distribution of losses and pays for it with rows. Here the
+distribution is known: it is multinomial. What is not known are two of its parameters, and both
+are replaced by the worst values that the rows allow (Berger and Boos 1994):
+
+    the share a of rows that the first model has right, by its lower confidence bound;
+    the share d of rows that are worse or better, by the worst value in a confidence interval.
+
+The rows are ordered by the score statistic of the difference against a *constant* t0, fixed
+before they are seen. Were t0 taken from the rows themselves, the order of outcomes would change
+with the outcome, and the argument of Berger and Boos would not apply.
 
 References:
     Barnard (1947), significance tests for 2x2 tables, Biometrika 34: unconditional tests.
     Berger and Boos (1994), P values maximized over a confidence set for the nuisance parameter,
         Journal of the American Statistical Association 89.
+    Tango (1998), equivalence test and confidence interval for the difference in proportions for
+        the paired-sample design, Statistics in Medicine 17: the score statistic.
     Hsueh, Liu, Chen (2001), unconditional exact tests for equivalence or noninferiority for
         paired binary endpoints, Biometrics 57: the same design for a fixed difference.
 """
@@ -26,13 +34,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, betaincinv, gammaln, ndtri, xlog1py, xlogy
+from scipy.special import bdtr, betaincinv, gammaln, xlog1py, xlogy
 
 from adaptive.risk.p_values import Floats
 
 Ints = NDArray[np.int64]
 
-SPARED = 50  # delta over this is what the confidence sets of the parameters may cost
+SPARED = 100  # delta over this is what each confidence set may cost
 # Width of a cell of the search in standard deviations of the discordant share, over sqrt(delta):
 # what the curvature adds is then about a hundredth of delta.
 STEP = 0.3
@@ -46,20 +54,21 @@ def paired(
     rows: int,
     level: float,
     *,
+    accuracy: float = 1.0,
     delta: float = 0.05,
 ) -> Floats:
     """P-values for H0: accuracy drops by more than `level` of the first model's.
 
-    With t = level x a, a below P(first right) but for a chance of delta / 100 (Clopper and
-    Pearson), and with m = worse + better discordant rows, the statistic is
+    With t0 = level x accuracy, the statistic T of an outcome (see `score`) is the difference
+    worse - better against n t0, in units of its deviation. A bound a_low lies below P(first right)
+    but for a chance of delta / 100 (Clopper and Pearson), and a set C holds P(worse or better) but
+    for as much. Where both hold and H0 is true, the difference is at least t = level x a_low. For
+    each d the chance of a T as small as the one seen falls as the difference grows, so it is
+    greatest at t, and
 
-        z = (worse - better - n t) / sqrt(max(m, n t))
+        p = max_{d in C, d >= t} P(T <= T seen; discordant share d, difference t) + delta / 50
 
-    and the p-value the greatest chance of a z as small over all discordant shares d of a
-    confidence set C of another delta / 100 (Berger and Boos 1994), plus both chances:
-
-        p = max_{d in C} sum_m Bin(m; n, d) P(Bin(m, (1 + t / d) / 2) <= c_m) + delta / 50
-        c_m = (z sqrt(max(m, n t)) + m + n t) / 2
+    is above the true chance but for what the two sets cost, which is added.
 
     The greatest is not searched by trying points: C is cut into cells, and in each the chance is
     bounded by its values at the ends and by its curvature, so nothing between them is missed.
@@ -69,6 +78,8 @@ def paired(
             not counted.
         rows: n.
         level: in [0, 1).
+        accuracy: what P(first right) is expected to be, from other rows. The p-value is valid
+            whatever it is, and sharpest where it is right.
         delta: the error that the p-value will be compared with, fixed before rows are seen. It
             is valid at any other too.
 
@@ -80,11 +91,78 @@ def paired(
     """
     if not 0.0 <= level < 1.0:
         raise ValueError(f"the level is {level}, it must be at least 0 and less than 1")
-    counts = np.stack(np.broadcast_arrays(worse, better, both), -1).astype(np.int64)
-    if (counts < 0).any() or (counts.sum(-1) > rows).any():
-        raise ValueError(f"counts must be at least 0 and sum to at most {rows} rows")
-    flat = [_p_value(*own, rows, level, delta) for own in counts.reshape(-1, 3).tolist()]
+    counts = _checked(np.broadcast_arrays(worse, better, both), rows)
+    flat = [
+        _p_value(w, b, rows, level * accuracy, level * lower(w + o, rows, delta / SPARED), delta)
+        for w, b, o in counts.reshape(-1, 3).tolist()
+    ]
+    found = np.minimum(np.array(flat, dtype=np.float64) + delta / SPARED, 1.0)
+    return found.reshape(counts.shape[:-1])
+
+
+def paired_margin(
+    worse: ArrayLike,
+    better: ArrayLike,
+    rows: int,
+    margin: float,
+    *,
+    differing: ArrayLike | None = None,
+    delta: float = 0.05,
+) -> Floats:
+    """P-values for H0: P(worse) - P(better) > margin, a constant; see `paired`.
+
+    Args:
+        worse, better: [...] counts.
+        rows: n.
+        margin: in [0, 1); fixed before the rows are seen.
+        differing: [...] rows on which the two models' answers differ, of which some may be neither
+            worse nor better. Where given, the set C comes from them alone: all d up to the upper
+            bound of their share. Then the p-value depends on which rows are worse and which are
+            better through the statistic alone, and never falls when a row becomes worse, nor
+            rises when one becomes better.
+        delta: as for `paired`.
+
+    Returns:
+        [...] in [0, 1]; 1 where there are no rows.
+
+    Raises:
+        ValueError: counts are negative or more than they can be, or the margin is outside [0, 1).
+    """
+    if not 0.0 <= margin < 1.0:
+        raise ValueError(f"the margin is {margin}, it must be at least 0 and less than 1")
+    given = [worse, better] if differing is None else [worse, better, differing]
+    counts = _checked(np.broadcast_arrays(*given)[:2], rows)
+    most = [None] * counts[..., 0].size
+    if differing is not None:
+        apart = np.broadcast_to(np.asarray(differing, dtype=np.int64), counts.shape[:-1])
+        if (apart < counts.sum(-1)).any() or (apart > rows).any():
+            raise ValueError(f"differing rows include worse and better, and are at most {rows}")
+        most = apart.reshape(-1).tolist()
+    pairs = zip(counts.reshape(-1, 2).tolist(), most, strict=True)
+    flat = [_p_value(w, b, rows, margin, margin, delta, own) for (w, b), own in pairs]
     return np.array(flat, dtype=np.float64).reshape(counts.shape[:-1])
+
+
+def score(worse: ArrayLike, better: ArrayLike, rows: int, margin: float) -> Floats:
+    """Tango's score statistic of worse - better against rows x margin; small where few are worse.
+
+    (worse - better - n t) / sqrt(n (d - t^2)), with d the most likely share of discordant rows
+    where the difference of shares is t: twice the positive root of
+    2 n x^2 + (2 n t - t (worse - better) - worse - better) x - better t (1 - t), plus t.
+
+    It rises with `worse` and falls with `better`.
+    """
+    more, fewer = np.asarray(worse, dtype=np.float64), np.asarray(better, dtype=np.float64)
+    middle = 2.0 * rows * margin - margin * (more - fewer) - more - fewer
+    end = fewer * margin * (1.0 - margin)
+    root = np.sqrt(middle * middle + 8.0 * rows * end)
+    # of the two ways to write the root, the one that does not subtract what is nearly equal
+    share = np.where(
+        middle > 0.0, 2.0 * end / np.maximum(middle + root, 1e-300), (root - middle) / (4.0 * rows)
+    )
+    variance = rows * (2.0 * share + margin - margin * margin)
+    found: Floats = (more - fewer - rows * margin) / np.sqrt(np.maximum(variance, 1e-12))
+    return found
 
 
 def drop_counts(losses: ArrayLike) -> tuple[Ints, Ints, Ints]:
@@ -95,41 +173,51 @@ def drop_counts(losses: ArrayLike) -> tuple[Ints, Ints, Ints]:
     return worse, better, both
 
 
-def rows_for_paired(
-    worse: float, better: float, both: float, level: float, *, delta: float, power: float = 0.8
-) -> int | None:
-    """About the rows with which `paired` <= delta in a share `power` of draws.
+def lower(count: int, rows: int, error: float) -> float:
+    """Below a share, of which `count` of `rows` were seen, but for a chance of `error`."""
+    return float(betaincinv(count, rows - count + 1, error)) if count else 0.0
 
-    The normal approximation, ((z_delta + z_power) s / mean)^2 with the mean and the standard
-    deviation s of the signed drop; right to about a tenth of the rows, or a fifth where fewer
-    than about 20 of them are discordant.
 
-    Args:
-        worse, better, both: shares of the rows.
+def upper(count: int, rows: int, error: float) -> float:
+    """Above a share, of which `count` of `rows` were seen, but for a chance of `error`."""
+    return float(betaincinv(count + 1, rows - count, 1.0 - error)) if count < rows else 1.0
 
-    Returns:
-        None where accuracy drops by the level or more: then no number is enough.
-    """
-    first = worse + both
-    mean = worse - better - level * first
-    if mean >= 0.0:
-        return None
-    square = worse * (1.0 - level) ** 2 + both * level**2 + better
-    quantiles = -ndtri(delta * (1.0 - 1.0 / SPARED)) + ndtri(power)
-    return int(np.ceil((quantiles / mean) ** 2 * (square - mean**2)))
+
+def _checked(counts: list[Ints], rows: int) -> Ints:
+    """Counts [..., k] as one array."""
+    found = np.stack(counts, -1).astype(np.int64)
+    if (found < 0).any() or (found.sum(-1) > rows).any():
+        raise ValueError(f"counts must be at least 0 and sum to at most {rows} rows")
+    return found
 
 
 @lru_cache(maxsize=1 << 16)
-def _p_value(worse: int, better: int, both: int, rows: int, level: float, delta: float) -> float:
-    spare, discordant = delta / SPARED / 2, worse + better
-    margin = level * _interval(worse + both, rows, 2 * spare)[0]  # of P(worse) - P(better)
-    low, high = _interval(discordant, rows, spare)
-    low = max(low, margin)  # under H0 no fewer rows are discordant
+def _p_value(
+    worse: int,
+    better: int,
+    rows: int,
+    constant: float,
+    margin: float,
+    delta: float,
+    differing: int | None = None,
+) -> float:
+    """The greatest chance over C, and what C costs.
+
+    Args:
+        constant: t0, in the statistic.
+        margin: the difference under H0, at least.
+    """
+    spare, low = delta / SPARED, margin  # under H0 no fewer rows are discordant
+    if differing is None:
+        low = max(low, lower(worse + better, rows, spare / 2.0))
+        high = upper(worse + better, rows, spare / 2.0)
+    else:
+        high = upper(differing, rows, spare)
     if low > high:
-        return 2 * spare
+        return spare
     if low == 0.0:  # nothing is discordant, and nothing need be
         return 1.0
-    z = (worse - better - rows * margin) / np.sqrt(max(discordant, 1.0, rows * margin))
+    seen = float(score(worse, better, rows, constant))
     width = (
         STEP * np.sqrt(delta / rows) / 2.0
     )  # of arcsin sqrt(d), whose deviation is the same for all d
@@ -137,19 +225,19 @@ def _p_value(worse: int, better: int, both: int, rows: int, level: float, delta:
     cells = max(1, int(np.ceil((ends[1] - ends[0]) / width)))
     grid = np.sin(np.linspace(ends[0], ends[1], cells + 1)) ** 2
     below, above = grid[:-1], grid[1:]
-    likely = np.maximum(*_chances(below, above, z, rows, margin))
+    likely = np.maximum(*_chances(below, above, seen, rows, constant, margin))
     spread = np.minimum(below * (1.0 - below), above * (1.0 - above))
     with np.errstate(divide="ignore", invalid="ignore"):
         curved = (rows + 0.5 * np.sqrt(rows / spread)) / spread * (above - below) ** 2 / 8.0
     bound = float(np.nan_to_num(likely + curved, nan=1.0).max())
-    return min(1.0, bound + 2 * spare)
+    return min(1.0, bound + spare)
 
 
 def _chances(
-    below: Floats, above: Floats, z: float, rows: int, margin: float
+    below: Floats, above: Floats, seen: float, rows: int, constant: float, margin: float
 ) -> tuple[Floats, Floats]:
-    """Chance of so small a z for discordant shares at both ends of cells [k], with in all of
-    a cell the least share of worse rows among the discordant, that of its upper end.
+    """Chance of so small a statistic for discordant shares at both ends of cells [k], with in all
+    of a cell the least share of worse rows among the discordant, that of its upper end.
 
     As a function of d alone, f(d) = sum_m Bin(m; n, d) g(m) with g in [0, 1], the chance then has
     a second derivative of at most half the mean absolute value of (Bin'' / Bin)(m), hence of
@@ -159,17 +247,33 @@ def _chances(
     span = int(2 * reach.max()) + 2
     first = np.clip(rows * above - reach, 0, max(0, rows - span)).astype(np.int64)
     counts = first[:, None] + np.arange(min(span, rows + 1))  # [k, m]
-    # a hair more, lest rounding leaves out what was observed
-    deviation = np.sqrt(np.maximum(counts, max(1.0, rows * margin)))
-    most = np.floor((z * deviation + counts + rows * margin) / 2.0 + 1e-9)
+    least = int(counts.min())
+    most = _most_worse(np.arange(least, int(counts.max()) + 1), seen, rows, constant)
     share = np.minimum((1.0 + margin / above) / 2.0, 1.0)[:, None]
-    passing = _below(np.clip(most, -1, counts), counts, share)
+    passing = _below(most[counts - least], counts, share)
     found = []
     for d in (below[:, None], above[:, None]):
         weight = _binomial(counts, rows, d)
         # what the sum leaves out counts as wholly passing
         found.append((weight * passing).sum(1) + np.maximum(0.0, 1.0 - weight.sum(1)))
     return found[0], found[1]
+
+
+def _most_worse(discordant: Ints, seen: float, rows: int, constant: float) -> Floats:
+    """Of so many discordant rows [m] the most that are worse with a statistic as small as seen.
+
+    By bisection, since the statistic rises with them; -1 where even none gives more.
+    """
+    limit = seen + 1e-9 * (1.0 + abs(seen))  # rounding must not leave out what was observed
+    least, most = np.full(len(discordant), -1, dtype=np.int64), discordant + 1
+    while (most - least > 1).any():
+        middle = (least + most) // 2
+        tried = np.clip(middle, 0, discordant)
+        inside = score(tried, discordant - tried, rows, constant) <= limit
+        open_ = most - least > 1
+        least = np.where(open_ & inside, middle, least)
+        most = np.where(open_ & ~inside, middle, most)
+    return least.astype(np.float64)
 
 
 def _below(most: Floats, counts: Ints, share: Floats) -> Floats:
@@ -197,10 +301,3 @@ def _binomial(count: Floats | Ints, rows: Ints | int, share: Floats) -> Floats:
     chance = np.exp(terms + xlogy(inside, share) + xlog1py(rows - inside, -share))
     found: Floats = np.where(count < 0, 0.0, chance)
     return found
-
-
-def _interval(count: int, rows: int, error: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share, wrong with a chance of at most `error`."""
-    low = float(betaincinv(count, rows - count + 1, error / 2)) if count else 0.0
-    high = float(betaincinv(count + 1, rows - count, 1.0 - error / 2)) if count < rows else 1.0
-    return low, high

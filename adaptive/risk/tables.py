@@ -39,7 +39,9 @@ def drop_losses(
     return np.array([1.0 - level, -1.0, -level, 0.0]), shares
 
 
-def drop_tests(level: float, delta: float) -> dict[str, Callable[[Floats], Floats]]:
+def drop_tests(
+    level: float, accuracy: float, delta: float
+) -> dict[str, Callable[[Floats], Floats]]:
     """Tests of `drop_losses` [d, n] by name: the signed one, and those that give credit away."""
     high = 1.0 - level
 
@@ -53,7 +55,8 @@ def drop_tests(level: float, delta: float) -> dict[str, Callable[[Floats], Float
         return p
 
     def exact(losses: Floats) -> Floats:
-        return paired(*drop_counts(losses), losses.shape[-1], level, delta=delta)
+        counts, rows = drop_counts(losses), losses.shape[-1]
+        return paired(*counts, rows, level, accuracy=accuracy, delta=delta)
 
     return {
         "paired": exact,
@@ -83,7 +86,7 @@ def drop_table(
     table = []
     for rows in sizes:
         line: dict[str, float] = {"n": rows}
-        for name, test in drop_tests(level, delta).items():
+        for name, test in drop_tests(level, accuracy, delta).items():
             line[name] = simulated_power(
                 test, losses, rows, weights=shares, delta=delta, draws=draws, seed=seed
             )
