@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -30,6 +31,8 @@ from adaptive.targets import seeks_quality, several
 from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
+
+logger = logging.getLogger(__name__)
 
 
 def recertify(
@@ -98,10 +101,12 @@ def recertify(
     targets = several(target)
     if fault := confidence_fault(targets[0].confidence):
         raise TargetError(fault)
+    logger.info("certify, step 1 of 3: costs, and the policies to test")
     costs = costs_here(bundle, batch_size, quiet)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
     fronts = ordered(bundle, lookup, promises, costs)
+    logger.info("certify, step 2 of 3: answering %s rows at every stage", f"{len(tokens):,}")
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     tables = bundle.outcomes.values()
     told = {
@@ -122,6 +127,7 @@ def recertify(
         known=used,
         pairs=pairs,
     )
+    logger.info("certify, step 3 of 3: testing up to %s policies", f"{sum(map(len, fronts)):,}")
     first, *others = [
         certify(
             [f.policy for f in line],

@@ -67,17 +67,17 @@ def call_options(
     Raises:
         ValueError: an option has a value it cannot have.
     """
-    top_k, batch_size, truncation = plain(top_k), plain(batch_size), plain(truncation)
+    top_k, batch_size, cut = plain(top_k), plain(batch_size), plain(truncation)
     if top_k not in ("", None) and not _counts(top_k):
         raise ValueError(f"top_k is {top_k!r}; expected 1 or more, or None for all labels")
     if batch_size is not None and not _counts(batch_size):
         raise ValueError(f"batch_size is {batch_size!r}; expected 1 or more")
-    if isinstance(truncation, bool):
-        truncation = "truncate" if truncation else "error"
-    truncation = _TRUNCATION.get(truncation, truncation)
-    if truncation is not None and truncation not in get_args(Overflow):
+    if isinstance(cut, bool):
+        cut = "truncate" if cut else "error"
+    cut = _TRUNCATION.get(cut, cut)
+    if cut is not None and cut not in get_args(Overflow):
         raise ValueError(
-            f"truncation is {truncation!r}; expected True, False, 'truncate', 'error' or 'windows'"
+            f"truncation is {cut!r}; expected True, False, 'truncate', 'error' or 'windows'"
         )
     if errors is not None and errors not in get_args(OnFault):
         raise ValueError(f"errors is {errors!r}; expected 'raise' or 'return'")
@@ -87,7 +87,7 @@ def call_options(
     return Options(
         top_k,
         batch_size or preset.batch_size,
-        truncation or preset.overflow,
+        cut or preset.overflow,
         errors or preset.errors,
         _logarithms(function_to_apply),
         length,
@@ -143,7 +143,8 @@ def own_model(bundle: Bundle) -> PreTrainedModel:
             f"ONNX Runtime runs tier {tier.name!r}, and no transformers model is loaded; "
             "adaptive.tiers.store.in_torch gives the tier with one"
         )
-    model: PreTrainedModel = tier.backbone.model
+    backbone: Any = tier.backbone
+    model: PreTrainedModel = backbone.model
     return model
 
 

@@ -169,7 +169,7 @@ def test_evaluate_shows_the_policy_each_tier_and_who_answered(bundle: Path) -> N
     report = json.loads(run("--json", "evaluate", bundle, "test").stdout)
     shown = run("evaluate", bundle, "test")
     assert shown.exit_code == 0, shown.output
-    *lines, summary = shown.stdout.splitlines()
+    *lines, summary, single, length = shown.stdout.splitlines()
     for row in report["rows"]:
         (line,) = (line for line in lines if f" {row['name']} " in line)
         assert f"{100 * row['accuracy']:.2f} %" in line
@@ -182,6 +182,8 @@ def test_evaluate_shows_the_policy_each_tier_and_who_answered(bundle: Path) -> N
     assert [row["name"] for row in report["rows"]] == ["policy", "tiny alone", "full alone"]
     assert f"{report['work_ratio']:.1f} times less work" in summary
     assert f"{report['accuracy_ratio']:.2%} of its accuracy" in summary
+    assert ("no tier alone" in single) == (report["single"] is None)
+    assert f"up to {report['max_length']} tokens; {report['cut']:.2%} of these" in length
 
 
 def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
@@ -301,6 +303,9 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["result"], found["n"]) == (str(copy), 300)
+    told = [line for line in result.stderr.splitlines() if line.startswith("certify")]
+    assert told[0] == "certify: started" and told[-1].startswith("certify: done in ")
+    assert told[2] == "certify, step 2 of 3: answering 300 rows at every stage"
     (further,) = found["further"]
     assert further["target"] == "agreement=0.3" and further["n"] == 300
     facts = json.loads(run("info", copy, "--json").stdout)

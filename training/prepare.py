@@ -97,7 +97,12 @@ def _work(context: Context, folder: Path) -> Figures:
     figures["longest"] = longest  # tokens of a row, cut
     rows_in_all = sum(figures[name] for name in SPLITS)
     figures |= _cut(recipe, tokenizer, dataset, np.concatenate(long), rows_in_all, limit)
-    figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
+    extra = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
+    figures |= {"unlabelled": len(extra), "unlabelled_cut": int(extra.truncated.sum())}
+    if figures["unlabelled_cut"]:
+        told = f"{figures['unlabelled_cut']:,} of {len(extra):,} unlabelled texts have more than"
+        warning = f"{told} {length} tokens and are cut there"
+        figures["warnings"] = [*figures.get("warnings", ()), warning]
     tokenizer.save_pretrained(str(folder / "tokenizer"))
     names = dataset.label_names or own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
@@ -166,7 +171,7 @@ def _save_unlabelled(
     tokenizer: Any,
     folder: Path,
     length: int,
-) -> int:
+) -> Tokens:
     """Texts for distillation; those that also stand in a held-out split are left out."""
     held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
     parts = []
@@ -180,7 +185,7 @@ def _save_unlabelled(
         parts = [token_rows.tokenize(tokenizer, [], max_length=length)]
     tokens = token_rows.concatenate(parts)
     save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
-    return len(tokens)
+    return tokens
 
 
 def _folded(dataset: Dataset, row: int) -> str:

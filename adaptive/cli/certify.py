@@ -99,6 +99,7 @@ def certify(
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
     from adaptive.certifying import recertify, without_rows
+    from adaptive.training.progress import telling
     from adaptive.training.splits import distinct_rows
 
     folder = Path(pipeline.preset.bundle).expanduser()
@@ -107,19 +108,20 @@ def certify(
     given = len(data)
     if not count_repeats:
         data = data.take(distinct_rows(data))
-    bundle = recertify(
-        pipeline.bundle,
-        pipeline.tokenize(data.texts, data.pairs),
-        labels_of(data),
-        targets,
-        groups=data.groups,
-        levels=levels,
-        looks=looks,
-        count_repeats=count_repeats,
-        batch_size=pipeline.preset.batch_size,
-        pairs=data.pairs is not None,
-        quiet=not session.bars,
-    )
+    with telling(None, "certify", lines=not session.bars):
+        bundle = recertify(
+            pipeline.bundle,
+            pipeline.tokenize(data.texts, data.pairs),
+            labels_of(data),
+            targets,
+            groups=data.groups,
+            levels=levels,
+            looks=looks,
+            count_repeats=count_repeats,
+            batch_size=pipeline.preset.batch_size,
+            pairs=data.pairs is not None,
+            quiet=not session.bars,
+        )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
     assert bundle.certificate is not None
     facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
