@@ -1,4 +1,4 @@
-"""The search's half of the certificate's price: how much the certified policy saves, by search rows.
+"""The search's half of the certificate's price: what a certified policy saves, by search rows.
 
     python benchmarks/search_price.py --work FOLDER --splits search test --name clinc150 \\
         --certify 3000 [--first 0 --deals 100] [--results FILE] [--record FILE]
@@ -33,7 +33,7 @@ from certificate_errors import CONDITIONS
 
 from adaptive.bundle.outcomes import load_outcomes
 from adaptive.certificate import certify
-from adaptive.certifying import row_seed
+from adaptive.certifying import full_accuracy, row_seed
 from adaptive.claims import Trial
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.fronts import MARGIN, along, front
@@ -146,7 +146,13 @@ def deal(pool: OutcomeTable, costs: CostTable, number: int, rows: int, size: int
         taken = time.process_time() - start
         with patch.object(Trial, "rows_needed", lambda *given: None):
             served = certify(
-                line, pool.take(unseen), costs, TARGET, row_seed(number), CONDITIONS
+                line,
+                pool.take(unseen),
+                costs,
+                TARGET,
+                row_seed(number),
+                CONDITIONS,
+                accuracy=full_accuracy(lookup.table),
             ).policy
         result = world.evaluate(served)
         found[name] = {
