@@ -17,7 +17,7 @@ from adaptive import asking
 from adaptive import tokens as token_rows
 from adaptive.asking import Line, Standing
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import at_levels, stricter, takes_unlabelled
+from adaptive.certificate import at_levels, takes_unlabelled
 from adaptive.certifying import (
     counted_rows,
     distinct,
@@ -29,6 +29,7 @@ from adaptive.certifying import (
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Evaluation, Lookup, tier_alone
+from adaptive.promises import stricter
 from adaptive.recording import outcomes
 from adaptive.targets import several
 from adaptive.timing import costs_here

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive.cli.outputs import replacing
 from adaptive.errors import ConfigError, DataError
+from adaptive.outputs import replacing
 from adaptive.types import OutcomeTable, Stage
 
 if TYPE_CHECKING:
