@@ -97,7 +97,7 @@ def compared(
     held = [np.sort(order[fold::FOLDS]) for fold in range(FOLDS)]
     kept = [np.sort(np.setdiff1d(order, fold)) for fold in held]
     own, other = ([lookup.take(rows) for rows in each] for each in (held, kept))
-    bases: dict[tuple[Policy, int], list[Policy]] = {}
+    bases: dict[tuple[Policy, int], list[Base]] = {}
 
     def costs(way: Way) -> float:
         if way.freedom == 0.0:  # the rows decide nothing

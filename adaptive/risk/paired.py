@@ -134,7 +134,7 @@ def paired_margin(
         raise ValueError(f"the margin is {margin}, it must be at least 0 and less than 1")
     given = [worse, better] if differing is None else [worse, better, differing]
     counts = _checked(np.broadcast_arrays(*given)[:2], rows)
-    most: list[int | None] = [None] * counts[..., 0].size
+    most: Sequence[int | None] = [None] * counts[..., 0].size
     if differing is not None:
         apart = np.broadcast_to(np.asarray(differing, dtype=np.int64), counts.shape[:-1])
         if (apart < counts.sum(-1)).any() or (apart > rows).any():
