@@ -201,7 +201,7 @@ class Lookup:
         """That of the given texts."""
         names = ("run", "bare", "router", "decision", "drop")
         values = {name: getattr(self, name) for name in names}
-        parts = {
+        parts: dict[str, Any] = {
             name: None if each is None else np.asfortranarray(each[rows])
             for name, each in values.items()
         }
@@ -223,7 +223,8 @@ class Lookup:
 
 def _in_columns(table: OutcomeTable) -> OutcomeTable:
     names = ("predictions", "reliability", "risk")
-    return replace(table, **{name: np.asfortranarray(getattr(table, name)) for name in names})
+    columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
+    return replace(table, **columns)
 
 
 def _answering(policy: Policy, table: OutcomeTable, entry: Ints) -> Ints:
