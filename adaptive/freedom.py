@@ -34,6 +34,8 @@ COSTS = 120  # at so many mean costs lines are compared
 LUCK = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0)  # of certification rows, in standard errors
 LEVEL = 0.97  # of a shared threshold; where it stands is no matter, its line has them all
 
+Base = tuple[Policy, float]  # with thresholds as free as can be, and the shared one
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -121,9 +123,6 @@ def compared(
         return _certified_at(lines, targets[0].confidence, scale)
 
     return [costs(way) for way in tried]
-
-
-Base = tuple[Policy, float]  # with thresholds as free as can be, and the shared one
 
 
 def _base(lookup: Lookup, target: Targets, way: Way, margin: float, sweeps: int) -> Base:
