@@ -31,6 +31,7 @@ from adaptive.errors import TargetError
 from adaptive.policy import Evaluation, Lookup, tier_alone
 from adaptive.promises import stricter
 from adaptive.recording import outcomes
+from adaptive.row_hashes import unseen
 from adaptive.targets import several
 from adaptive.timing import costs_here
 from adaptive.types import OutcomeTable, Policy, Target, Targets, Tokens, confidence_fault
@@ -197,7 +198,7 @@ def sampled(
             "the sample that the full tier's accuracy is read from repeats a text, or has one that "
             "is to be tested on; draw it apart from the pool"
         )
-    if counted_rows(bundle, sample, count_repeats=False)[1]:
+    if bundle.seen is not None and len(unseen(sample, bundle.seen)) < len(sample):
         raise TargetError(
             "the sample that the full tier's accuracy is read from has rows that the build used; "
             "draw it apart from them"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ SIZES = {
     "ag_news": (1_500, (2_500, 5_000, 10_000, 50_000)),
     "sst2": (8_000, (20_000, 60_000)),
 }
-LARGE, FEWER = 20_000, 5  # of larger pools only so small a part of the draws
+LARGE, FEWER = 20_000, 5  # of larger pools only every fifth draw
 Labels = NDArray[np.int32]
 
 
@@ -91,16 +92,16 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=HERE / "records" / "certificate.json")
     given = parser.parse_args()
     for name in given.only:
-        found = [type1(2_000)] if name == "type1" else measure(name, given)
-        record = records.read(given.record)
-        kept = [each for each in record.get("labels", []) if each["data"] != name]
-        records.write(given.record, record | {"labels": [*kept, *found]})
+        for found in type1(2_000) if name == "type1" else measure(name, given):
+            record = records.read(given.record)
+            kept = [each for each in record.get("labels", []) if each["data"] != name]
+            records.write(given.record, record | {"labels": [*kept, *found]})
         for each in found:
             print(json.dumps(each))
 
 
-def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """The figures of one data set, a line a pool."""
+def measure(name: str, given: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """The figures of one data set, a line a pool, after each draw."""
     work = given.work / name
     bundle = load_bundle(given.bundle or work / "bundle", uncertified=True)
     people = people_of(bundle, work)
@@ -122,19 +123,19 @@ def people_of(bundle: Bundle, work: Path) -> People:
 
 def table_of(
     name: str, people: People, search: int, pools: tuple[int, ...], draws: int
-) -> list[dict[str, Any]]:
-    """Labels, savings and wrong certificates over draws, a line a pool."""
+) -> Iterator[list[dict[str, Any]]]:
+    """Labels, savings and wrong certificates over draws, a line a pool, after each draw."""
     lookup = people.lookup
     runs: dict[int, list[dict[str, float]]] = {pool: [] for pool in pools}
     for draw in range(draws):
         rng = np.random.default_rng([7, draw])
         front = front_of(people, lookup, rng.integers(0, len(people.table), search))
         for pool in pools:
-            if pool > LARGE and draw >= draws // FEWER:
+            if pool > LARGE and draw % FEWER:
                 continue
             rows = rng.integers(0, len(people.table), pool)
             runs[pool].append(run(people, front, rows, draw, compare=pool == pools[0]))
-    return [summed(name, pool, each) for pool, each in runs.items()]
+        yield [summed(name, pool, each) for pool, each in runs.items() if each]
 
 
 def front_of(people: People, lookup: Lookup, rows: NDArray[np.int64]) -> Front:
@@ -248,9 +249,13 @@ def summed(name: str, pool: int, runs: list[dict[str, float]]) -> dict[str, Any]
     return found
 
 
-def type1(draws: int, rows: int = 400, other: int = 300) -> dict[str, Any]:
-    """Wrong certificates where the second of three policies loses just what the level allows."""
+def type1(draws: int, rows: int = 400, other: int = 300) -> Iterator[list[dict[str, Any]]]:
+    """Wrong certificates where the second of three policies loses just what the level allows.
+
+    Told every hundred draws.
+    """
     accuracy, level = 0.9, 0.05
+    told = f"a policy at the level, {rows} rows, accuracy bounded from {other} others"
     wrong = labels_asked = 0
     for draw in range(draws):
         line, labels = boundary(np.random.default_rng([8, draw]), rows, other, accuracy, level)
@@ -264,14 +269,10 @@ def type1(draws: int, rows: int = 400, other: int = 300) -> dict[str, Any]:
                 break
         wrong += here.passed > 1
         labels_asked += int((known >= 0).sum())
-    told = f"a policy at the level, {rows} rows, accuracy bounded from {other} others"
-    count = certificate_errors.line(told, draws, wrong)
-    return {
-        "data": "type1",
-        "pool": rows,
-        "labels": labels_asked / draws,
-        "time_ratio": None,
-    } | count
+        if not (draw + 1) % 100:
+            asked = round(labels_asked / (draw + 1), 1)
+            count = certificate_errors.line(told, draw + 1, wrong)
+            yield [{"data": "type1", "pool": rows, "labels": asked, "time_ratio": None} | count]
 
 
 def boundary(
@@ -283,7 +284,8 @@ def boundary(
     worse = better + accuracy * level
     kind = rng.choice(3, rows, p=[worse, better, 1.0 - worse - better])
     labels = np.zeros(rows, dtype=np.int32)
-    full_right = np.where(kind == 0, True, np.where(kind == 1, False, rng.random(rows) < accuracy))
+    both = (accuracy - worse) / (1.0 - worse - better)  # of the rows that do not differ
+    full_right = (kind == 0) | ((kind == 2) & (rng.random(rows) < both))
     reference = np.where(full_right, 0, 1).astype(np.int32)
     differing = np.where(kind == 0, 2, 0).astype(np.int32)
     ease = rng.random(rows)

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_pool import pool, searched, texts_of, tokens_of
+from tiny_population import FULL, STAGES, Population, answering, certified
 
 from adaptive import AdaptivePipeline
+from adaptive.asking import error_of_tests
 from adaptive.bundle.card import render_card
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import Bundle
@@ -18,8 +20,10 @@ from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.concluding import finish
 from adaptive.errors import BundleError, DataError, TargetError
 from adaptive.labelling import Labelling, certify
+from adaptive.looks import VARIABLE
 from adaptive.promises import Certificate
-from adaptive.types import Target
+from adaptive.row_hashes import hash_rows
+from adaptive.types import Groups, Target
 from adaptive.unlabelled import outlook, plan, sampled
 
 DROP = Target("accuracy_drop", 0.3)
@@ -154,3 +158,56 @@ def test_what_cannot_be_certified_so_is_refused(
         plan(replace(bundle, outcomes={"search": blind}), tokens, DROP)
     with pytest.raises(TargetError, match="served for nothing else"):
         plan(bundle, tokens_of(bundle, texts_of(300, 2)), DROP)
+
+
+def test_the_look_is_counted_once_when_the_first_labels_come(
+    bundle: Bundle,
+    known: tuple[list[str], dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = tmp_path / "looks.jsonl"
+    monkeypatch.setenv(VARIABLE, str(ledger))
+    texts, labels = known
+    turns = Labelling(bundle, texts, target=DROP, batch=60)
+    assert not ledger.exists()
+    turns.give([labels[text] for text in turns.texts])
+    assert len(ledger.read_text().splitlines()) == 1
+    first = certificate_of(turns.bundle())
+    assert (first.looks, first.confidence_proved) == (1, 0.95)
+    assert len(ledger.read_text().splitlines()) == 1
+    other = Labelling(bundle, texts, target=replace(DROP, level=0.2), batch=60)
+    assert certificate_of(other.bundle()).confidence_proved == pytest.approx(0.9)
+    planned = plan(bundle, tokens_of(bundle, texts), DROP, looks=2)
+    assert planned.lines[0].error == pytest.approx(error_of_tests(0.025))
+    assert planned.lines[0].margin == pytest.approx(0.3 * planned.accuracy.bound(0.025))
+    assert certificate_of(finish(planned, planned.table.labels)).planned == 2
+
+
+def test_rows_that_the_build_used_and_repeats_do_not_count(
+    bundle: Bundle, known: tuple[list[str], dict[str, str]]
+) -> None:
+    tokens = tokens_of(bundle, [*known[0], *known[0][:30]])
+    used = replace(bundle, seen=np.unique(hash_rows(tokens)[:20]))
+    made = plan(used, tokens, DROP)
+    assert (len(made), made.used) == (230, 40)  # each of these stands twice
+    assert certificate_of(finish(made, made.table.labels)).conditions.known == 40
+    assert len(plan(used, tokens, DROP, count_repeats=True)) == 240
+    with pytest.raises(TargetError, match="rows that the build used"):
+        labels = np.zeros(20, np.int32)
+        sampled(used, tokens_of(bundle, known[0][:20]), labels, tokens_of(bundle, ["word1"]))
+
+
+def test_too_few_labelled_rows_propose_the_texts_to_label() -> None:
+    people = Population(worse=0.02, better=0.012, accuracy=0.9)
+    table = people.draw(300, np.random.default_rng(1))
+    front = [FULL, answering(0.5), answering(0.8)]
+    found = certified(front, table, Target("accuracy_drop", 0.01))
+    assert found.verdict == "NOT CERTIFIED" and found.rows_needed is not None
+    assert found.labels_needed is not None and 0 < 10 * found.labels_needed < found.rows_needed
+    assert f"label about {found.labels_needed} texts" in str(found.proposal)
+    told = json.loads(json.dumps(certificate_to_json(found)))
+    assert certificate_from_json(told, STAGES).proposal == found.proposal
+    grouped = replace(table, groups={"all": Groups(("one",), np.zeros(300, np.int32))})
+    for target in (Target("accuracy_drop", 0.01, group="all"), Target("accuracy", 0.9)):
+        assert certified(front, grouped, target).proposal is None
