@@ -19,8 +19,10 @@ from adaptive.training.epochs import LEAST, MOST, epochs_for, held_rows
 from adaptive.training.evaluate_tier import answers_of
 from adaptive.training.journal import Journal
 from adaptive.training.loop import Options, fit
+from adaptive.training.mid import _shape
 from adaptive.training.parts import load_built
 from adaptive.training.rows import load_rows
+from adaptive.training.teach import load_teacher
 
 
 @pytest.mark.parametrize("rows", [1, 100, 2_000, 5_000, 15_000, 60_000, 1_000_000])
@@ -188,3 +190,20 @@ def test_many_held_out_rows_are_thinned_evenly(
     ends = [tokens.ids[: tokens.lengths[0]], tokens.ids[-tokens.lengths[-1] :]]
     np.testing.assert_array_equal(ends[0], every.ids[: every.lengths[0]])
     np.testing.assert_array_equal(ends[1], every.ids[-every.lengths[-1] :])
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"), [({}, [0]), ({"keep": "important"}, None), ({"keep": "first"}, [0])]
+)
+def test_a_mid_tier_keeps_the_first_layers_unless_told_otherwise(
+    unlabelled: tuple[Any, Path], given: dict[str, str], layers: list[int] | None
+) -> None:
+    context, _ = unlabelled
+    config = context.recipe.mid.model_copy(update={"layers": 1, "epochs": None, **given})
+    full, teacher = load_built(context, "full"), load_teacher(context)
+    shape = _shape(context, full, teacher, config)
+    important = _shape(context, full, teacher, config.model_copy(update={"keep": "important"}))
+    assert list(shape.layers) == (layers or list(important.layers))
+    given_epochs = config.model_copy(update={"keep": given.get("keep"), "epochs": 3})
+    found = _shape(context, full, teacher, given_epochs).layers
+    assert found == (shape.layers if given else important.layers)

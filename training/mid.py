@@ -25,6 +25,9 @@ from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import Teacher, load_teacher
 
+# Of a training whose length is counted in steps, and of one whose epochs are given.
+RATE, EPOCHS_RATE = 5e-4, 2e-4
+
 
 def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.mid
@@ -46,7 +49,7 @@ def _work(context: Context, folder: Path) -> Figures:
         name="mid",
         epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE),
         weight_decay=0.01,
         bfloat16=context.recipe.model.dtype == "bfloat16",
         seed=context.recipe.seed,
@@ -103,6 +106,10 @@ def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) ->
     backbone = backbone_of(full)
     found = measure_importance(backbone, losses, config.importance_batches)
     heads = config.heads if backbone.family.pruning.heads else 1.0
+    if config.keep == "first" or (config.keep is None and config.epochs is None):
+        # Later layers never saw what comes out of the embeddings; see Sajjad et al. 2020
+        # (arXiv:2004.03844), who found the first layers the best ones to keep.
+        found.layers[: config.layers] = torch.inf
     first = backbone.family.first_layer_differs
     return choose(found, config.layers, heads, config.ffn, config.multiple, keep_first=first)
 

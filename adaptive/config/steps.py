@@ -64,10 +64,12 @@ class MidConfig(Section):
     layers: Whole
     heads: Share = 1.0  # kept
     ffn: Share = 1.0  # kept feed-forward neurons
+    # layers; None = the first, or the most important ones where epochs are given
+    keep: Literal["first", "important"] | None = None
     multiple: Whole = 32  # feed-forward widths are rounded to it
     importance_batches: Whole = 16
     epochs: Whole | None = None
-    learning_rate: Positive = 5e-4
+    learning_rate: Positive | None = None  # None = 5e-4, or 2e-4 where epochs are given
     batch_size: Whole = 32
     exits: Depths = None
     distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7  # the rest is on the labels
