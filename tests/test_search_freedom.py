@@ -51,11 +51,11 @@ def test_thresholds_are_pulled_towards_the_shared_one_and_exits_that_are_off_sta
     own = np.array(policy.thresholds)
     early = [0, 2, 3, 4, 5]
     middle = log_odds(np.array(0.9))
-    for freedom in (0.0, 0.5, 1.0):
-        pulled = np.array(between(policy, 0.9, freedom).thresholds)
+    for free in (0.0, 0.5, 1.0):
+        pulled = np.array(between(policy, 0.9, free).thresholds)
         assert (np.isposinf(pulled) == np.isposinf(own)).all()
         away = np.clip(log_odds(np.maximum(own[early], 0.0)) - middle, -REACH, REACH)
-        assert log_odds(pulled[early]) == pytest.approx(middle + freedom * away)
+        assert log_odds(pulled[early]) == pytest.approx(middle + free * away)
 
 
 def test_along_a_line_all_thresholds_fall_by_the_same_odds() -> None:
