@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from test_search_front import cascade
 from tiny_outcomes import STAGES
 
-from adaptive.freedom import FREE, MIDDLE, MUCH, Way, best_line, compared
+from adaptive import freedom
+from adaptive.freedom import FOLDS, FREE, MIDDLE, MUCH, Way, best_line, compared
 from adaptive.lines import REACH, between, log_odds, shifting
 from adaptive.policy import Lookup
 from adaptive.search import search, shared_thresholds
@@ -48,11 +51,11 @@ def test_thresholds_are_pulled_towards_the_shared_one_and_exits_that_are_off_sta
     own = np.array(policy.thresholds)
     early = [0, 2, 3, 4, 5]
     middle = log_odds(np.array(0.9))
-    for freedom in (0.0, 0.5, 1.0):
-        pulled = np.array(between(policy, 0.9, freedom).thresholds)
+    for free in (0.0, 0.5, 1.0):
+        pulled = np.array(between(policy, 0.9, free).thresholds)
         assert (np.isposinf(pulled) == np.isposinf(own)).all()
         away = np.clip(log_odds(np.maximum(own[early], 0.0)) - middle, -REACH, REACH)
-        assert log_odds(pulled[early]) == pytest.approx(middle + freedom * away)
+        assert log_odds(pulled[early]) == pytest.approx(middle + free * away)
 
 
 def test_along_a_line_all_thresholds_fall_by_the_same_odds() -> None:
@@ -90,19 +93,30 @@ def test_a_way_costs_what_the_cheapest_policy_does_before_the_first_that_would_f
     assert fewer > 1.05 * told
 
 
-def test_a_way_that_fits_the_luck_of_its_rows_is_found_out() -> None:
-    """On the rows that it was searched on, its policies lose less than elsewhere."""
-    rng = np.random.default_rng(0)
-    free, honest = [], []
-    for seed in range(6):
-        lookup = cascade(seed, 150)
-        sure = rng.random(lookup.table.reliability.shape).astype(np.float32)  # tells nothing
-        lookup = replace(lookup, table=replace(lookup.table, reliability=np.asfortranarray(sure)))
-        found = search(lookup, TARGET, margin=0.0, sweeps=4, routed=False)[0]
-        way = Way(found.policy, FREE)
-        honest.append(compared(lookup, TARGET, [way], margin=0.0, sweeps=4)[0])
-        free.append(found.cost)
-    assert np.mean(honest) > 1.1 * np.mean(free)
+def test_no_line_is_judged_on_rows_that_it_was_made_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 103
+    lookup = cascade(0, rows)
+    lookup = replace(lookup, table=replace(lookup.table, tokens=np.arange(rows)))
+    made, judged = [], []
+    base, swept = freedom._base, freedom.sweep
+
+    def watched_base(part: Lookup, *given: Any) -> Any:
+        made.append(set(part.table.tokens.tolist()))
+        return base(part, *given)
+
+    def watched_sweep(part: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> Any:
+        if targets:
+            judged.append(set(part.table.tokens.tolist()))
+        return swept(part, targets, line)
+
+    monkeypatch.setattr(freedom, "_base", watched_base)
+    monkeypatch.setattr(freedom, "sweep", watched_sweep)
+    way = Way(found_on(lookup), FREE, np.zeros(lookup.table.predictions.shape))
+    compared(lookup, TARGET, [way], margin=1.0, sweeps=1)
+    assert len(made) == len(judged) == FOLDS
+    assert all(one | other == set(range(rows)) for one, other in zip(made, judged, strict=True))
+    assert not any(one & other for one, other in zip(made, judged, strict=True))
+    assert sorted(row for each in judged for row in each) == list(range(rows))
 
 
 def test_the_same_rows_are_compared_alike() -> None:
