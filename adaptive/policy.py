@@ -66,6 +66,26 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
     return last
 
 
+def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
+    """The tiers that may stand on a path: the first, the full one, and those between that pay.
+
+    A tier between is left out where a cheaper one is better: where the gain in right answers of
+    its last exit over that of a cheaper tier, and a standard error of the gain, come to zero or
+    less. Without labels, the full tier's answers are the right ones.
+    """
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    truth = table.reference if (table.labels < 0).any() else table.labels
+    right = {tier: table.predictions[:, k] == truth for tier, k in last.items()}
+    first, *between = sorted(last)
+    kept = [first]
+    for tier in between[:-1]:
+        best = max((right[each] for each in kept), key=lambda each: each.sum())
+        gain = right[tier].astype(float) - best
+        if gain.mean() + gain.std() / np.sqrt(max(len(gain), 1)) > 0.0:
+            kept.append(tier)
+    return (*kept, *between[-1:])
+
+
 def is_bare(policy: Policy) -> bool:
     """Whether one stage answers everything, so that nothing needs be estimated."""
     alone = sum(t != NEVER for t in policy.thresholds) == 1
@@ -194,13 +214,18 @@ class Lookup:
     def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        table = replace(
-            table,
-            predictions=np.asfortranarray(table.predictions),
-            reliability=np.asfortranarray(table.reliability),
-            risk=np.asfortranarray(table.risk),
-        )
+        table = _in_columns(table)
         return cls(table, costs.unit, run, bare, costs.router, costs.decision, drop)
+
+    def take(self, rows: NDArray[np.integer]) -> Lookup:
+        """That of the given texts."""
+        names = ("run", "bare", "router", "decision", "drop")
+        values = {name: getattr(self, name) for name in names}
+        parts: dict[str, Any] = {
+            name: None if each is None else np.asfortranarray(each[rows])
+            for name, each in values.items()
+        }
+        return replace(self, table=_in_columns(self.table.take(rows)), **parts)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -214,6 +239,12 @@ class Lookup:
             reliability = _at(table.reliability, stage)
             prediction[abstains(policy, table.stages, stage, reliability)] = -1
         return Evaluation(stage, entry, prediction, cost)
+
+
+def _in_columns(table: OutcomeTable) -> OutcomeTable:
+    names = ("predictions", "reliability", "risk")
+    columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
+    return replace(table, **columns)
 
 
 def _answering(policy: Policy, table: OutcomeTable, entry: Ints) -> Ints:

@@ -239,3 +239,20 @@ def test_refining_gives_up_where_the_path_cannot_keep_the_target() -> None:
     lookup = learnable(6)
     start = Policy((0,), (0.5, *[NEVER] * 7))
     assert refine(lookup, Target("agreement", 0.0), start, margin=0.0, sweeps=2) is None
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_no_path_has_a_tier_that_a_cheaper_one_is_better_than(routed: bool) -> None:
+    lookup = learnable(3)
+    table = lookup.table
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    middle = sorted(last)[1]
+    predictions = table.predictions.copy(order="F")
+    predictions[:, last[middle]] = (table.labels + 1) % 3
+    spoilt = replace(lookup, table=replace(table, predictions=predictions))
+    target = Target("accuracy_drop", 0.1, 0.95)
+    found = search(spoilt, target, margin=0.0, sweeps=2, routed=routed)
+    assert len(found) > 1
+    assert not any(middle in each.policy.path for each in found)
+    whole = search(lookup, target, margin=0.0, sweeps=2, routed=routed)
+    assert any(middle in each.policy.path for each in whole)

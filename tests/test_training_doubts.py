@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive.training.doubts import about_full, about_order
+from adaptive.policy import useful_tiers
+from adaptive.training.doubts import about_full, about_order, about_useless
+from adaptive.types import OutcomeTable, Stage
 
 LABELS = np.random.default_rng(0).integers(0, 12, 240).astype(np.int32)
 
@@ -61,3 +63,58 @@ def test_a_student_that_is_about_as_good_is_no_reason_for_doubt(
 ) -> None:
     assert about_order(full, cheaper, "tiny", rows) == []
     assert about_order(None, cheaper, "tiny", rows) == []
+
+
+def table_of(shares: list[float], labels: np.ndarray = LABELS) -> OutcomeTable:
+    """Tiers of one exit each that are right in such shares of the rows."""
+    columns = [answers(share, seed=5 + number) for number, share in enumerate(shares)]
+    rows, tiers = len(labels), len(shares)
+    return OutcomeTable(
+        stages=tuple(Stage(tier, 0, 0) for tier in range(tiers)),
+        predictions=np.stack(columns, 1),
+        reliability=np.zeros((rows, tiers), np.float32),
+        risk=np.zeros((rows, tiers), np.float32),
+        labels=labels.astype(np.int32),
+        tokens=np.ones(rows, np.int64),
+    )
+
+
+NAMES = ("tiny", "mid", "full")
+
+
+def test_a_tier_that_a_cheaper_one_beats_is_useless_and_told() -> None:
+    table = table_of([0.9, 0.7, 0.95])
+    assert useful_tiers(table) == (0, 2)
+    (told,) = about_useless(table, NAMES)
+    assert "the mid tier gives the right label to 7" in told and "the tiny tier" in told
+    assert "left out of every path" in told and "mid.epochs" in told
+
+
+@pytest.mark.parametrize("shares", [[0.7, 0.9, 0.95], [0.6, 0.9, 0.5], [0.9, 0.2], [0.9]])
+def test_better_tiers_and_the_full_one_are_kept(shares: list[float]) -> None:
+    table = table_of(shares)
+    assert useful_tiers(table) == tuple(range(len(shares)))
+    assert about_useless(table, NAMES) == []
+
+
+def test_a_tier_that_answers_just_as_a_cheaper_one_is_left_out() -> None:
+    table = table_of([0.8, 0.8, 0.9])
+    table.predictions[:, 1] = table.predictions[:, 0]
+    assert useful_tiers(table) == (0, 2)
+
+
+def test_a_tier_that_may_well_be_as_good_is_kept() -> None:
+    table = table_of([0.8, 0.8, 0.9])
+    right = table.predictions[:, 0] == table.labels
+    table.predictions[:, 1] = table.predictions[:, 0]
+    worse, better = np.flatnonzero(right)[:21], np.flatnonzero(~right)[:20]
+    table.predictions[worse, 1] = (table.labels[worse] + 1) % 12
+    table.predictions[better, 1] = table.labels[better]
+    assert useful_tiers(table) == (0, 1, 2)
+
+
+def test_without_labels_tiers_are_held_to_the_full_ones_answers() -> None:
+    table = table_of([0.9, 0.7, 1.0], np.full(len(LABELS), -1))
+    assert useful_tiers(table) == (0, 2)
+    (told,) = about_useless(table, NAMES)
+    assert "the full tier's answer" in told

@@ -410,6 +410,19 @@ def test_a_cascade_for_bfloat16_is_recorded_and_served_in_it(tmp_path: Path) -> 
     np.testing.assert_allclose(served.reliability, recorded.reliability, atol=1e-6)
 
 
+def test_a_mid_tier_that_learnt_nothing_is_told_and_served_to_no_text(tmp_path: Path) -> None:
+    mid = {"layers": 1, "epochs": 1, "learning_rate": 1e-9}
+    router = {"candidates": ["logistic"]}
+    recipe = built(tmp_path, QUICK | {"mid": mid, "router": router})
+    (told,) = context_of(recipe, tmp_path / "run").figures("policy")["warnings"]
+    assert told.startswith("the mid tier gives the right label to")
+    bundle = load_bundle(tmp_path / "bundle")
+    assert told in bundle.info["warnings"]
+    policies = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    assert [tier.name for tier in bundle.tiers] == ["tiny", "mid", "full"]
+    assert not any(1 in policy.path for policy in policies)
+
+
 def test_an_accuracy_that_nothing_reaches_is_refused_with_what_was_found(tmp_path: Path) -> None:
     full = {"full": {"epochs": 1, "learning_rate": 1e-6}}
     target = {"metric": "accuracy", "level": 0.999}

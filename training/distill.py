@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,17 +53,22 @@ def train_student(
     *,
     weight: float,
     temperature: float,
+    held_out: Callable[[], float] | None = None,
     imitate: dict[int, int] | None = None,
     hidden_weight: float = 0.0,
     dropout: float = 0.0,
-) -> None:
+) -> int:
     """Train backbone and all exits of a tier together on the teacher's outputs and labels.
 
     Args:
+        held_out: as in `fit`.
         imitate: depth of the student -> depth of the teacher whose pooled hidden state it
             shall resemble (cosine distance), weighed by `hidden_weight`.
         dropout: share of each text's tokens hidden from the student, so that it does not
             lean on single words.
+
+    Returns:
+        Optimiser steps done.
     """
     tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels).long()
     imitate = imitate or {}
@@ -85,4 +91,5 @@ def train_student(
                 total = total + hidden_weight * distance.mean()
         return total / len(tier.depths)
 
-    fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet)
+    journal, quiet = context.journal, context.quiet
+    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive.policy import useful_tiers
 from adaptive.risk import binomial
+from adaptive.types import OutcomeTable
 
 CHANCE = 1e-3  # of so few right answers by guessing, below which they are told
 WIDE = 0.2  # of the rows: what another order of the classes must be better by
@@ -52,6 +56,31 @@ def about_order(full: float | None, cheaper: float | None, name: str, rows: int)
         f"{name} tier that learnt from it to {cheaper:.2%}. A promise that is relative to the "
         "full tier is worth little here: check the labels, or train the full tier longer"
     ]
+
+
+def about_useless(table: OutcomeTable, names: Sequence[str]) -> list[str]:
+    """That a tier is left out of every path, since a cheaper one is better.
+
+    Args:
+        table: of the search rows.
+        names: of its tiers.
+    """
+    useful = useful_tiers(table)
+    known = not (table.labels < 0).any()
+    truth = table.labels if known else table.reference
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    right = {tier: float((table.predictions[:, k] == truth).mean()) for tier, k in last.items()}
+    what = "the right label" if known else "the full tier's answer"
+    found = []
+    for tier in sorted(set(last) - set(useful)):
+        better = max((each for each in useful if each < tier), key=lambda each: right[each])
+        found.append(
+            f"the {names[tier]} tier gives {what} to {right[tier]:.2%} of {len(table):,} search "
+            f"rows, and the {names[better]} tier, which is cheaper, to {right[better]:.2%}: it is "
+            f"left out of every path. Train it longer ({names[tier]}.epochs), cut less of it, or "
+            "take it out of the recipe"
+        )
+    return found
 
 
 def _best_order(table: NDArray[np.int64]) -> int:

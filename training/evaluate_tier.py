@@ -11,11 +11,11 @@ from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_order
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures
+from adaptive.types import Tokens
 
 BATCH = 128
 
 
-@torch.inference_mode()
 def answers_to(
     context: Context, tier: Tier, split: str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
@@ -24,12 +24,18 @@ def answers_to(
     if not len(labels) or (labels < 0).any():
         return None
     tier.eval()
-    answers, last = np.zeros_like(labels), len(tier.depths) - 1
+    return answers_of(context, tier, tokens), labels
+
+
+@torch.inference_mode()
+def answers_of(context: Context, tier: Tier, tokens: Tokens) -> NDArray[np.int32]:
+    """What the last exit of a tier in evaluation mode answers, [n]."""
+    answers, last = np.zeros(len(tokens), np.int32), len(tier.depths) - 1
     for rows in token_rows.batches(tokens.lengths, BATCH):
         state = tier.embed(token_rows.pack(tokens, rows, context.device))
         state = tier.backbone.run(state, 0, tier.depths[last])
         answers[rows] = tier.answer(state, last)[0].argmax(1).cpu().numpy()
-    return answers, labels
+    return answers
 
 
 def student_figures(context: Context, tier: Tier) -> Figures:

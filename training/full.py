@@ -18,6 +18,7 @@ from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_full
+from adaptive.training.epochs import FULL, epochs_for, held_out
 from adaptive.training.evaluate_tier import answers_to, share_right
 from adaptive.training.loop import Options, Rows, fit
 from adaptive.training.parts import backbone_of, labels_of
@@ -29,17 +30,18 @@ def _work(context: Context, folder: Path) -> Figures:
     recipe, labels = context.recipe, labels_of(context)
     backbone = load(context, labels)
     tier = untrained(recipe, backbone, labels).to(context.device)
+    figures: Figures = {}
     if recipe.full.tune != "none":
-        _tune(context, tier, folder)
+        figures["optimiser_steps"] = _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
     warnings = [_added(backbone.added_rows)] if backbone.added_rows else []
     found = answers_to(context, tier, "fit")
     if found is None:
-        return {"fit_accuracy": None, "warnings": warnings}
+        return {**figures, "fit_accuracy": None, "warnings": warnings}
     warnings += about_full(*found, len(labels))
     if backbone.guessed_order and recipe.full.tune == "none":
         warnings.append(_guessed(labels))
-    return {"fit_accuracy": share_right(*found), "warnings": warnings}
+    return {**figures, "fit_accuracy": share_right(*found), "warnings": warnings}
 
 
 def raw_names(context: Context, labels: Sequence[str]) -> tuple[str, ...]:
@@ -131,9 +133,10 @@ def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
     """
     if recipe.full.tune == "none" and backbone.fresh_head:
         raise BuildError(
-            f"model {recipe.model.id!r} has no trained classification head for the labels "
-            f"{', '.join(labels[:20])}: set full.tune to 'full' or 'lora', or give a checkpoint "
-            "fine-tuned on them (data.rename gives the data's labels other names)"
+            f"model {recipe.model.id!r} has no trained classification head for the data's "
+            f"{len(labels)} labels, of up to {max(map(len, labels))} characters: set full.tune to "
+            "'full' or 'lora', or give a checkpoint fine-tuned on them (data.rename gives the "
+            "data's labels other names)"
         )
     wanted = recipe.model.max_length
     if wanted is not None and wanted > backbone.max_length:
@@ -152,8 +155,8 @@ def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
     return depths if depths[-1] == backbone.layers else (*depths, backbone.layers)
 
 
-def _tune(context: Context, tier: Tier, folder: Path) -> None:
-    """Cross-entropy at the last exit."""
+def _tune(context: Context, tier: Tier, folder: Path) -> int:
+    """Cross-entropy at the last exit; returns the optimiser steps done."""
     config = context.recipe.full
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     targets = torch.from_numpy(labels).long().to(context.device)
@@ -168,7 +171,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
 
     options = Options(
         name="full",
-        epochs=config.epochs,
+        epochs=epochs_for(config.epochs, len(tokens), config.batch_size, FULL),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -176,9 +179,11 @@ def _tune(context: Context, tier: Tier, folder: Path) -> None:
         bfloat16=context.recipe.model.dtype == "bfloat16",
         seed=context.recipe.seed,
     )
-    fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet)
+    measure = held_out(context, tier, config.epochs)
+    done = fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet, measure)
     if adapters is not None:
         adapters.merge_and_unload()
+    return done
 
 
 def add_lora(tier: Tier, config: FullConfig) -> Any:

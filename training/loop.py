@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from adaptive.training.journal import Journal
 
+logger = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
 LOG_EVERY = 20  # optimiser steps between two points of the loss curve
 STEPS = "optimiser steps"
@@ -46,7 +48,8 @@ def fit(
     folder: Path,
     journal: Journal,
     quiet: bool,
-) -> None:
+    held_out: Callable[[], float] | None = None,
+) -> int:
     """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
 
     Each epoch is seeded by its number and followed by a checkpoint in `folder`, so a run that
@@ -55,6 +58,13 @@ def fit(
     Args:
         loss: of a batch of row numbers, a scalar.
         lengths: [n] tokens of each row; batches hold rows of like length.
+        held_out: how good the model is on rows that it does not learn from; the greater the
+            better. It is asked after each epoch, the model keeps the weights of the best (of
+            equals the last), and training stops where half of all its epochs were no better: most
+            is won while the learning rate falls. None for all epochs, and the weights of the last.
+
+    Returns:
+        Optimiser steps done.
     """
     steps = options.epochs * math.ceil(len(lengths) / options.batch_size)
     # On two CPU cores the unfused step takes as long as the backward pass.
@@ -63,7 +73,8 @@ def fit(
     )
     warm = max(1, round(options.warmup * steps))
     checkpoint = folder / f"{options.name}.checkpoint.safetensors"
-    step = _restore(checkpoint, model, optimizer)
+    best = folder / f"{options.name}.best.safetensors"
+    step, score, without = _restore(checkpoint, model, optimizer)
     device = next(model.parameters()).device
     epochs_done = step * options.epochs // steps
     bar = tqdm(total=steps, initial=step, desc=options.name, disable=quiet)
@@ -71,6 +82,9 @@ def fit(
     told: float | None = None
     model.train()
     for number in range(epochs_done, options.epochs):
+        if 2 * without >= options.epochs:
+            logger.info("%s: %d epochs were no better, stopped early", options.name, without)
+            break
         seed = options.seed * 1000 + number
         torch.manual_seed(seed)
         for rows in bucketed(lengths, options.batch_size, np.random.default_rng(seed)):
@@ -90,10 +104,29 @@ def fit(
             step += 1
             journal.at(step, steps, STEPS, told)
             bar.update()
-        _save(checkpoint, model, optimizer, step)
+        if held_out is not None:
+            found = _measured(model, held_out)
+            journal.scalar(f"held_out/{options.name}", found, step)
+            without = 0 if found >= score else without + 1
+            if found >= score:
+                score = found
+                _write(best, _weights(model))
+        _save(checkpoint, model, optimizer, step, score, without)
     bar.close()
+    if held_out is not None:
+        model.load_state_dict(load_file(best))
     model.eval()
-    checkpoint.unlink(missing_ok=True)
+    for file in (checkpoint, best):
+        file.unlink(missing_ok=True)
+    return step
+
+
+def _measured(model: nn.Module, held_out: Callable[[], float]) -> float:
+    model.eval()
+    with torch.no_grad():
+        found = held_out()
+    model.train()
+    return found
 
 
 def bucketed(
@@ -124,21 +157,44 @@ def autocast(device: torch.device, bfloat16: bool) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
 
-def _save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Weights, AdamW's moments and the step, as tensors: no pickle."""
-    tensors = {f"model.{k}": v.detach().clone() for k, v in model.state_dict().items()}
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _save(
+    file: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    score: float,
+    without: int,
+) -> None:
+    """Weights, AdamW's moments and where training is, as tensors: no pickle."""
+    tensors = {f"model.{name}": value for name, value in _weights(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{k}": v.detach().clone() for k, v in state.items()}
     tensors["step"] = torch.tensor(step)
+    tensors["score"] = torch.tensor(score, dtype=torch.float64)
+    tensors["without"] = torch.tensor(without)
+    _write(file, tensors)
+
+
+def _write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
     temporary = file.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
     os.replace(temporary, file)
 
 
-def _restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load what `_save` wrote, if it is there; returns the step to go on at."""
+def _restore(
+    file: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float, int]:
+    """Load what `_save` wrote, if it is there.
+
+    Returns:
+        The step to go on at, the best score so far, and the epochs since.
+    """
     if not file.is_file():
-        return 0
+        return 0, -math.inf, 0
     tensors = load_file(file)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -147,4 +203,4 @@ def _restore(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
             _, index, field = name.split(".", 2)
             state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(tensors["step"])
+    return int(tensors["step"]), float(tensors["score"]), int(tensors["without"])

@@ -17,12 +17,16 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
+from adaptive.training.epochs import MID, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.importance import choose, measure_importance
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import Teacher, load_teacher
+
+# Of a training whose length is counted in steps, and of one whose epochs are given.
+RATE, EPOCHS_RATE = 5e-4, 2e-4
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -43,14 +47,14 @@ def _work(context: Context, folder: Path) -> Figures:
     ).to(context.device)
     options = Options(
         name="mid",
-        epochs=config.epochs,
+        epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        learning_rate=config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE),
         weight_decay=0.01,
         bfloat16=context.recipe.model.dtype == "bfloat16",
         seed=context.recipe.seed,
     )
-    train_student(
+    done = train_student(
         context,
         tier,
         teacher,
@@ -58,6 +62,7 @@ def _work(context: Context, folder: Path) -> Figures:
         folder,
         weight=config.distill_weight,
         temperature=config.temperature,
+        held_out=held_out(context, tier, config.epochs),
         # behind its i-th kept layer the student stands for the teacher just before the next
         imitate=dict(enumerate([0, *shape.layers[1:], full.backbone.layers])),
         hidden_weight=config.hidden_weight,
@@ -65,6 +70,7 @@ def _work(context: Context, folder: Path) -> Figures:
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
     return {
+        "optimiser_steps": done,
         **student_figures(context, tier),
         "layers": list(shape.layers),
         "work_share": share,
@@ -100,6 +106,10 @@ def _shape(context: Context, full: Tier, teacher: Teacher, config: MidConfig) ->
     backbone = backbone_of(full)
     found = measure_importance(backbone, losses, config.importance_batches)
     heads = config.heads if backbone.family.pruning.heads else 1.0
+    if config.keep == "first" or (config.keep is None and config.epochs is None):
+        # Later layers never saw what comes out of the embeddings; see Sajjad et al. 2020
+        # (arXiv:2004.03844), who found the first layers the best ones to keep.
+        found.layers[: config.layers] = torch.inf
     first = backbone.family.first_layer_differs
     return choose(found, config.layers, heads, config.ffn, config.multiple, keep_first=first)
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from adaptive import tokens as token_rows
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
+from adaptive.tiers.tier import Tier
 from adaptive.training.augment import augment
 from adaptive.training.loop import autocast
 from adaptive.training.parts import load_built, max_length_of, tokenizer_of
@@ -44,10 +45,17 @@ def _reads(context: Context) -> Mapping[str, Any] | None:
     return section("teacher")(context) if context.recipe.teacher.augment else None
 
 
-@torch.inference_mode()
 def _work(context: Context, folder: Path) -> Figures:
-    tier = load_built(context, "full")
     tokens, labels = _rows(context)
+    logits, pooled = outputs_of(context, load_built(context, "full"), tokens)
+    save_file({"logits": logits, "pooled": pooled}, folder / "teacher.safetensors")
+    save_rows(folder / "rows.safetensors", tokens, labels)
+    return {"rows": len(tokens)}
+
+
+@torch.inference_mode()
+def outputs_of(context: Context, tier: Tier, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """The full tier's logits [n, c] and pooled hidden states [layers + 1, n, h], float16."""
     depth = tier.backbone.layers
     batches = token_rows.batches(tokens.lengths, BATCH)
     logits, pooled = [], []
@@ -63,10 +71,7 @@ def _work(context: Context, folder: Path) -> Figures:
         pooled.append(_half(torch.stack(seen)))
         context.journal.at(len(logits), len(batches), "batches")
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
-    content = {"logits": torch.cat(logits)[order], "pooled": torch.cat(pooled, 1)[:, order]}
-    save_file(content, folder / "teacher.safetensors")
-    save_rows(folder / "rows.safetensors", tokens, labels)
-    return {"rows": len(tokens)}
+    return torch.cat(logits)[order], torch.cat(pooled, 1)[:, order]
 
 
 def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:

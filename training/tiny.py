@@ -13,6 +13,7 @@ from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.distill import train_student
+from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.loop import Options
 from adaptive.training.parts import backbone_of, load_built
@@ -24,13 +25,13 @@ WARMUP = 0.1  # of a bag's training
 
 def _work(context: Context, folder: Path) -> Figures:
     config, recipe = context.recipe.tiny, context.recipe
-    full = load_built(context, "full")
+    full, teacher = load_built(context, "full"), load_teacher(context)
     assert config is not None
     torch.manual_seed(recipe.seed)
-    tier = untrained(config, full)
+    tier = untrained(config, full).to(context.device)
     options = Options(
         name="tiny",
-        epochs=config.epochs,
+        epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, TINY),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -38,18 +39,20 @@ def _work(context: Context, folder: Path) -> Figures:
         bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagConfig),
         seed=recipe.seed,
     )
-    train_student(
+    done = train_student(
         context,
-        tier.to(context.device),
-        load_teacher(context),
+        tier,
+        teacher,
         options,
         folder,
         weight=config.distill_weight,
         temperature=config.temperature,
+        held_out=held_out(context, tier, config.epochs),
         dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
     )
     save_tier(tier, folder / "tier")
-    return {"kind": config.kind, **student_figures(context, tier)}
+    figures = student_figures(context, tier)
+    return {"kind": config.kind, "optimiser_steps": done, **figures}
 
 
 def untrained(config: BagConfig | TransformerConfig, full: Tier) -> Tier:

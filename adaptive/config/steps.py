@@ -1,4 +1,8 @@
-"""What each step of a build is told: one section a step."""
+"""What each step of a build is told: one section a step.
+
+Where a section gives no `epochs`, training counts optimiser steps and stops early: see
+`adaptive.training.epochs`.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,8 @@ from adaptive.config.fields import (
     Whole,
     one_or_several,
 )
-from adaptive.config.targets import Bound, Level
-from adaptive.types import Metric, Target
+from adaptive.config.targets import Bound, Confidence, Level, MetricName
+from adaptive.types import Target
 
 
 class LoraConfig(Section):
@@ -39,7 +43,7 @@ class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
     tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 3e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
@@ -60,10 +64,12 @@ class MidConfig(Section):
     layers: Whole
     heads: Share = 1.0  # kept
     ffn: Share = 1.0  # kept feed-forward neurons
+    # layers; None = the first, or the most important ones where epochs are given
+    keep: Literal["first", "important"] | None = None
     multiple: Whole = 32  # feed-forward widths are rounded to it
     importance_batches: Whole = 16
-    epochs: Whole = 2
-    learning_rate: Positive = 2e-4
+    epochs: Whole | None = None
+    learning_rate: Positive | None = None  # None = 5e-4, or 2e-4 where epochs are given
     batch_size: Whole = 32
     exits: Depths = None
     distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.7  # the rest is on the labels
@@ -78,7 +84,7 @@ class BagConfig(Section):
     width: Whole | None = None  # of the embeddings; None = the full tier's
     bigrams: Count = 0  # hash buckets; 0 = none
     hidden: Whole | None = None  # width of the head's hidden layer; None = a linear head
-    epochs: Whole = 8
+    epochs: Whole | None = None
     learning_rate: Positive = 2e-3
     batch_size: Whole = 64
     dropout: PartShare = 0.2
@@ -95,7 +101,7 @@ class TransformerConfig(Section):
     hidden: Whole = 128
     heads: Whole = 4
     intermediate: Whole = 512
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 5e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
@@ -112,7 +118,7 @@ class ExitsConfig(Section):
     """Exit heads fitted on frozen backbones."""
 
     head_width: Whole | None = None  # of a hidden layer; None = linear heads
-    epochs: Whole = 4
+    epochs: Whole | None = None
     learning_rate: Positive = 1e-3
     batch_size: Whole = 64
 
@@ -153,11 +159,11 @@ class RouterConfig(Section):
 class TargetConfig(Section):
     """The promise, see `adaptive.types.Target`."""
 
-    metric: Metric = "accuracy_drop"
+    metric: MetricName = "accuracy_drop"
     level: Level = 0.01  # a budget has to be named
-    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    confidence: Confidence = 0.95
     group: Name | None = None  # a column: it must hold in each group; `label`: in each class
-    bound: Bound = None  # of latency, in milliseconds
+    bound: Bound = None  # of text_cost, in milliseconds
 
     def target(self) -> Target:
         """The same as the ground type."""
@@ -177,8 +183,9 @@ class SearchConfig(Section):
     minimise: Literal["milliseconds", "work"] = "milliseconds"  # what costs are counted in
     sweeps: Whole = 8  # rounds of coordinate descent
     # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
-    # is steadier and may be wrong; see `adaptive.training.smooth`
-    losses: Literal["labels", "expected"] = "labels"
+    # is steadier and may be wrong (`adaptive.training.smooth`); auto: the front's line is searched
+    # by both, and cross-validation on the search rows chooses (`adaptive.freedom`)
+    losses: Literal["labels", "expected", "auto"] = "labels"
     margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
 
 
@@ -188,6 +195,7 @@ class CertificateConfig(Section):
     # of the signed drop; budgets have the betting test in place of the exact one
     test: Literal["paired", "betting", "hoeffding_bentkus"] = "paired"
     levels: tuple[NotNegative, ...] = ()  # more, of the first target
+    looks: Whole = 1  # designs planned to be tested on these rows, each at delta over their number
 
     @field_validator("levels")
     @classmethod

@@ -1,0 +1,63 @@
+"""How long to train where a recipe does not say, and the measure that stops training early.
+
+Epochs say little of how much is learnt: two of 60,000 rows are 3,750 optimiser steps, two of 2,000
+are 126. So what a recipe leaves open is counted in optimiser steps, and a measure on *fit* rows
+keeps what is too long from doing harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive import tokens as token_rows
+from adaptive.tiers.tier import Tier
+from adaptive.training.evaluate_tier import answers_of, share_right
+from adaptive.training.parts import load_built
+from adaptive.training.rows import load_rows
+from adaptive.training.steps import Context
+from adaptive.types import Tokens
+
+FULL, MID, TINY, EXITS = 600, 1000, 1000, 2000  # optimiser steps at least, of each part
+LEAST, MOST = 2, 30  # epochs
+HELD_OUT = 1000  # rows that are looked at after each epoch
+
+
+def epochs_for(given: int | None, rows: int, batch_size: int, steps: int) -> int:
+    """Epochs of a training: as given, or as many as hold `steps` optimiser steps.
+
+    Few rows are not gone over more than `MOST` times, many not less than `LEAST`.
+    """
+    if given is not None:
+        return given
+    batches = max(1, math.ceil(rows / batch_size))
+    return min(MOST, max(LEAST, math.ceil(steps / batches)))
+
+
+def held_out(context: Context, tier: Tier, given: int | None) -> Callable[[], float] | None:
+    """The share of `held_rows` that the tier's last exit answers rightly, whenever it is asked.
+
+    Args:
+        given: the recipe's epochs, of which none is left out; then there is nothing to ask.
+    """
+    if given is not None:
+        return None
+    tokens, labels = held_rows(context)
+    return lambda: share_right(answers_of(context, tier, tokens), labels)
+
+
+def held_rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
+    """*Fit* rows, `HELD_OUT` at most and evenly spaced, and the right answers to them.
+
+    Those are their labels; without labels, the full tier's answers.
+    """
+    tokens, labels = load_rows(context.folder("data") / "fit.safetensors")
+    if len(tokens) > HELD_OUT:
+        rows = np.linspace(0, len(tokens) - 1, HELD_OUT).astype(np.int64)
+        tokens, labels = token_rows.select(tokens, rows), labels[rows]
+    if (labels < 0).any():
+        labels = answers_of(context, load_built(context, "full"), tokens)
+    return tokens, labels
