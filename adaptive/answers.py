@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
 from adaptive.policy import abstains, is_bare, run_costs, spent
 from adaptive.types import Answers, Policy, Tokens
+
+PROMISE = "mean"  # what a covered answer's promise is about: the mean over texts, not this text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Joined:
     reliability: NDArray[np.float32]  # [n] the least of the windows'
     cost: NDArray[np.float64]  # [n] summed over windows
     unit: str
-    certified: NDArray[np.bool_]  # [n] covered, and not joined to what no test has seen
+    covered: NDArray[np.bool_]  # [n] by the certificate; not where windows were joined
     abstained: NDArray[np.bool_]  # [n] nobody answers, as of one window at least
     windows: NDArray[np.int64]  # [n]
     truncated: NDArray[np.bool_]  # [n]
@@ -93,6 +95,21 @@ def join_windows(
     )
 
 
+def in_logarithms(joined: Joined) -> Joined:
+    """The same with the natural logarithm of each probability, finite where one is 0."""
+    least = np.finfo(np.float32).tiny
+
+    def logarithm(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.log(np.maximum(values, least))
+
+    means = joined.probabilities
+    return replace(
+        joined,
+        score=logarithm(joined.score),
+        probabilities=None if means is None else logarithm(means),
+    )
+
+
 def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list[dict[str, Any]]]:
     """The dicts of transformers' text-classification pipeline, with `routing` beside.
 
@@ -132,7 +149,7 @@ def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
         joined.entry.tolist(),
         joined.reliability.tolist(),
         joined.cost.tolist(),
-        joined.certified.tolist(),
+        joined.covered.tolist(),
         joined.abstained.tolist(),
         joined.windows.tolist(),
         joined.truncated.tolist(),
@@ -148,7 +165,8 @@ def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
             "abstained": abstained,
             "windows": windows,
             "truncated": truncated,
-            "certified": certified,
+            "covered": covered,
+            "promise": PROMISE if covered else None,
         }
-        for stage, entry, reliability, cost, certified, abstained, windows, truncated in columns
+        for stage, entry, reliability, cost, covered, abstained, windows, truncated in columns
     ]

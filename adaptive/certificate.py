@@ -5,9 +5,10 @@ over all texts or in each group of a column. So each policy of the front has one
 breaks a claim", the greatest of the claims' (`adaptive.claims`). They are tested in the front's
 order, safe to cheap, each at the whole of delta, up to the first that fails (fixed-sequence
 testing). With probability 1 - delta over the certification rows, *all* policies before that one
-keep *all* targets in *all* groups; any of them may be served, and the cheapest is. Where costs are
-all that is promised, the last is: on the search rows it loses least against the full tier. What
-it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is served.
+keep *all* targets in *all* groups; any of them may be served, and the cheapest of them is. Where
+costs are all that is promised, the last is: on the search rows it loses least against the full
+tier. What it may lose is then bounded besides (`adaptive.claims.bound_loss`), for whichever is
+served.
 
 The front, its order and the tests must be fixed before the rows are looked at, and the rows must
 have served for nothing else. Then neither a bad router nor a bad exit can break the promise:
@@ -23,125 +24,26 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from adaptive.assumptions import ALWAYS_ASSUMED, assumed
-from adaptive.claims import Claim, MeanTest, Trial, bound_loss, shares, try_target
+from adaptive.asking import labels_for
+from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
+from adaptive.claims import MeanTest, Trial, bound_loss, shares, try_target
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
+from adaptive.promises import Certificate, Conditions, Tested, Verdict, stricter
 from adaptive.risk import fixed_sequence, worst
 from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 
-Verdict = Literal["CERTIFIED", "NOT CERTIFIED", "DO NOT ROUTE"]
 
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """A policy of the front on the certification rows."""
-
-    policy: Policy
-    cost: float  # mean
-    excesses: tuple[float, ...]  # [c] mean; a claim holds where its expectation is at most 0
-    p_values: tuple[float, ...]  # [c] for "the policy breaks the claim"
-
-    @property
-    def excess(self) -> float:
-        """The greatest mean excess of any claim."""
-        return max(self.excesses)
-
-    @property
-    def p_value(self) -> float:
-        """For "the policy breaks a claim": the greatest."""
-        return max(self.p_values)
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Under which the certification rows were answered."""
-
-    device: str  # family: cpu, cuda or mps
-    dtype: str  # of the tiers' weights
-    max_length: int  # tokens
-    rows: str  # SHA-256 of the rows' tokens and labels
-    versions: Mapping[str, str]
-    measured: str = ""  # what the cost table was measured on
-    cut: float | None = None  # share of the rows that were longer; older certificates do not tell
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was promised, tested and found.
-
-    `hashes` is empty until a bundle is written; then it names every file that decides what the
-    bundle answers.
-    """
-
-    targets: tuple[Target, ...]  # all hold, at one confidence
-    claims: tuple[Claim, ...]  # [c] the targets' on all rows, or in each group
-    verdict: Verdict
-    obstacle: int | None  # the claim most short of rows where the verdict is NOT CERTIFIED
-    rows_needed: int | None  # of the obstacle, about; None where none are, or no number would do
-    policy: Policy  # the one to serve
-    certified: int  # so many of the front, from its beginning, keep the target
-    front: tuple[Tested, ...]  # in the order they were tested
-    n: int  # certification rows
-    seeds: Mapping[str, int]
-    unit: str  # of costs
-    conditions: Conditions
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
-    quality: Target | None = None  # proved of `policy` besides, where costs are promised alone
-    further: tuple[Certificate, ...] = ()  # promises of other levels, on the same rows
-
-    @property
-    def target(self) -> Target:
-        """The first of the targets."""
-        return self.targets[0]
-
-    @property
-    def delta(self) -> float:
-        """The greatest chance of a promise that is wrong."""
-        return 1.0 - self.target.confidence
-
-    @property
-    def policies(self) -> tuple[Policy, ...]:
-        """The certified policies, safe to cheap. All of them hold at once."""
-        return tuple(tested.policy for tested in self.front[: self.certified])
-
-    def covers(self, policy: Policy) -> bool:
-        """Whether the promise holds for the policy."""
-        return policy in self.policies
-
-    def at(self, target: Target) -> Certificate | None:
-        """The same with the promise whose first target this is in the first place."""
-        promises = [replace(self, further=(), hashes={}), *self.further]
-        found = next((each for each in promises if each.target == target), None)
-        if found is None:
-            return None
-        others = tuple(each for each in promises if each is not found)
-        return replace(found, further=others, hashes=self.hashes)
-
-    @property
-    def headline(self) -> str:
-        """The verdict in a few words."""
-        if self.verdict != "NOT CERTIFIED":
-            return self.verdict
-        if not self.n:
-            return "NOT CERTIFIED: there are no certification rows"
-        claim = self.claims[self.obstacle or 0]
-        of, there = (f" of {claim.place}", claim.n) if claim.place else ("", self.n)
-        if self.rows_needed is not None:
-            return f"NOT CERTIFIED: needs about {self.rows_needed:,} rows{of}, there are {there:,}"
-        if not there:
-            return f"NOT CERTIFIED: there are no rows{of}"
-        where = f" for {claim.place}" if claim.place else ""
-        return f"NOT CERTIFIED: on these rows the next policy misses the target{where}"
+def takes_unlabelled(targets: Sequence[Target]) -> bool:
+    """Whether labels need be asked only where answers differ: of one drop, over all texts."""
+    return [(each.metric, each.group) for each in targets] == [("accuracy_drop", None)]
 
 
 def certify(
@@ -155,12 +57,13 @@ def certify(
     test: MeanTest = "paired",
     accuracy: float = 1.0,
     expected: int | None = None,
+    looks: int = 1,
 ) -> Certificate:
     """Test a front on certification rows and choose the policy to serve.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `latency`) have the exact binomial test, the signed
-    drop the exact test of pairs, budgets the betting test. Drop and budgets may also have the
-    betting test, or Hoeffding and Bentkus', both.
+    Losses of 0 and 1 (`agreement`, `accuracy`, `text_cost`) have the exact binomial test, the
+    signed drop the exact test of pairs, budgets the betting test. Drop and budgets may also have
+    the betting test, or Hoeffding and Bentkus', both.
 
     The verdict is DO NOT ROUTE where the policy to serve is one stage for all texts and nothing
     better was there to be tested, or where a stage other than the front's first is certified by
@@ -179,6 +82,8 @@ def certify(
         expected: the place in the front where other rows expect the sequence to stop; None: its
             end. A bound on what is lost is sharpest there. Like `accuracy` it is a guess fixed
             before the rows are seen, and the promise holds whatever it is.
+        looks: so many designs are planned to be tested on these rows; each is tested at delta over
+            their number.
 
     Raises:
         TargetError: a target needs labels or groups and the rows have none, or is about costs in
@@ -193,35 +98,48 @@ def certify(
     lookup = Lookup.of(table, costs.at(table.tokens))
     results = [lookup.evaluate(policy) for policy in front]
     ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
+    strict = [stricter(each, looks) for each in targets]
     try:
         trials = [
             try_target(each, front, results, ceilings, table, seed, test, accuracy)
-            for each in targets
+            for each in strict
         ]
     except ValueError as error:
         raise TargetError(str(error)) from None
     prices = [float(result.cost.mean()) if len(table) else 0.0 for result in results]
     p_values = np.concatenate([trial.p_values for trial in trials])  # [c, p]
     means = np.concatenate([trial.means for trial in trials])
-    last = fixed_sequence(worst(p_values), 1.0 - targets[0].confidence)
+    last = fixed_sequence(worst(p_values), 1.0 - strict[0].confidence)
     certified = 0 if last is None else last + 1
     good = seeks_quality(targets)
     served = max(certified - 1, 0) if good else int(np.argmin(prices[: max(certified, 1)]))
-    verdict, obstacle, needed = _verdict(front, served, certified), None, None
+    verdict, obstacle, needed = verdict_of(front, served, certified), None, None
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
+    labels = None
+    if needed is not None and takes_unlabelled(targets):
+        prediction, level = results[certified].prediction, targets[0].level
+        margin = level * float((table.reference == table.labels).mean())
+        delta = 1.0 - strict[0].confidence
+        labels = labels_for(prediction, table.reference, table.labels, needed, margin, delta)
     kept = None
     if good and len(table):
-        confidence = targets[0].confidence
+        confidence = strict[0].confidence
         stop = len(front) - 1 if expected is None else expected
         share = float(shares(len(front), stop)[served])
         kept = bound_loss(
             front[served], results[served], table, confidence, share, seed, test, accuracy
         )
+        if looks > 1:
+            kept = replace(kept, confidence=targets[0].confidence)
     columns = zip(front, prices, means.T.tolist(), p_values.T.tolist(), strict=True)
     return Certificate(
         targets=targets,
-        claims=tuple(claim for trial in trials for claim in trial.claims),
+        claims=tuple(
+            replace(claim, target=target)
+            for trial, target in zip(trials, targets, strict=True)
+            for claim in trial.claims
+        ),
         verdict=verdict,
         obstacle=obstacle,
         rows_needed=needed,
@@ -232,8 +150,14 @@ def certify(
         seeds={"rows": seed},
         unit=costs.unit,
         conditions=conditions,
-        assumptions=(*ALWAYS_ASSUMED, *assumed(targets, kept, int8=table.unquantised is not None)),
+        assumptions=(
+            *ALWAYS_ASSUMED,
+            *population(conditions.repeats),
+            *assumed(targets, kept, otherwise=table.in_float32 is not None),
+        ),
         quality=kept,
+        labels_needed=labels,
+        planned=looks,
     )
 
 
@@ -248,11 +172,16 @@ def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Cer
         "holds which was chosen for having passed, has a confidence of "
         f"{max(0.0, 1.0 - promises * delta):.4g} only."
     )
+    return assuming(replace(certificate, further=tuple(further)), told)
+
+
+def assuming(certificate: Certificate, told: str) -> Certificate:
+    """A certificate, and those of its further levels, with one assumption more."""
     assumptions = (*certificate.assumptions, told)
     return replace(
         certificate,
         assumptions=assumptions,
-        further=tuple(replace(each, assumptions=assumptions) for each in further),
+        further=tuple(replace(each, assumptions=assumptions) for each in certificate.further),
     )
 
 
@@ -261,7 +190,8 @@ def at_levels(targets: Sequence[Target], levels: Sequence[float]) -> list[tuple[
     return [(replace(targets[0], level=level), *targets[1:]) for level in levels]
 
 
-def _verdict(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+def verdict_of(front: Sequence[Policy], served: int, certified: int) -> Verdict:
+    """The verdict on a front of which so many are certified and one is served."""
     if certified and not is_bare(front[served]):
         return "CERTIFIED"
     untested = len(front) > certified

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,19 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
-from adaptive.bundle.contents import Bundle, LadderEntry
+from adaptive.assumptions import ROUNDED
+from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import Conditions, Tested, at_levels, certify, with_levels
+from adaptive.bundle.ladder import ladder_of
+from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import arranged, front
+from adaptive.looks import count_look
 from adaptive.policy import Lookup
+from adaptive.promises import Conditions
 from adaptive.recording import outcomes
+from adaptive.row_hashes import hash_texts, unseen
 from adaptive.search import Found, search
 from adaptive.targets import seeks_quality, several
+from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
-from adaptive.types import Groups, OutcomeTable, Policy, Target, Targets, Tokens
+from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
+
+logger = logging.getLogger(__name__)
 
 
 def recertify(
@@ -35,64 +44,69 @@ def recertify(
     groups: Mapping[str, Groups] | None = None,
     levels: Sequence[float] = (),
     seed: int = 0,
+    looks: int = 1,
+    count_repeats: bool = False,
     batch_size: int = 32,
+    pairs: bool | None = None,
     quiet: bool = True,
 ) -> Bundle:
     """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
     The front is the bundle's ladder, ordered anew for the targets on the bundle's own search
     rows; by the mean over all of them where they know no such groups. Milliseconds that were
-    measured on another device or in another dtype are measured anew, in batches of `batch_size`;
-    policies are then searched anew too, on the same search rows, since other policies are the
-    cheap ones there. Rows of the same tokens count once, the first of them: what is repeated is
-    no further evidence.
+    measured on another device or processor, with other threads or in another dtype are measured
+    anew, in batches of `batch_size`; policies are then searched anew too, on the same search rows,
+    since other policies are the cheap ones there. Rows that the build trained, fitted or searched
+    on are left out, where the bundle knows them (`Bundle.seen`); the certificate's conditions tell
+    how many. Rows of the same tokens count once, the first of them, unless they are separate
+    requests (`count_repeats`): what is merely copied is no further evidence. The full tier is
+    recorded in float32 in torch besides, where it is served otherwise here: promises against it
+    are against that.
 
     Args:
         bundle: on the device and in the dtype to certify it for.
-        tokens: one row a text; rows that served for nothing else, which can
-            be checked only against the search rows.
+        tokens: one row a text; rows that served for nothing else. Of a bundle that does not know
+            the rows it was built on, that is checked against the search rows alone.
         labels: [n] positions in `bundle.labels`; -1 where unknown, which only `agreement` allows.
         target: one, or several that must hold together.
         groups: of the rows, by column, for targets that name one; classes (`label`) come from
             the labels. Every group that the bundle knows is promised for, and any new one.
         levels: further ones of the first target, each a promise of its own; see
             `adaptive.certificate.with_levels` for what holds together.
+        looks: designs that are planned to be tested on these rows; each is tested at delta over
+            their number. Every look is counted, see `adaptive.looks`.
+        count_repeats: whether rows of the same tokens are separate requests, each drawn from the
+            traffic that the promise is about, and count each.
         batch_size: rows at once, where costs are measured and rows recorded.
+        pairs: whether the rows are of pairs of texts. None: not told, so that both are answered as
+            covered.
         seed: of the rows' order, by `row_seed`; to be kept, since the best of several proves
             nothing.
 
     Raises:
         BundleError: the bundle has no search rows to order its policies on.
-        TargetError: a target needs labels or groups that are not given, there are no rows, or
-            most of them are the very rows that the policies were searched on.
+        TargetError: a target needs labels or groups that are not given, there are no rows, the
+            build has used all of them, or, where it did not keep which, most of them are those that
+            the policies were searched on; or the confidence is more than
+            `adaptive.types.MOST_SURE`.
         ValueError: the targets are promised at different confidences.
     """
-    if "search" not in bundle.outcomes:
-        raise BundleError(
-            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
-            "cannot be ordered before they are tested"
-        )
+    rows = search_rows(bundle)
     if not len(tokens):
         raise TargetError("there are no rows to certify on")
-    first_of_each = _distinct(tokens)
-    tokens = token_rows.select(tokens, first_of_each)
-    labels = np.asarray(labels, dtype=np.int32)[first_of_each]
-    groups = {name: each.take(first_of_each) for name, each in (groups or {}).items()}
+    counted, used = counted_rows(bundle, tokens, count_repeats=count_repeats)
+    tokens = token_rows.select(tokens, counted)
+    labels = np.asarray(labels, dtype=np.int32)[counted]
+    groups = {name: each.take(counted) for name, each in (groups or {}).items()}
     targets = several(target)
+    if fault := confidence_fault(targets[0].confidence):
+        raise TargetError(fault)
+    logger.info("certify, step 1 of 3: costs, and the policies to test")
     costs = costs_here(bundle, batch_size, quiet)
-    rows = _with_classes(bundle.outcomes["search"], bundle.labels)
     lookup = Lookup.of(rows, costs.at(rows.tokens))
     promises = [targets, *at_levels(targets, levels)]
-    known = [_known(each, rows) for each in promises]
-    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
-    routed = bundle.router is not None
-    try:
-        if costs is bundle.costs or bundle.costs is None:
-            fronts = [arranged(lookup, each, family) for each in known]
-        else:
-            fronts = [searched_front(lookup, each, routed=routed) for each in known]
-    except ValueError as error:
-        raise TargetError(f"on the bundle's search rows, {error}") from None
+    fronts = ordered(bundle, lookup, promises, costs)
+    logger.info("certify, step 2 of 3: answering %s rows at every stage", f"{len(tokens):,}")
     table = outcomes(bundle, tokens, labels, batch_size, quiet)
     tables = bundle.outcomes.values()
     told = {
@@ -100,10 +114,20 @@ def recertify(
         for name, each in groups.items()
     }
     table = _with_classes(replace(table, groups=told), bundle.labels)
-    _refuse_known(table, rows)
+    if used is None:
+        refuse_known(table, rows)
     conditions = conditions_of(
-        bundle.device.type, bundle.dtype, bundle.max_length, tokens, labels, costs
+        bundle.device.type,
+        bundle.dtype,
+        bundle.max_length,
+        tokens,
+        labels,
+        costs,
+        repeats=count_repeats,
+        known=used,
+        pairs=pairs,
     )
+    logger.info("certify, step 3 of 3: testing up to %s policies", f"{sum(map(len, fronts)):,}")
     first, *others = [
         certify(
             [f.policy for f in line],
@@ -114,10 +138,14 @@ def recertify(
             conditions,
             accuracy=full_accuracy(rows),
             expected=expected_stop(line),
+            looks=looks,
         )
         for each, line in zip(promises, fronts, strict=True)
     ]
     certificate = with_levels(first, others)
+    if is_rounded(bundle.tiers[-1]):
+        certificate = assuming(certificate, ROUNDED)
+    certificate = count_look(certificate, hash_texts(tokens, bundle.tokenizer), table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
     return replace(
@@ -129,6 +157,45 @@ def recertify(
         outcomes={**bundle.outcomes, "certify": table},
         certificate=certificate,
     )
+
+
+def search_rows(bundle: Bundle) -> OutcomeTable:
+    """The bundle's search rows, with classes as groups where they are labelled.
+
+    Raises:
+        BundleError: it has none.
+    """
+    if "search" not in bundle.outcomes:
+        raise BundleError(
+            "outcomes/search.safetensors: the file is missing; without it the bundle's policies "
+            "cannot be ordered before they are tested"
+        )
+    return _with_classes(_as_served(bundle.outcomes["search"], bundle), bundle.labels)
+
+
+def ordered(
+    bundle: Bundle, lookup: Lookup, promises: Sequence[Sequence[Target]], costs: CostTable
+) -> list[list[Found]]:
+    """The front of each promise, ordered on the bundle's search rows.
+
+    Args:
+        lookup: of these rows at the costs.
+        costs: where they are not the bundle's own, policies are searched anew.
+
+    Raises:
+        TargetError: the rows lack labels that a target needs.
+    """
+    known = [_known(each, lookup.table) for each in promises]
+    family = [bundle.policy, *(entry.policy for entry in bundle.ladder)]
+    routed = bundle.router is not None
+    try:
+        if costs is bundle.costs or bundle.costs is None:
+            fronts = [arranged(lookup, each, family) for each in known]
+        else:
+            fronts = [searched_front(lookup, each, routed=routed) for each in known]
+    except ValueError as error:
+        raise TargetError(f"on the bundle's search rows, {error}") from None
+    return fronts
 
 
 def full_accuracy(table: OutcomeTable) -> float:
@@ -159,7 +226,36 @@ def searched_front(lookup: Lookup, targets: Sequence[Target], *, routed: bool) -
     return front(lookup, targets, found, sweeps=config.sweeps)
 
 
-def _distinct(tokens: Tokens) -> NDArray[np.int64]:
+def counted_rows(
+    bundle: Bundle, tokens: Tokens, *, count_repeats: bool
+) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that count as evidence, and how many the build had used; None if it did not keep which.
+
+    Args:
+        count_repeats: whether rows of the same tokens count each.
+
+    Raises:
+        TargetError: the build has used all of them.
+    """
+    fresh, used = _fresh(bundle, tokens)
+    rows = fresh if count_repeats else fresh[distinct(token_rows.select(tokens, fresh))]
+    return rows, used
+
+
+def _fresh(bundle: Bundle, tokens: Tokens) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that the build has not used, and how many it has; None where it did not keep which."""
+    if bundle.seen is None:
+        return np.arange(len(tokens)), None
+    fresh = unseen(tokens, bundle.seen)
+    if not len(fresh):
+        raise TargetError(
+            f"all {len(tokens)} rows were used to train, fit or search this bundle; a certificate "
+            "needs rows that served for nothing else"
+        )
+    return fresh, len(tokens) - len(fresh)
+
+
+def distinct(tokens: Tokens) -> NDArray[np.int64]:
     """The first text of each row of tokens, ascending."""
     found: dict[bytes, int] = {}
     for row, (start, stop) in enumerate(itertools.pairwise(tokens.offsets.tolist())):
@@ -185,6 +281,14 @@ def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
     return [each if each.group in table.groups else replace(each, group=None) for each in targets]
 
 
+def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
+    """A table as the full tier is served now; in float32 in torch its answers are the reference."""
+    if table.in_float32 is None or not bundle.tiers[-1].in_float32:
+        return table
+    predictions = np.column_stack([table.predictions[:, :-1], table.in_float32])
+    return replace(table, predictions=predictions, in_float32=None)
+
+
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
     """The table with its labels as groups, where they are known."""
     if (table.labels < 0).any():
@@ -199,7 +303,7 @@ def _joined(new: Groups, known: Sequence[Groups]) -> Groups:
     return Groups(names, place[new.index])
 
 
-def _refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
+def refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
     """Refuse rows most of which were searched on: the same outcomes, to three decimals."""
     seen = set(_marks(searched))
     known = sum(mark in seen for mark in _marks(table))
@@ -232,33 +336,36 @@ def conditions_of(
     tokens: Tokens,
     labels: NDArray[np.int32],
     costs: CostTable,
+    *,
+    repeats: bool,
+    pairs: bool | None,
+    known: int | None = None,
 ) -> Conditions:
-    """Under which conditions rows are certified on, here and now."""
+    """Under which conditions rows are certified on, here and now.
+
+    Args:
+        repeats: whether a text counts as often as it stands in the rows, or once.
+        pairs: whether the rows are of pairs of texts; None where it is not known.
+        known: rows left out because the build had used them.
+    """
     digest = hashlib.sha256()
     for values in (tokens.ids, tokens.offsets, labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     measured = ", ".join(f"{name} {value}" for name, value in costs.measured.items())
     cut = float(tokens.truncated.mean()) if len(tokens.truncated) else None
     rows = digest.hexdigest()
-    return Conditions(device, dtype, max_length, rows, library_versions(), measured, cut)
-
-
-def ladder_of(
-    front: Sequence[Tested | Found],
-    further: Mapping[float, Sequence[Tested | Found]] | None = None,
-) -> tuple[LadderEntry, ...]:
-    """A front as a bundle's ladder, each policy with what the rows it was last seen on say.
-
-    Args:
-        further: fronts of other levels; what they have and the first has not comes behind it.
-    """
-    named = {f"policy-{index}": each for index, each in enumerate(front)}
-    for level, other in (further or {}).items():
-        named |= {f"{level:g}/policy-{index}": each for index, each in enumerate(other)}
-    ladder: dict[Policy, LadderEntry] = {}
-    for name, each in named.items():
-        figures = {"cost": each.cost, "excess": each.excess}
-        if isinstance(each, Tested):
-            figures["p_value"] = each.p_value
-        ladder.setdefault(each.policy, LadderEntry(name, each.policy, figures))
-    return tuple(ladder.values())
+    return Conditions(
+        device,
+        dtype,
+        max_length,
+        rows,
+        library_versions(),
+        measured,
+        cut,
+        repeats=repeats,
+        known=known,
+        processor=str(costs.measured.get("device" if device == "cuda" else "processor", "")),
+        threads=costs.measured.get("threads"),
+        batch_size=costs.measured.get("batch_size"),
+        pairs=pairs,
+    )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.policy import Evaluation, is_bare
+from adaptive.promises import Claim, Test
 from adaptive.risk import (
     betting,
     binomial,
@@ -31,25 +32,9 @@ from adaptive.targets import divide, excess, quality
 from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
-Test = Literal["binomial", "paired", "betting", "hoeffding_bentkus"]
 MeanTest = Literal["paired", "betting", "hoeffding_bentkus"]
 STEP = 0.95  # each level at which a bound on the loss is sought is this share of the one before
 STEPS = 200  # of them, down to some 0.00004
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One mean that must not exceed zero."""
-
-    target: Target
-    group: str | None  # of the target's column; None: all texts
-    n: int  # its certification rows
-    test: Test
-
-    @property
-    def place(self) -> str:
-        """The texts it is about, as people read it; empty for all."""
-        return "" if self.group is None else f"{self.target.group} = {self.group}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +95,11 @@ def try_target(
 ) -> Trial:
     """Test policies by what they did with certification rows.
 
-    Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `latency`) have the exact binomial
-    test, over the rows that are answered; of abstention and latency, over all. A group without
+    Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `text_cost`) have the exact binomial
+    test, over the rows that are answered; of abstention and text_cost, over all. A group without
     rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
-    tier alone what is relative to itself (not in int8, which is not itself), a policy that always
-    answers any abstention, one whose dearest text is within a budget that budget.
+    tier alone what is relative to itself (in float32 in torch, else it is not itself), a policy
+    that always answers any abstention, one whose dearest text is within a budget that budget.
 
     Args:
         results: of each policy on the table, [p].
@@ -209,7 +194,7 @@ def _test_of(target: Target, mean_test: MeanTest) -> Test:
 
 def _is_reference(policy: Policy, table: OutcomeTable) -> bool:
     """Whether it is the full tier alone, in float32: what relative targets are relative to."""
-    return table.unquantised is None and is_bare(policy) and policy.on(len(table.stages) - 1)
+    return table.in_float32 is None and is_bare(policy) and policy.on(len(table.stages) - 1)
 
 
 def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: float) -> float:
@@ -219,7 +204,7 @@ def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: floa
     if target.metric == "accuracy":
         return target.level
     never = {
-        "latency": target.bound is not None and ceiling <= target.bound,
+        "text_cost": target.bound is not None and ceiling <= target.bound,
         "abstention": policy.abstain == ALWAYS,
     }.get(target.metric, _is_reference(policy, table))
     return 0.0 if never else 1.0 - target.level

@@ -18,7 +18,7 @@ from adaptive.types import StageCosts
 Array = NDArray[np.float64]
 WORK = "layers x tokens"
 MILLISECONDS = "milliseconds"
-UNITS = {"milliseconds": MILLISECONDS, "work": WORK, "latency": MILLISECONDS}  # of metrics
+UNITS = {"milliseconds": MILLISECONDS, "work": WORK, "text_cost": MILLISECONDS}  # of metrics
 
 
 @dataclass(frozen=True, slots=True)

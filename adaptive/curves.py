@@ -12,6 +12,7 @@ import numpy as np
 from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
 from adaptive.evaluation import stage_name
+from adaptive.outputs import replacing
 from adaptive.policy import Lookup, single_stage, tier_alone
 from adaptive.search import shared_thresholds
 from adaptive.types import OutcomeTable, Policy
@@ -81,6 +82,8 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
 def plot(found: Curve, path: str | Path | None = None) -> Figure:
     """Draw a curve; written as PNG or SVG, by the suffix, where a path is given.
 
+    A file that is there is replaced once the new one is whole.
+
     Raises:
         ImportError: matplotlib is not installed (the extra `plots`).
     """
@@ -107,7 +110,8 @@ def plot(found: Curve, path: str | Path | None = None) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     if path is not None:
-        figure.savefig(path, dpi=150)
+        with replacing(Path(path)) as part:
+            figure.savefig(part, dpi=150)
     return figure
 
 

@@ -17,7 +17,7 @@ from adaptive.cascade import answer
 from adaptive.policy import Evaluation, evaluate, tier_alone
 from adaptive.recording import outcomes
 from adaptive.targets import divide, excess
-from adaptive.tiers.store import unquantised
+from adaptive.tiers.store import reference_of
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Tokens
 from adaptive.work import work_of
 
@@ -51,7 +51,7 @@ def evaluate_texts(
     found = report(bundle, policy, table)
     served = ways(bundle, policy)
     times = timings(bundle, served, tokens, batch_size)
-    if table.unquantised is not None:
+    if table.in_float32 is not None:
         plain = in_float32(bundle)
         alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
         times |= timings(plain, {_float_name(bundle): alone}, tokens, batch_size)
@@ -72,8 +72,8 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         texts answered), `work` in layers x tokens a text and, where the policy may abstain, the
         share `abstained`; `stage_shares` of the policy; `groups` of the table
         with the policy's accuracy and agreement in each; `accuracy_ratio` and `work_ratio` of
-        the full tier and the policy. Where the full tier is served in int8, accuracy and
-        agreement are held to it in float32, which has the last row.
+        the full tier and the policy. Where the full tier is not served in float32 in torch,
+        accuracy and agreement are held to it in float32, which has the last row.
     """
     work = work_of(bundle.tiers, bundle.router).at(table.tokens)
     known = bool((table.labels >= 0).all())
@@ -92,7 +92,7 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
             row["abstained"] = float(1.0 - answered.mean())
         rows.append(row)
     chosen = evaluate(policy, table, work)
-    if table.unquantised is not None:
+    if table.in_float32 is not None:
         every = np.ones(len(table), dtype=np.bool_)
         right = _share(full == table.labels, every) if known else None
         exact = {"name": _float_name(bundle), "accuracy": right, "agreement": 1.0}
@@ -192,12 +192,12 @@ def ways(bundle: Bundle, policy: Policy) -> dict[str, Policy]:
 
 
 def in_float32(bundle: Bundle) -> Bundle:
-    """The bundle with its full tier in float32, loaded anew where it is served in int8."""
-    return replace(bundle, tiers=(*bundle.tiers[:-1], unquantised(bundle.tiers[-1])))
+    """The bundle with its full tier in float32 in torch, loaded anew where need be."""
+    return replace(bundle, tiers=(*bundle.tiers[:-1], reference_of(bundle.tiers[-1])))
 
 
 def _float_name(bundle: Bundle) -> str:
-    """The row of a full tier that is served in int8, in float32."""
+    """The row of a full tier that is served otherwise, in float32."""
     return f"{bundle.tiers[-1].name} alone, float32"
 
 

@@ -6,46 +6,69 @@ It comes from the search rows alone, so it costs the certificate no confidence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from adaptive.policy import Lookup, is_bare, last_exits, tier_alone, useful_tiers
+from adaptive.freedom import Floats, best_line
+from adaptive.lines import completed, moving
+from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
 from adaptive.search import Found, Judge, Score, search
 from adaptive.targets import about_costs, seeks_quality, several
-from adaptive.types import ALWAYS, Policy, Targets
+from adaptive.types import Policy, Targets
 
-FRONT = 50  # policies of a front at most
+FRONT = 200  # policies of a front at most
 GAIN = 0.02  # share of the cost that a policy of the front saves over the one before it
-LINE = (0.98, -1.0)  # a front's ends, see `moved`
-STEPS = 200  # of the line: many, since most of what is saved lies in the last of them
-HOPE = 1.0  # standard errors by which the search rows may wrong a policy at the cheap end
+HOPE = 3.0  # standard errors by which the search rows may wrong a policy at the cheap end
+MARGIN = 2.0  # standard errors to spare where a line's policy is searched
 
 
-def front(lookup: Lookup, target: Targets, found: Sequence[Found], *, sweeps: int) -> list[Found]:
+def front(
+    lookup: Lookup,
+    target: Targets,
+    found: Sequence[Found],
+    *,
+    sweeps: int,
+    margin: float = MARGIN,
+    drops: Sequence[Floats | None] | None = None,
+    rows: int | None = None,
+) -> list[Found]:
     """The policies worth certifying, safe to cheap: one policy, tightened and loosened as a whole.
 
-    The best of `found` is moved along a single line, all its thresholds together, from where
-    hardly a text leaves early to where far more do. Neighbours on the line answer almost all
-    texts alike, so their p-values rise together, and a sequence of tests seldom ends at one that
-    is unlucky by itself; policies that differ in their exits fail independently of each other.
-    The line is `completed`, so that its safe end is the full tier, and gone `along` as it is;
-    with promises about costs it is put in `order`.
+    Its line is made in the way that promises the cheapest certificate (`adaptive.freedom`), ends
+    safely at the full tier, and is gone `along` as it is. Where a target is about costs, or texts
+    may be left to nobody, the best of `found` is moved along its line; with promises about costs
+    that is put in `order`.
 
     Args:
         lookup: outcome and cost tables of the search split, those of `found`.
         found: what `search` returned.
-        sweeps: for a search without margin, where the best of `found` lets none leave early.
+        sweeps: of the searches that a line needs.
+        margin: standard errors to spare in them.
+        drops: readings of the losses to search lines by; None: the look-up's own.
+        rows: that will be certified on; None: about as many as these.
     """
+    targets = several(target)
     base = found[0].policy
-    if is_bare(base) and seeks_quality(several(target)):  # the full tier, where costs allow it
+    if is_bare(base) and seeks_quality(targets):  # the full tier, where costs allow it
         base = next((f.policy for f in found if not is_bare(f.policy)), base)
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
-    whole = base if about_costs(several(target)) else completed(lookup, base)
-    line = [base, *(moved(lookup, whole, share) for share in np.linspace(*LINE, STEPS))]
+    abstains = any(each.metric == "abstention" for each in targets)
+    if about_costs(targets) or abstains or is_bare(base):
+        whole = base if about_costs(targets) else completed(lookup, base)
+        policies = [base, *moving(lookup, whole)]
+    else:
+        policies = best_line(
+            lookup,
+            target,
+            base,
+            (lookup.drop,) if drops is None else drops,
+            margin=margin,
+            sweeps=sweeps,
+            rows=rows,
+        )
     alone = [f.policy for f in found if is_bare(f.policy)]
-    return arranged(lookup, target, [*alone, *line])
+    return arranged(lookup, target, [*alone, *policies])
 
 
 def arranged(
@@ -98,38 +121,6 @@ def along(
         hopeful = Judge(lookup, target, -HOPE, judge.scores)
         last = max(place for place, f in enumerate(kept) if hopeful(f.policy).excess <= 0.0)
     return _thinned(kept[: last + 1] or [judge.lead], [f for f in line if f.excess <= 0.0])
-
-
-def completed(lookup: Lookup, policy: Policy) -> Policy:
-    """The policy with the full tier's last exit behind its own last, which lets all texts pass.
-
-    It answers like the policy, and as soon as thresholds are tightened it falls back on the full
-    tier. Else the line of a policy that ends before would never come near it. One that abstains is
-    left as it is: who is handed to nobody is decided at its own last exit.
-    """
-    stages = lookup.table.stages
-    if policy.on(len(stages) - 1) or policy.abstain != ALWAYS:
-        return policy
-    last = last_exits(policy, stages)[policy.path[-1]]
-    thresholds = [*policy.thresholds[:-1], 0.0]
-    thresholds[last] = float(lookup.table.reliability[:, last].min())
-    path = tuple(sorted({*policy.path, stages[-1].tier}))
-    return replace(policy, path=path, thresholds=tuple(thresholds))
-
-
-def moved(lookup: Lookup, policy: Policy, share: float) -> Policy:
-    """The policy with all its thresholds moved by a share of the texts each of them holds back.
-
-    At 1 a threshold lets nobody pass that the rows show; at 0 it stays where it is; below, the
-    share of texts under it shrinks: where q are held back, 1 - (1 - q)(1 - share) are.
-    """
-    thresholds = list(policy.thresholds)
-    for stage, threshold in enumerate(thresholds):
-        if np.isfinite(threshold):
-            scores = lookup.table.reliability[:, stage]
-            held = 1.0 - float((scores >= threshold).mean()) * (1.0 - share)
-            thresholds[stage] = float(np.quantile(scores, held)) if held > 0.0 else ALWAYS
-    return replace(policy, thresholds=tuple(thresholds))
 
 
 def order(

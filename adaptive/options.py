@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from adaptive.bundle.contents import Bundle
-from adaptive.certifying import ladder_of
+from adaptive.bundle.ladder import ladder_of
 from adaptive.config import Preset, TargetChoice, load_preset
 from adaptive.config.faults import nearest
 from adaptive.config.targets import show_target
@@ -18,10 +18,16 @@ from adaptive.errors import ConfigError, TargetError
 from adaptive.scalars import is_whole, plain
 from adaptive.types import Policy, Target
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 Overflow = Literal["truncate", "error", "windows"]
 OnFault = Literal["raise", "return"]
 TopK = int | Literal[""] | None  # "" = left out, which transformers tells from 1
 
+# Other words for the same; "only_first" and "only_second" are none, no row is cut like that.
+_TRUNCATION: Mapping[Any, Overflow] = {"longest_first": "truncate", "do_not_truncate": "error"}
+_PADDING = (None, True, False, "longest", "max_length", "do_not_pad")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -33,6 +39,8 @@ class Options:
     batch_size: int
     overflow: Overflow
     errors: OnFault
+    logarithms: bool  # in place of probabilities
+    length: int  # tokens of a row at most
 
     @property
     def nested(self) -> bool:
@@ -42,35 +50,102 @@ class Options:
 
 def call_options(
     preset: Preset,
+    *,
     top_k: TopK,
     batch_size: int | None,
-    truncation: bool | Overflow | None,
+    truncation: bool | str | None,
     errors: OnFault | None,
+    function_to_apply: str | None,
+    padding: Any,
+    length: int,
 ) -> Options:
     """A call's options, the preset's where the caller gave none.
+
+    Args:
+        length: as `choose_length` settles it.
 
     Raises:
         ValueError: an option has a value it cannot have.
     """
-    top_k, batch_size, truncation = plain(top_k), plain(batch_size), plain(truncation)
+    top_k, batch_size, cut = plain(top_k), plain(batch_size), plain(truncation)
     if top_k not in ("", None) and not _counts(top_k):
         raise ValueError(f"top_k is {top_k!r}; expected 1 or more, or None for all labels")
     if batch_size is not None and not _counts(batch_size):
         raise ValueError(f"batch_size is {batch_size!r}; expected 1 or more")
-    if isinstance(truncation, bool):
-        truncation = "truncate" if truncation else "error"
-    if truncation is not None and truncation not in get_args(Overflow):
+    if isinstance(cut, bool):
+        cut = "truncate" if cut else "error"
+    cut = _TRUNCATION.get(cut, cut)
+    if cut is not None and cut not in get_args(Overflow):
         raise ValueError(
-            f"truncation is {truncation!r}; expected True, False, 'truncate', 'error' or 'windows'"
+            f"truncation is {cut!r}; expected True, False, 'truncate', 'error' or 'windows'"
         )
     if errors is not None and errors not in get_args(OnFault):
         raise ValueError(f"errors is {errors!r}; expected 'raise' or 'return'")
+    if plain(padding) not in _PADDING:
+        known = ", ".join(map(repr, _PADDING))
+        raise ValueError(f"padding is {padding!r}; expected one of {known}; none changes anything")
     return Options(
         top_k,
         batch_size or preset.batch_size,
-        truncation or preset.overflow,
+        cut or preset.overflow,
         errors or preset.errors,
+        _logarithms(function_to_apply),
+        length,
     )
+
+
+def _logarithms(function: str | None) -> bool:
+    """Whether scores are wanted before the softmax."""
+    name = function.lower() if isinstance(function, str) else function
+    if name == "sigmoid":
+        raise ValueError(
+            "function_to_apply is 'sigmoid', which scores each label by itself; the labels of this "
+            "classifier exclude each other and their scores sum to 1. Expected 'softmax' or 'none'"
+        )
+    if name not in (None, "softmax", "none"):
+        raise ValueError(f"function_to_apply is {function!r}; expected 'softmax' or 'none'")
+    return name == "none"
+
+
+def choose_length(bundle: Bundle, max_length: int | None) -> int:
+    """Tokens of a row at most; None for the bundle's own.
+
+    Raises:
+        ValueError: no whole number with room for a token, or more than the bundle's.
+    """
+    wanted = plain(max_length)
+    if wanted is None:
+        return bundle.max_length
+    special = bundle.tokenizer.num_special_tokens_to_add()
+    if not is_whole(wanted) or not special < wanted <= bundle.max_length:
+        raise ValueError(
+            f"max_length is {max_length!r}; expected from {special + 1} ({special} tokens are "
+            f"special) to {bundle.max_length}, which this bundle was built for"
+        )
+    return int(wanted)
+
+
+def own_model(bundle: Bundle) -> PreTrainedModel:
+    """The full tier's transformers model.
+
+    Raises:
+        AttributeError: none answers as the full tier does.
+    """
+    tier = bundle.tiers[-1]
+    where = f"pipeline.bundle.tiers[{len(bundle.tiers) - 1}]"
+    if not tier.own_head:
+        raise AttributeError(
+            f"no transformers model answers as tier {tier.name!r} does: its heads, trained by the "
+            f"build, are beside the model in {where}. pipeline.bundle.labels are the labels"
+        )
+    if tier.in_graphs:
+        raise AttributeError(
+            f"ONNX Runtime runs tier {tier.name!r}, and no transformers model is loaded; "
+            "adaptive.tiers.store.in_torch gives the tier with one"
+        )
+    backbone: Any = tier.backbone
+    model: PreTrainedModel = backbone.model
+    return model
 
 
 def open_preset(

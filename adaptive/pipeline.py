@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,33 +16,41 @@ from adaptive import inputs as items
 from adaptive import streams
 from adaptive import tokens as token_rows
 from adaptive.ahead import has_spare_core, one_ahead
-from adaptive.answers import Prices, answer_dicts, join_windows
+from adaptive.answers import Prices, answer_dicts, in_logarithms, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
 from adaptive.cascade import answer
 from adaptive.config import Preset
+from adaptive.coverage import Coverage, Use
 from adaptive.errors import InputError
-from adaptive.explain import Explanation, explain
 from adaptive.options import (
     OnFault,
     Options,
-    Overflow,
     TopK,
     call_options,
     choose_device,
     choose_dtype,
+    choose_length,
     choose_policy,
     choose_promise,
     choose_stride,
     open_preset,
+    own_model,
 )
 from adaptive.types import Policy, Target, Tokens
 from adaptive.work import work_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from adaptive.explain import Explanation
+
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
 AHEAD = 8  # batches of a piece that an iterator is read by
 Faults = dict[int, str]
+# the last: whether they are pairs of texts, None where none is one
+Ready = tuple[Tokens, Faults, bool | None]
 
 
 class AdaptivePipeline:
@@ -56,6 +65,9 @@ class AdaptivePipeline:
         preset: how it is served.
         policy: what decides.
         costs: what `cost` in an answer's routing is read from.
+        promises: the certificate's targets that hold here, for calls with the preset's options.
+            Those about milliseconds do not on another processor, with other threads or in batches
+            of another size; a warning says so.
     """
 
     def __init__(self, bundle: Bundle, preset: Preset | None = None) -> None:
@@ -71,6 +83,9 @@ class AdaptivePipeline:
         self.policy: Policy = choose_policy(bundle, self.preset.policy)
         self.costs = bundle.costs or work_of(bundle.tiers, bundle.router)
         self._prices = Prices.of(bundle, self.policy, self.costs)
+        self._coverage = Coverage(bundle.certificate, bundle.device)
+        use = Use(self.preset.batch_size, bundle.max_length, self.preset.overflow == "truncate")
+        self.promises: tuple[Target, ...] = self._coverage(self.policy, use)
         self._stride = choose_stride(bundle, self.preset)
         self._chosen = self.policy
         self._origin: dict[str, Any] | None = None  # arguments of `from_config`
@@ -96,7 +111,7 @@ class AdaptivePipeline:
                 None for the preset's.
             uncertified: whether to open a bundle that is not what its certificate is about, as
                 on another device or in another dtype, or to choose a policy that is not
-                certified. All answers are then marked `certified: False`.
+                certified. All answers are then marked `covered: False`.
 
         Raises:
             ConfigError: the preset is wrong, every fault is listed; or the device is not there.
@@ -148,13 +163,38 @@ class AdaptivePipeline:
         other.__dict__.update(attributes)
         return other
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tiers are."""
+        return self.bundle.device
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The one that all tiers share."""
+        return self.bundle.tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The full tier's transformers model, which answers as the full tier alone does.
+
+        It is one model of several: what it is called for runs no cascade and keeps no promise.
+
+        Raises:
+            AttributeError: the full tier answers by a head that is no part of such a model, or
+                ONNX Runtime runs its layers.
+        """
+        return own_model(self.bundle)
+
     def __call__(
         self,
         inputs: Any,
         *,
         top_k: TopK = "",
         batch_size: int | None = None,
-        truncation: bool | Overflow | None = None,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        padding: Any = None,
+        function_to_apply: str | None = None,
         errors: OnFault | None = None,
     ) -> Any:
         """Answer texts, in order, as transformers' text-classification pipeline does.
@@ -170,6 +210,14 @@ class AdaptivePipeline:
             batch_size: rows that a transformer's layers run at once; no answer depends on it.
             truncation: what happens to texts of too many tokens. "truncate" or True, "error"
                 or False, "windows" (the mean over overlapping windows); None for the preset's.
+            max_length: tokens of a row at most, special ones included, up to the bundle's; None
+                for the bundle's. The certificate is about texts cut where the bundle cuts them,
+                so with fewer all answers are marked `covered: False`. Windows then overlap by
+                a quarter of it at most.
+            padding: what transformers takes here; nothing depends on it, since no row is padded.
+            function_to_apply: "softmax" for probabilities, as None; "none" for their natural
+                logarithms, which are the answering exit's logits over its temperature but for a
+                constant of each text: their softmax are the probabilities. "sigmoid" is refused.
             errors: "raise" answers everything that can be answered, then raises; "return" puts
                 {"error": ...} in the place of a refused item. None for the preset's.
 
@@ -180,8 +228,9 @@ class AdaptivePipeline:
             "routing": the tier, exit and depth that
             answered, its reliability (None where the policy asks for none), the tier entered,
             the cost and its unit, whether the policy `abstained` (then "label" is None), whether
-            the text was truncated, of how many windows, and whether the bundle's certificate
-            covers the answer.
+            the text was truncated, of how many windows, whether it is `covered` by the bundle's
+            certificate, and what the `promise` is then about: "mean", the mean over texts, not
+            this text.
 
         Raises:
             InputError: items were refused. `faults` names them by index, `answers` holds what
@@ -191,7 +240,16 @@ class AdaptivePipeline:
                 those unlike the first.
             ValueError: an option has a value it cannot have.
         """
-        options = call_options(self.preset, top_k, batch_size, truncation, errors)
+        options = call_options(
+            self.preset,
+            top_k=top_k,
+            batch_size=batch_size,
+            truncation=truncation,
+            errors=errors,
+            function_to_apply=function_to_apply,
+            padding=padding,
+            length=choose_length(self.bundle, max_length),
+        )
         if isinstance(inputs, Mapping):
             return self._all([inputs], options)[0]
         if streams.is_stream(inputs):
@@ -231,6 +289,8 @@ class AdaptivePipeline:
             InputError: the item is no text and no pair.
             ImportError: attributions are wanted and the extra `explain` is not installed.
         """
+        from adaptive.explain import explain
+
         return explain(self.bundle, self.policy, self.costs, self.row(text), attributions)
 
     def row(self, text: str | Mapping[str, str] | tuple[str, str]) -> Tokens:
@@ -258,9 +318,9 @@ class AdaptivePipeline:
         )
         answers: list[Any] = []
         with self._rows_of(parts, options, several=len(starts) > 1) as ready:
-            for tokens, long in ready:
+            for tokens, long, paired in ready:
                 faults |= {len(answers) + index: why for index, why in long.items()}
-                answers += self._answer(tokens, options)
+                answers += self._answer(tokens, options, paired=paired)
         _mark(answers, faults, options)
         if faults and options.errors == "raise":
             raise InputError(dict(sorted(faults.items())), answers)
@@ -270,8 +330,8 @@ class AdaptivePipeline:
         first = 0
         parts = streams.checked(inputs, options.batch_size * AHEAD)
         with self._rows_of(parts, options, several=True) as ready:
-            for tokens, faults in ready:
-                answers = self._answer(tokens, options)
+            for tokens, faults, paired in ready:
+                answers = self._answer(tokens, options, paired=paired)
                 _mark(answers, faults, options)
                 if faults and options.errors == "raise":
                     bad = min(faults)
@@ -284,41 +344,50 @@ class AdaptivePipeline:
 
     def _rows_of(
         self, parts: Iterable[items.Checked], options: Options, *, several: bool
-    ) -> AbstractContextManager[Iterator[tuple[Tokens, Faults]]]:
+    ) -> AbstractContextManager[Iterator[Ready]]:
         """Token rows and faults of each part, the next ones made while these are computed."""
 
-        def make(part: items.Checked) -> tuple[Tokens, Faults]:
+        def make(part: items.Checked) -> Ready:
             texts, pairs, faults = part
-            tokens, long = self._rows(texts, pairs, options.overflow)
-            return tokens, faults | long
+            tokens, long = self._rows(texts, pairs, options)
+            paired = None if len(faults) == len(texts) else pairs is not None
+            return tokens, faults | long, paired
 
         if several and has_spare_core(self.bundle.device):
             return closing(one_ahead(make, parts))  # lest a traceback keeps its thread alive
         return nullcontext(map(make, parts))
 
-    def _answer(self, tokens: Tokens, options: Options) -> list[Any]:
-        """Answers of the texts [n] that the token rows are of."""
+    def _answer(self, tokens: Tokens, options: Options, *, paired: bool | None) -> list[Any]:
+        """Answers of the texts [n], or pairs of texts, that the token rows are of."""
         top_k = 1 if options.top_k == "" else options.top_k
         whole = top_k != 1 or len(tokens) != len(tokens.truncated)  # windows are averaged
         rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
-        joined = join_windows(self.bundle, self.policy, self._prices, tokens, rows)
+        cuts = options.overflow == "truncate"
+        use = Use(options.batch_size, options.length, cuts, paired)
+        prices = replace(self._prices, covered=bool(self._coverage(self.policy, use)))
+        joined = join_windows(self.bundle, self.policy, prices, tokens, rows)
+        if options.logarithms:
+            joined = in_logarithms(joined)
         answers = answer_dicts(self.bundle, joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
 
     def _rows(
-        self, texts: list[str], pairs: list[str] | None, overflow: Overflow
+        self, texts: list[str], pairs: list[str] | None, options: Options
     ) -> tuple[Tokens, Faults]:
         """Token rows, and which texts cannot be cut as wanted; these become empty."""
         faults: Faults = {}
+        stride = self._stride
+        if options.length < self.bundle.max_length:
+            stride = min(stride, options.length // 4)
         while True:
             try:
                 tokens = token_rows.tokenize(
                     self.bundle.tokenizer,
                     texts,
                     pairs,
-                    max_length=self.bundle.max_length,
-                    overflow=overflow,
-                    stride=self._stride,
+                    max_length=options.length,
+                    overflow=options.overflow,
+                    stride=stride,
                 )
                 return tokens, faults
             except InputError as error:

@@ -214,13 +214,18 @@ class Lookup:
     def of(cls, table: OutcomeTable, costs: StageCosts, drop: Floats | None = None) -> Lookup:
         """Sum the pieces of each stage once."""
         run, bare = (run_costs(table.stages, costs, bare=each) for each in (False, True))
-        table = replace(
-            table,
-            predictions=np.asfortranarray(table.predictions),
-            reliability=np.asfortranarray(table.reliability),
-            risk=np.asfortranarray(table.risk),
-        )
+        table = _in_columns(table)
         return cls(table, costs.unit, run, bare, costs.router, costs.decision, drop)
+
+    def take(self, rows: NDArray[np.integer]) -> Lookup:
+        """That of the given texts."""
+        names = ("run", "bare", "router", "decision", "drop")
+        values = {name: getattr(self, name) for name in names}
+        parts: dict[str, Any] = {
+            name: None if each is None else np.asfortranarray(each[rows])
+            for name, each in values.items()
+        }
+        return replace(self, table=_in_columns(self.table.take(rows)), **parts)
 
     def evaluate(self, policy: Policy) -> Evaluation:
         """Stage, prediction and cost of each text under the policy."""
@@ -234,6 +239,12 @@ class Lookup:
             reliability = _at(table.reliability, stage)
             prediction[abstains(policy, table.stages, stage, reliability)] = -1
         return Evaluation(stage, entry, prediction, cost)
+
+
+def _in_columns(table: OutcomeTable) -> OutcomeTable:
+    names = ("predictions", "reliability", "risk")
+    columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
+    return replace(table, **columns)
 
 
 def _answering(policy: Policy, table: OutcomeTable, entry: Ints) -> Ints:

@@ -19,7 +19,7 @@ from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.routers.features import router_features, token_statistics
-from adaptive.tiers.store import unquantised
+from adaptive.tiers.store import reference_of
 from adaptive.tiers.tier import Tier
 from adaptive.types import OutcomeTable, Stage, Tokens
 
@@ -41,7 +41,8 @@ class Record:
 def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool = True) -> Record:
     """Run every tier to its end on every row, keeping what each exit computed, on the device.
 
-    A full tier in int8 is run in float32 as well: that is what answers are held to.
+    A full tier that is not run in float32 in torch is run so as well: in int8, in ONNX Runtime, in
+    half precision. That is what answers are held to.
     """
     stages = stages_of(tuple(tier.depths for tier in tiers))
     logits: list[torch.Tensor] = []
@@ -51,8 +52,8 @@ def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool =
             logits.append(answer)
             pooled.append(seen)
     reference, full = None, tiers[-1]
-    if full.int8:
-        *_, (reference, _pooled) = _run_tier(unquantised(full), tokens, batch_size, quiet)
+    if not full.in_float32:
+        *_, (reference, _pooled) = _run_tier(reference_of(full), tokens, batch_size, quiet)
     return Record(stages, logits, pooled, tokens, reference)
 
 
@@ -134,7 +135,7 @@ def tabulate(
         risk=risk.cpu().numpy(),
         labels=labels,
         tokens=record.tokens.lengths,
-        unquantised=reference,
+        in_float32=reference,
     )
 
 
@@ -170,6 +171,6 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("predictions", "reliability", "risk", "labels", "tokens")
     }
-    if tables[0].unquantised is not None:
-        columns["unquantised"] = np.concatenate([table.reference for table in tables])
+    if tables[0].in_float32 is not None:
+        columns["in_float32"] = np.concatenate([table.reference for table in tables])
     return OutcomeTable(tables[0].stages, **columns)

@@ -1,7 +1,7 @@
 """The best policy that keeps a target on the search split.
 
-The best is the cheapest; where costs are all that is promised, the one that loses least against
-the full tier (`adaptive.targets.loss`).
+The best is the cheapest found; where costs are all that is promised, the one that loses least
+against the full tier (`adaptive.targets.loss`).
 
 The choice is a held-out one with a stated margin: the target must hold with `margin` standard
 errors to spare. Where the look-up brings expected losses, they stand in for the labels' (see
@@ -29,6 +29,7 @@ from adaptive.policy import (
     tier_alone,
     useful_tiers,
 )
+from adaptive.scan import scan
 from adaptive.targets import (
     check_unit,
     full_may_miss,
@@ -84,7 +85,7 @@ def search(
     stages = lookup.table.stages
     alone = [single_stage(stages, k) for k, s in enumerate(stages) if s.tier in useful]
     found = [judge(each) for policy in alone for each in judge.leaving(policy)]
-    for path in _paths(useful):
+    for path in paths(useful):
         start = judge.shared(path)
         if start is not None:
             found.append(judge.descend(start, sweeps))
@@ -122,7 +123,7 @@ def _refined(judge: Judge, start: Policy, sweeps: int) -> Found | None:
     return judge.descend(begun, sweeps) if begun.excess <= 0.0 else None
 
 
-def _paths(tiers: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def paths(tiers: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Every ascending choice of tiers."""
     for size in range(1, len(tiers) + 1):
         yield from combinations(tiers, size)
@@ -207,14 +208,20 @@ class Judge:
     def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
         """Half a text at least: that nothing is lost is known of the full tier alone."""
         table = self.lookup.table
-        if table.unquantised is None and is_bare(policy) and policy.on(len(self.stages) - 1):
+        if table.in_float32 is None and is_bare(policy) and policy.on(len(self.stages) - 1):
             return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 
-    def shared(self, path: tuple[int, ...]) -> Found | None:
-        """The best shared threshold on every exit of the path that keeps the target."""
+    def shared(self, path: tuple[int, ...], like: Policy | None = None) -> Found | None:
+        """The best shared threshold on every exit of the path that keeps the target.
+
+        Args:
+            like: whose entry rule all have; None: they have none.
+        """
         values = np.unique(np.quantile(self.lookup.table.reliability, np.linspace(0, 1, 60)))
         every = [shared_thresholds(self.stages, path, v) for v in values.tolist()]
+        if like is not None:
+            every = [replace(like, path=path, thresholds=each.thresholds) for each in every]
         every = every[:: 3 if self.abstains else 1]
         tried = [self(each) for policy in every for each in self.leaving(policy)]
         return min((f for f in tried if f.excess <= 0.0), key=_rank, default=None)
@@ -232,13 +239,25 @@ class Judge:
         for _ in range(sweeps):
             before = best
             for stage in [k for k, s in enumerate(self.stages) if s.tier in best.policy.path]:
-                moves = [best.policy.with_threshold(stage, v) for v in [*self.grid[stage], NEVER]]
+                moves = [*self._worth(best.policy, stage), best.policy.with_threshold(stage, NEVER)]
                 best = self._best(best, [m for m in moves if self._whole(m)])
             # One stage loosened buys room that another can only use if both move at once.
             best = self._best(best, self._trades(best.policy))
             if self.aim(best) >= self.aim(before) * 0.999:
                 break
         return best
+
+    def _worth(self, policy: Policy, stage: int) -> list[Policy]:
+        """The policy with thresholds of the stage among which the best one is."""
+        grid = self.grid[stage]
+        if stage >= max(k for k in range(len(self.stages)) if policy.on(k)):
+            return [policy.with_threshold(stage, grid[0])]  # whatever it is, all texts pass
+        moves = [policy.with_threshold(stage, v) for v in grid]
+        if self.good:
+            return moves
+        cost, means, errors = scan(self.lookup, self.targets, policy, stage, grid)
+        kept = (means + self.margin * errors).max(1) <= 1e-12  # sums are rounded otherwise here
+        return [moves[np.where(kept, cost, np.inf).argmin()]] if kept.any() else []
 
     def _best(self, best: Found, moves: Sequence[Policy]) -> Found:
         kept = [f for f in map(self, moves) if f.excess <= 0.0]

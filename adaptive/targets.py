@@ -85,8 +85,11 @@ def about_costs(targets: Sequence[Target]) -> bool:
 
 
 def full_may_miss(targets: Sequence[Target], table: OutcomeTable) -> bool:
-    """Whether the full tier alone can miss a target other than `accuracy`: by cost, or in int8."""
-    return about_costs(targets) or table.unquantised is not None
+    """Whether the full tier alone can miss a target other than `accuracy`.
+
+    It can by its cost, and where it is not served in float32 in torch, which it is held to.
+    """
+    return about_costs(targets) or table.in_float32 is not None
 
 
 def check_unit(targets: Sequence[Target], unit: str) -> None:

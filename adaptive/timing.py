@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from adaptive.exits.reliability import Reliability
 from adaptive.hops import Around, Before, Hop, run
 from adaptive.opinions import on_host, opinion
 from adaptive.pools import Live
+from adaptive.processor import cpu_name
 from adaptive.routers import Router
 from adaptive.routers.features import STATISTICS, router_features
 from adaptive.tiers.tier import Tier
@@ -149,7 +149,9 @@ def with_router(measured: CostTable, tiers: Sequence[Tier], router: Router | Non
 
 
 def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable:
-    """A bundle's cost table, measured anew where it was measured on another device or dtype.
+    """A bundle's cost table, measured anew where it was measured elsewhere or in another dtype.
+
+    Elsewhere is another GPU; or, on a CPU, another model or number of threads.
 
     Counted work is the same everywhere, and what a bundle without a table is priced in.
 
@@ -159,7 +161,8 @@ def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable
     costs = bundle.costs
     if costs is None:
         return work_of(bundle.tiers, bundle.router)
-    here = {"device": machine(bundle.device)["device"], "dtype": bundle.dtype}
+    names = ("device",) if bundle.device.type == "cuda" else ("device", "processor", "threads")
+    here = {name: machine(bundle.device)[name] for name in names} | {"dtype": bundle.dtype}
     if costs.unit != MILLISECONDS or here.items() <= costs.measured.items():
         return costs
     table = measure_costs(
@@ -196,7 +199,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What figures were measured on."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": platform.machine(),
+        "processor": cpu_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

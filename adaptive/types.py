@@ -7,9 +7,10 @@ b batch, w width, h hidden size, c classes, k stages, m tiers, g groups.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 Metric = Literal[
-    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "latency"
+    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "text_cost"
 ]
+FORMER_METRICS = {"latency": "text_cost"}  # names of before, which are still read
+MOST_SURE = 0.9999  # the greatest confidence that is certified
 BUDGETS = ("milliseconds", "work")  # metrics whose level is a mean cost, in that unit
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
@@ -78,7 +81,8 @@ class Target:
         the texts that are answered.
     milliseconds, work: what a text costs in the mean, answered or not, at most `level`, in
         milliseconds or layers x tokens: a budget.
-    latency: share of texts that cost more than `bound` milliseconds, at most `level`.
+    text_cost: share of texts that cost more than `bound` milliseconds, at most `level`. It is a
+        text's share of its batch's time, not how long a request waits.
 
     What a text costs is read from the cost table. Where all targets but an abstention are about
     costs, the best policy that keeps them is sought; else the cheapest.
@@ -91,10 +95,11 @@ class Target:
     level: float
     confidence: float = 0.95
     group: str | None = None  # a column of the data; `label`: each class, by its true label
-    bound: float | None = None  # of latency, in milliseconds
+    bound: float | None = None  # of text_cost, in milliseconds
 
     def __post_init__(self) -> None:
-        """Numbers of numpy and torch become Python's, as they are written to JSON."""
+        """Numbers of numpy and torch become Python's, a metric's former name its own."""
+        object.__setattr__(self, "metric", metric_now(self.metric))
         for name in ("level", "confidence", "bound"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -102,6 +107,20 @@ class Target:
     def fault(self) -> str | None:
         """What is wrong with the level or the bound, in words; None where nothing is."""
         return level_fault(self.metric, self.level) or bound_fault(self.metric, self.bound)
+
+
+def metric_now(name: Any) -> Any:
+    """A metric's name; of a former one, with a warning, the one it has now."""
+    if not isinstance(name, str) or name not in FORMER_METRICS:
+        return name
+    now = FORMER_METRICS[name]
+    warnings.warn(
+        f"the target metric {name!r} is called {now!r} now: it bounds a text's share of its "
+        "batch's time, not how long a request waits. The former name is still read",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return now
 
 
 def level_fault(metric: Metric, level: float) -> str | None:
@@ -112,12 +131,24 @@ def level_fault(metric: Metric, level: float) -> str | None:
     return None if 0.0 <= level <= 1.0 else f"{level:g} is no share; expected a number from 0 to 1"
 
 
+def confidence_fault(confidence: float) -> str | None:
+    """Why nothing is certified at a confidence, in words; None where it can be."""
+    if not 0.0 < confidence < 1.0:
+        return f"a confidence of {confidence:g} is no share; expected a number between 0 and 1"
+    if confidence <= MOST_SURE:
+        return None
+    return (
+        f"a confidence of {confidence:.10g} is more than {MOST_SURE}: the exact tests would need "
+        "gigabytes of memory, and assumptions about the texts to come are not that sure"
+    )
+
+
 def bound_fault(metric: Metric, bound: float | None) -> str | None:
     """What is wrong with a metric's bound, in words; None where nothing is."""
-    if metric != "latency":
-        return None if bound is None else f"{metric} takes no bound; latency does"
+    if metric != "text_cost":
+        return None if bound is None else f"{metric} takes no bound; text_cost does"
     fine = bound is not None and 0.0 < bound < math.inf
-    return None if fine else "latency needs a bound above 0, in milliseconds"
+    return None if fine else "text_cost needs a bound above 0, in milliseconds"
 
 
 Targets = Target | Sequence[Target]  # all must hold, each in every one of its groups
@@ -175,8 +206,8 @@ class OutcomeTable:
     labels: NDArray[np.int32]  # [n], -1 where unknown
     tokens: NDArray[np.int64]  # [n] tokens of each text
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
-    # [n] answers of the full tier in float32, where it is served in int8; else None
-    unquantised: NDArray[np.int32] | None = None
+    # [n] answers of the full tier in float32 in torch, where it is served otherwise; else None
+    in_float32: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -184,7 +215,7 @@ class OutcomeTable:
     @property
     def reference(self) -> NDArray[np.int32]:
         """The full tier's answers in float32, [n]: what all others are held to."""
-        return self.predictions[:, -1] if self.unquantised is None else self.unquantised
+        return self.predictions[:, -1] if self.in_float32 is None else self.in_float32
 
     def take(self, rows: NDArray[np.integer] | slice) -> OutcomeTable:
         """The given texts, in the given order."""
@@ -193,7 +224,7 @@ class OutcomeTable:
             self,
             **{name: getattr(self, name)[rows] for name in columns},
             groups={name: each.take(rows) for name, each in self.groups.items()},
-            unquantised=None if self.unquantised is None else self.unquantised[rows],
+            in_float32=None if self.in_float32 is None else self.in_float32[rows],
         )
 
 

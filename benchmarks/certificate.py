@@ -23,7 +23,7 @@ import certificate_errors
 import certificate_power
 import numpy as np
 import records
-from certificate_rows import BATCH, Pool, distinct, pool_of, unused
+from certificate_rows import BATCH, Pool, pool_of, unused
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
@@ -99,7 +99,7 @@ def built(name: str, data: Path, work: Path, force: str | None = None) -> tuple[
         HERE / "recipes" / "certificate" / f"{name}.yaml",
         [f"data.source={data / name}", f"output={work / name / 'bundle'}"],
     )
-    rows = distinct(load_data(recipe.data, recipe.seed))
+    rows = load_data(recipe.data, recipe.seed)
     build(recipe, work / name, data=rows, force=force)
     return recipe, rows
 
@@ -118,6 +118,8 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
         "n_certify": certificate.n,
+        "looks": certificate.looks,
+        "confidence_proved": certificate.confidence_proved,
         "delta": round(certificate.delta, 6),
         "targets": targets_to_json(certificate.targets),
         "rows": rows | {"unused": len(spare[0])},

@@ -26,13 +26,14 @@ from certificate_rows import Pool
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import Certificate, certify
+from adaptive.certificate import certify
 from adaptive.certifying import row_seed
 from adaptive.claims import Trial
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
 from adaptive.fronts import front
 from adaptive.policy import Lookup
+from adaptive.promises import Certificate
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
 from adaptive.search import search
@@ -47,7 +48,7 @@ DRAWS = 2_000
 SPLITS = 200  # of the real pool
 SEARCH, CERTIFY = 5_000, 5_000  # rows of each; many more are left to judge on
 LEVEL = 0.01  # of the grouped drop
-METRICS = ("agreement", "accuracy_drop", "accuracy", "milliseconds", "latency")
+METRICS = ("agreement", "accuracy_drop", "accuracy", "milliseconds", "text_cost")
 PEOPLE = Population()
 # the second kind's texts are lost twice as often, the third kind is rare
 KINDS = Mixed((Population(0.1, 0.02), Population(0.2, 0.04), Population(0.1, 0.1)), (0.5, 0.4, 0.1))
@@ -82,7 +83,7 @@ def p_values(draws: int) -> Iterator[dict[str, Any]]:
     for metric, losing, rows in (
         ("agreement", 0.01, 1_000),
         ("accuracy", 0.1, 1_000),
-        ("latency", 0.05, 1_000),
+        ("text_cost", 0.05, 1_000),
     ):
         share = simulated_power(
             partial(binomial, level=losing),

@@ -34,7 +34,7 @@ from adaptive.bundle.parts import read_tokenizer
 from adaptive.bundle.store import save_bundle
 from adaptive.exits.reliability import Reliability
 from adaptive.policy import tier_alone
-from adaptive.tiers.store import unquantised
+from adaptive.tiers.store import reference_of
 from adaptive.types import Policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,7 +99,7 @@ def full_alone(bundle: Bundle) -> Bundle:
     """A bundle of the last tier and nothing else, in float32."""
     alone = replace(
         bundle,
-        tiers=(unquantised(bundle.tiers[-1]),),
+        tiers=(reference_of(bundle.tiers[-1]),),
         reliability=Reliability(len(bundle.tiers[-1].depths)),
         router=None,
         ladder=(),

@@ -10,7 +10,10 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["ADAPTIVE_LOOKS"] = "off"  # tests that count looks name a file of their own
 if not os.path.exists("/dev/nvidiactl"):  # without a GPU Triton's interpreter runs its kernels
     os.environ["TRITON_INTERPRET"] = "1"
 

@@ -16,21 +16,21 @@ from tiny_population import CHEAP, COSTS, FULL, STAGES, Population, answering, c
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate
 from adaptive.claims import bound_loss
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BundleError, TargetError
 from adaptive.fronts import front, order
 from adaptive.policy import Lookup, dearest, evaluate, is_bare, single_stage, tier_alone
+from adaptive.promises import Certificate
 from adaptive.search import search
 from adaptive.targets import excess, loss, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
 
 PEOPLE = Population()
 KEEN = Population(better=0.0)  # every text that the cheap stage answers costs quality
-METRICS = ("milliseconds", "latency")
+METRICS = ("milliseconds", "text_cost")
 BUDGET = PEOPLE.target("milliseconds", 0.4, 0.9)  # 7 milliseconds
-LATENCY = PEOPLE.target("latency", 0.4, 0.9)  # six of ten texts above 5 milliseconds
+TEXT_COST = PEOPLE.target("text_cost", 0.4, 0.9)  # six of ten texts above 5 milliseconds
 
 
 def table(rows: int = 2000, seed: int = 0, people: Population = PEOPLE) -> OutcomeTable:
@@ -50,7 +50,7 @@ def test_excess_of_each_text_by_hand() -> None:
     budget = excess(Target("milliseconds", 2.0), result, rows)
     assert budget.tolist() == excess(Target("work", 2.0), result, rows).tolist()
     assert budget.tolist() == [-0.5, 0.0, 0.5, 1.0]
-    slow = excess(Target("latency", 0.25, bound=2.0), result, rows)
+    slow = excess(Target("text_cost", 0.25, bound=2.0), result, rows)
     assert slow.tolist() == [-0.25, -0.25, 0.75, 0.75]
 
 
@@ -84,7 +84,7 @@ def test_no_text_costs_more_than_the_dearest(seed: int) -> None:
 
 def test_costs_alone_make_quality_the_aim() -> None:
     drop, nobody = Target("accuracy_drop", 0.1), Target("abstention", 0.1)
-    assert all(map(seeks_quality, ([BUDGET], [BUDGET, LATENCY], [nobody, LATENCY])))
+    assert all(map(seeks_quality, ([BUDGET], [BUDGET, TEXT_COST], [nobody, TEXT_COST])))
     assert not any(map(seeks_quality, ([BUDGET, drop], [drop], [nobody])))
 
 
@@ -129,7 +129,7 @@ def test_a_budgets_front_goes_from_the_cheapest_stage_to_the_best_policy(routed:
 def test_the_search_for_quality_is_better_than_any_stage_that_the_budget_allows() -> None:
     for seed in range(3):
         lookup = dear(seed)
-        for target in (Target("milliseconds", 1.5), Target("latency", 0.2, bound=2.0)):
+        for target in (Target("milliseconds", 1.5), Target("text_cost", 0.2, bound=2.0)):
             best = search(lookup, target, margin=0.0, sweeps=2, routed=False)[0]
             for stage in range(len(EIGHT)):
                 result = lookup.evaluate(single_stage(EIGHT, stage))
@@ -167,14 +167,14 @@ def test_the_best_that_the_budget_allows_is_served_and_bounded() -> None:
     assert any("union bound over the front" in each and "0.8" in each for each in found.assumptions)
     assert any("read from the cost table" in each for each in found.assumptions)
     unlabelled = replace(table(), labels=np.full(2000, -1, np.int32))
-    kept = certified(ordered, unlabelled, LATENCY).quality
+    kept = certified(ordered, unlabelled, TEXT_COST).quality
     assert kept is not None and kept.metric == "agreement"
     assert PEOPLE.loss(answering(0.45), "agreement") < kept.level < 0.13
 
 
 def test_no_test_is_needed_of_what_a_policy_keeps_by_definition() -> None:
     nothing = table(0)
-    wide = [Target("milliseconds", 11.1), Target("latency", 0.0, bound=11.1)]
+    wide = [Target("milliseconds", 11.1), Target("text_cost", 0.0, bound=11.1)]
     assert certified(cheap_to_good(0.5), nothing, wide).certified == 2
     narrow = [Target("milliseconds", 10.9), Target("abstention", 0.1)]
     found = certified(cheap_to_good(0.5), nothing, narrow)
@@ -219,7 +219,7 @@ def test_a_budget_below_the_cheapest_stage_certifies_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def certificate() -> Certificate:
-    targets = [replace(BUDGET, confidence=0.95), replace(LATENCY, confidence=0.95)]
+    targets = [replace(BUDGET, confidence=0.95), replace(TEXT_COST, confidence=0.95)]
     return certified(cheap_to_good(0.9, 0.6, 0.2), table(), targets)
 
 
@@ -233,7 +233,7 @@ def test_a_budgets_certificate_comes_back_from_json(certificate: Certificate) ->
     for wrong, told in (
         ({"level": 0.0}, "is no budget"),
         ({"bound": 3.0}, "takes no bound"),
-        ({"metric": "latency"}, "is no share|needs a bound"),
+        ({"metric": "text_cost"}, "is no share|needs a bound"),
     ):
         targets = [{**content["targets"][0], **wrong}, content["targets"][1]]
         with pytest.raises(BundleError, match=told):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,17 @@ from tiny_cascade import tiny_texts
 from adaptive import AdaptivePipeline
 from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
-from adaptive.bundle.certificates import content_hash
+from adaptive.bundle.certificates import check_files, content_hash, read_certificate
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify, without_rows
+from adaptive.certifying import recertify, row_seed, without_rows
 from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BuildError, BundleError, ConfigError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
+from adaptive.row_hashes import hash_rows, hashes_of
 from adaptive.timing import costs_here, measure_costs
 from adaptive.types import NEVER, Groups, Policy, Target, Tokens
 
@@ -69,7 +71,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 
 def marks(pipeline: AdaptivePipeline, **given: Any) -> set[bool]:
-    return {answer["routing"]["certified"] for answer in pipeline(TEXTS, **given)}
+    return {answer["routing"]["covered"] for answer in pipeline(TEXTS, **given)}
 
 
 def test_certifying_needs_no_training_and_chooses_the_cheapest_certified(
@@ -108,6 +110,61 @@ def test_rows_that_are_repeated_count_once(certified: Bundle) -> None:
     assert without_rows(found) == ("side = right",)
 
 
+def test_repeated_rows_count_where_they_are_separate_requests(certified: Bundle) -> None:
+    often = token_rows.select(rows_of(certified, 4), np.tile(np.arange(4), 75))
+    target = Target("agreement", 0.6)
+    found = [
+        recertify(certified, often, UNKNOWN, target, count_repeats=each).certificate
+        for each in (False, True)
+    ]
+    assert [each.n for each in found if each] == [4, 300]
+    told = [(each.conditions.repeats, " ".join(each.assumptions)) for each in found if each]
+    assert told[0][0] is False and "Each different text counts once" in told[0][1]
+    assert told[1][0] is True and "texts as they come" in told[1][1]
+
+
+def test_rows_that_the_build_used_are_left_out_and_counted(certified: Bundle) -> None:
+    rows = rows_of(certified, 4)
+    knowing = replace(certified, seen=hashes_of([token_rows.select(rows, np.arange(40, 300))]))
+    target, labels = Target("agreement", 0.6), np.arange(ROWS, dtype=np.int32) % 3
+    found = recertify(knowing, rows, labels, target).certificate
+    alone = recertify(
+        certified, token_rows.select(rows, np.arange(40)), labels[:40], target
+    ).certificate
+    assert found is not None and alone is not None
+    assert (found.n, found.conditions.known) == (40, 260)
+    assert found.front == alone.front and found.conditions.rows == alone.conditions.rows
+    with pytest.raises(TargetError, match="all 260 rows were used to train, fit or search"):
+        recertify(knowing, token_rows.select(rows, np.arange(40, 300)), labels[40:], target)
+
+
+def test_a_bundle_keeps_which_rows_it_was_built_on_and_is_bound_to_them(
+    certified: Bundle, tmp_path: Path
+) -> None:
+    knowing = replace(certified, seen=hashes_of([rows_of(certified, 5)]))
+    folder = save_bundle(knowing, tmp_path / "bundle", card="card\n", recipe="name: x\n")
+    found = load_bundle(folder)
+    assert found.seen is not None and knowing.seen is not None
+    assert found.seen.tolist() == knowing.seen.tolist() and len(found.seen) == ROWS
+    again = recertify(found, rows_of(found, 6), UNKNOWN, found.targets)
+    recertify_bundle(again, folder, card="card\n")
+    assert "seen.safetensors" in load_bundle(folder).certificate.hashes  # type: ignore[union-attr]
+    (folder / "seen.safetensors").unlink()
+    seal(folder)
+    with pytest.raises(BundleError, match=r"seen\.safetensors: was there when"):
+        load_bundle(folder)
+
+
+def test_rows_are_known_by_their_tokens_and_segments(certified: Bundle) -> None:
+    tokenizer = certified.tokenizer
+    one = token_rows.tokenize(tokenizer, ["word1 word2", "word1  word2", "word2"], max_length=8)
+    two = token_rows.tokenize(tokenizer, ["word1", "word1 word2"], ["word2", "word1"], max_length=8)
+    first, second = hash_rows(one), hash_rows(two)
+    assert first[0] == first[1] != first[2]
+    assert len({*first.tolist(), *second.tolist()}) == 4
+    assert hash_rows(replace(one, types=None)).tolist() == first.tolist()
+
+
 def test_classes_without_rows_are_named(certified: Bundle) -> None:
     rows, labels = rows_of(certified, 4), np.arange(ROWS, dtype=np.int32) % 2
     found = recertify(certified, rows, labels, Target("agreement", 0.4))
@@ -138,7 +195,7 @@ def test_a_text_read_in_windows_is_not_certified(pristine: Path) -> None:
     long = " ".join(tiny_texts(10, 6))
     short, windows = pipeline(["word1", long], truncation="windows")
     assert windows["routing"]["windows"] > 1
-    assert (short["routing"]["certified"], windows["routing"]["certified"]) == (True, False)
+    assert (short["routing"]["covered"], windows["routing"]["covered"]) == (True, False)
 
 
 def test_another_certified_point_may_be_chosen_and_no_other(pristine: Path) -> None:
@@ -283,6 +340,63 @@ def test_a_bundle_that_is_not_what_was_certified_is_refused(
     assert marks(AdaptivePipeline.from_config(folder, uncertified=True)) == {False}
 
 
+TELLING = {"README.md", "CERTIFICATE.md", "certificate.json", "manifest.json", "recipe.yaml"}
+CHECKED = {"bundle.json", "policy.json"}  # what they say is compared with what was certified
+
+
+def spoil(file: Path) -> None:
+    """Change what a file says, and as little else as can be."""
+    content = bytearray(file.read_bytes())
+    if file.suffix == ".safetensors":
+        content[-1] ^= 1  # of a tensor
+    else:
+        file.write_text(json.dumps(json.loads(content) | {"more": 1}))
+        return
+    file.write_bytes(bytes(content))
+
+
+def test_every_file_that_decides_an_answer_is_bound(folder: Path, certified: Bundle) -> None:
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    certificate = read_certificate(folder, names, certified.stages)
+    assert certificate is not None
+    free = TELLING | CHECKED | {LAYOUT.outcomes("search")}
+    assert set(certificate.hashes) == names - free
+    assert {f"tiers/{t}/{f}" for t in ("tiny", "mid", "full") for f in ("tier.json",)} <= names
+    for name in certificate.hashes:
+        before = (folder / name).read_bytes()
+        spoil(folder / name)
+        with pytest.raises(BundleError, match=f"^{name}: is not the one that was certified"):
+            check_files(certificate, folder, names)
+        with pytest.raises(BundleError, match=f"^{name}: was there when"):
+            check_files(certificate, folder, names - {name})
+        (folder / name).write_bytes(before)
+    check_files(certificate, folder, names)
+    for more in ("tiers/full/more.json", "outcomes/certify2.safetensors"):
+        refused = not more.startswith("outcomes/")
+        with pytest.raises(BundleError, match="came later") if refused else nullcontext():
+            check_files(certificate, folder, names | {more})
+
+
+@pytest.mark.parametrize("field", ["labels", "tiers"])
+def test_a_header_that_names_other_labels_or_tiers_is_refused(folder: Path, field: str) -> None:
+    file = folder / LAYOUT.header
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {field: content[field][::-1]}))
+    seal(folder)
+    with pytest.raises(BundleError):
+        load_bundle(folder, uncertified=True)
+
+
+def test_the_order_of_rows_has_a_stream_of_its_own(certified: Bundle) -> None:
+    found = certified.certificate
+    assert found is not None and found.seeds == {"rows": row_seed(0)}
+    plain = range(50)
+    seeds = [row_seed(seed) for seed in plain]
+    assert len(set(seeds)) == 50 and set(seeds).isdisjoint(plain)
+    orders = [np.random.default_rng(seed).permutation(40).tolist() for seed in (*seeds, *plain)]
+    assert len(set(map(tuple, orders))) == 100
+
+
 def test_other_tiers_are_refused(folder: Path, pristine: Path) -> None:
     bundle = load_bundle(folder)
     with torch.no_grad():
@@ -404,6 +518,8 @@ def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) 
         recertify(bare, rows_of(bare, 3), UNKNOWN, certified.targets)
     with pytest.raises(TargetError, match="needs labels"):
         recertify(certified, rows_of(certified, 3), UNKNOWN, Target("accuracy", 0.5))
+    with pytest.raises(TargetError, match=r"a confidence of 0\.999999 is more than 0\.9999"):
+        recertify(certified, rows_of(certified, 3), UNKNOWN, Target("agreement", 0.4, 0.999999))
     with pytest.raises(TargetError, match="no rows"):
         nothing = token_rows.select(rows_of(certified, 3), np.arange(0))
         recertify(certified, nothing, UNKNOWN[:0], certified.targets)
@@ -439,4 +555,5 @@ def test_the_page_and_the_card_tell_the_verdict(pristine: Path, certified: Bundl
     assert found.headline in page and "tiers/mid/heads.safetensors" in page
     card = (pristine / LAYOUT.card).read_text()
     assert found.headline in card and f"tested on {ROWS} texts" in card
+    assert "Each different text counts once" in card
     assert "No certificate" in render_card(replace(certified, certificate=None))

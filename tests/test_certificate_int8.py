@@ -28,7 +28,7 @@ def in_int8(share: float) -> OutcomeTable:
     exact = table.predictions[:, -1].copy()
     changed = np.arange(ROWS) < share * ROWS
     exact[changed] = (exact[changed] + 1) % 3
-    return replace(table, unquantised=exact)
+    return replace(table, in_float32=exact)
 
 
 def first_p_value(table: OutcomeTable, target: Target) -> float:
@@ -74,9 +74,9 @@ def test_a_table_keeps_the_float32_answers_through_files_pieces_and_choices(
     save_outcomes(table, path)
     assert np.array_equal(load_outcomes(path, STAGES, "x").reference, table.reference)
     save_outcomes(random_table(3), path)
-    assert load_outcomes(path, STAGES, "x").unquantised is None
+    assert load_outcomes(path, STAGES, "x").in_float32 is None
     halves = [table.take(slice(0, 100)), table.take(slice(100, None))]
     assert np.array_equal(concatenate(halves).reference, table.reference)
-    save_outcomes(replace(table, unquantised=table.reference[:9]), path)
-    with pytest.raises(BundleError, match="unquantised must be int32"):
+    save_outcomes(replace(table, in_float32=table.reference[:9]), path)
+    with pytest.raises(BundleError, match="reference must be int32"):
         load_outcomes(path, STAGES, "x")

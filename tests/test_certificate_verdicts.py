@@ -11,9 +11,10 @@ from tiny_population import CONDITIONS, COSTS, FULL, STAGES, Population, answeri
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate, at_levels, certify, with_levels
+from adaptive.certificate import at_levels, certify, with_levels
 from adaptive.errors import BundleError, TargetError
 from adaptive.policy import tier_alone
+from adaptive.promises import Certificate
 from adaptive.types import OutcomeTable, Policy, Target
 
 PEOPLE = Population()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptive.cli.outputs import check_output, check_workdir, replacing
+from adaptive.cli.outputs import check_output
 from adaptive.errors import ConfigError
+from adaptive.outputs import replacing
 
 
 @pytest.fixture
@@ -74,16 +75,3 @@ def test_a_link_is_kept_and_a_device_is_written_itself(file: Path) -> None:
     assert link.is_symlink() and file.read_text() == "new"
     with replacing(Path(os.devnull)) as part:
         assert part == Path(os.devnull)
-
-
-def test_a_work_folder_with_other_folders_is_refused(tmp_path: Path) -> None:
-    for name in ("data", "log", ".git"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(ConfigError, match=r"holds folders that no build has made \(data\)"):
-        check_workdir(tmp_path)
-    (tmp_path / "data" / "step.json").write_text("{}")
-    check_workdir(tmp_path)
-    check_workdir(tmp_path / "new")
-    (tmp_path / "begun" / "data.partial").mkdir(parents=True)
-    (tmp_path / "begun" / "data.partial" / "inputs.json").write_text("{}")
-    check_workdir(tmp_path / "begun")

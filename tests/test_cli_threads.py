@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from threadpoolctl import threadpool_info
 from tiny_builds import recipe_in, write_data, write_model
 from typer.testing import CliRunner
 
@@ -23,6 +24,8 @@ from adaptive.cli.threads import quota, set_threads, usable_cores
 def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, str(before)))
     yield
     torch.set_num_threads(before)
 
@@ -77,6 +80,11 @@ def test_affinity_and_quota_bound_the_cores(
     assert usable_cores() == expected
 
 
+def blas() -> list[dict[str, Any]]:
+    """The libraries of linear algebra that are loaded."""
+    return [each for each in threadpool_info() if each["user_api"] == "blas"]
+
+
 def test_what_is_asked_for_comes_first_and_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +94,10 @@ def test_what_is_asked_for_comes_first_and_is_told(
         set_threads(given, Session())
         assert torch.get_num_threads() == expected
         assert f"threads: {expected} ({why})" in capsys.readouterr().err
+        if given is not None:  # else the variables of the libraries say, which the fixture sets
+            assert {each["num_threads"] for each in blas()} <= {expected}
+            assert os.environ["OPENBLAS_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"] == "1"
+            monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("OMP_NUM_THREADS")
     set_threads(None, Session())
     assert torch.get_num_threads() == 3

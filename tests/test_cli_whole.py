@@ -169,7 +169,7 @@ def test_evaluate_shows_the_policy_each_tier_and_who_answered(bundle: Path) -> N
     report = json.loads(run("--json", "evaluate", bundle, "test").stdout)
     shown = run("evaluate", bundle, "test")
     assert shown.exit_code == 0, shown.output
-    *lines, summary = shown.stdout.splitlines()
+    *lines, summary, single, length = shown.stdout.splitlines()
     for row in report["rows"]:
         (line,) = (line for line in lines if f" {row['name']} " in line)
         assert f"{100 * row['accuracy']:.2f} %" in line
@@ -182,6 +182,8 @@ def test_evaluate_shows_the_policy_each_tier_and_who_answered(bundle: Path) -> N
     assert [row["name"] for row in report["rows"]] == ["policy", "tiny alone", "full alone"]
     assert f"{report['work_ratio']:.1f} times less work" in summary
     assert f"{report['accuracy_ratio']:.2%} of its accuracy" in summary
+    assert ("no tier alone" in single) == (report["single"] is None)
+    assert f"up to {report['max_length']} tokens; {report['cut']:.2%} of these" in length
 
 
 def test_the_own_test_split_is_that_of_the_build_whatever_the_seed(
@@ -301,6 +303,9 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["result"], found["n"]) == (str(copy), 300)
+    told = [line for line in result.stderr.splitlines() if line.startswith("certify")]
+    assert told[0] == "certify: started" and told[-1].startswith("certify: done in ")
+    assert told[2] == "certify, step 2 of 3: answering 300 rows at every stage"
     (further,) = found["further"]
     assert further["target"] == "agreement=0.3" and further["n"] == 300
     facts = json.loads(run("info", copy, "--json").stdout)
@@ -313,7 +318,7 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert found["headline"] in (copy / "CERTIFICATE.md").read_text()
     assert found["headline"] in (copy / "README.md").read_text()
     (line,) = run("predict", copy, "--quiet", stdin="review\na fine film\n").stdout.splitlines()
-    assert json.loads(line)["routing"]["certified"] is True
+    assert json.loads(line)["routing"]["covered"] is True
     for file in copy.glob("tiers/*/*"):
         assert file.read_bytes() == (bundle / file.relative_to(copy)).read_bytes()
     shown = run("certify", copy, data, *columns)
@@ -389,6 +394,43 @@ def test_certify_counts_repeated_rows_once_and_names_classes_without_rows(
     assert "no row has: label = bad" in shown
 
 
+def test_certify_leaves_out_what_the_build_used_and_counts_requests_where_told(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    _, *old = (folder / "data.csv").read_text().splitlines()
+    new = write_data(tmp_path / "new.csv", 30, seed=6).read_text().splitlines()
+    data = tmp_path / "mixed.csv"
+    data.write_text("\n".join([*new, *old, *new[1:]]) + "\n")
+    target = ["--target", "agreement=0.2"]
+    found = json.loads(run("certify", copy, data, *target, "--json").stdout)
+    again = json.loads(run("certify", copy, data, *target, "--count-repeats", "--json").stdout)
+    assert 300 <= found["known"] <= again["known"] <= 340  # train, fit and search
+    assert found["n"] + found["known"] + found["repeated"] == 680
+    assert again["n"] == 680 - again["known"] and again["repeated"] == 0
+    shown = run("certify", copy, data, *target).stdout
+    assert f"{found['known']:,} rows were trained, fitted or searched on" in shown
+    assert f"{found['known']:,} more were left out" in (copy / "CERTIFICATE.md").read_text()
+
+
+def test_looks_at_the_same_rows_are_told_by_certify_info_and_card(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTIVE_LOOKS", str(tmp_path / "looks.jsonl"))
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 200, seed=8)
+    for level, looks in ((0.3, 1), (0.3, 1), (0.4, 2)):
+        result = run("certify", copy, data, "--target", f"agreement={level}", "--json")
+        found = json.loads(result.stdout)
+        assert (found["looks"], found["confidence_proved"]) == (looks, round(1 - 0.05 * looks, 9))
+    facts = json.loads(run("info", copy, "--json").stdout)["certificate"]
+    assert (facts["looks"], facts["confidence_proved"]) == (2, 0.9)
+    assert "looks at these rows: 2; proved: 0.9" in run("info", copy).stdout
+    assert "at 0.9 confidence, after 2 looks" in (copy / "README.md").read_text()
+    planned = run("certify", copy, data, "--target", "agreement=0.4", "--looks", "4").stdout
+    assert "looks at these rows: 2 of 4 planned" in planned
+
+
 def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     data = write_data(tmp_path / "new.csv", 600, seed=7)
@@ -421,12 +463,13 @@ def test_certify_and_evaluate_by_group(bundle: Path, tmp_path: Path) -> None:
         (["--target", "agreement=0.1@"], "expected a column of the data behind @"),
         (["--target", "speed=1"], "expected one of agreement, accuracy_drop, accuracy"),
         (["--target", "agreement"], "is no number"),
-        (["--target", "latency=0.1"], "latency needs a bound above 0"),
+        (["--target", "text_cost=0.1"], "text_cost needs a bound above 0"),
         (["--target", "work=0"], "is no budget; expected work above 0"),
         (["--target", "milliseconds=1"], "is in milliseconds, and the costs are in layers x tok"),
         (["--target", "agreement=0.1", "--level", "2"], "--level 2: 2 is no share"),
         (["--target", "agreement=2"], "is no share"),
         (["--target", "agreement=0.1", "--confidence", "1"], "between 0 and 1"),
+        (["--target", "agreement=0.1", "--confidence", "0.999999999999"], "more than 0.9999"),
     ],
 )
 def test_a_target_that_is_none_is_refused(bundle: Path, options: list[str], told: str) -> None:
@@ -445,5 +488,5 @@ def test_another_device_family_needs_the_flag(bundle: Path, tmp_path: Path) -> N
     assert refused.exit_code == 3 and "certified for device family cuda" in refused.stderr
     opened = run("predict", copy, "--uncertified", "--quiet", stdin="review\nfine\n")
     assert opened.exit_code == 0
-    assert json.loads(opened.stdout)["routing"]["certified"] is False
+    assert json.loads(opened.stdout)["routing"]["covered"] is False
     assert run("info", copy).exit_code == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from adaptive.bundle.policies import targets_from_json
 from adaptive.config import BagConfig, TransformerConfig, load_preset, load_recipe
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import ConfigError
@@ -215,17 +217,37 @@ def test_abstention_is_a_target_beside_others() -> None:
 def test_costs_are_targets_in_the_unit_that_is_minimised() -> None:
     target = load_recipe(BASE, ["target={metric: milliseconds, level: 2.5}"]).targets[0]
     assert target == Target("milliseconds", 2.5)
-    target = load_recipe(BASE, ["target={metric: latency, level: 0.05, bound: 4}"]).targets[0]
-    assert target == Target("latency", 0.05, bound=4.0)
+    target = load_recipe(BASE, ["target={metric: text_cost, level: 0.05, bound: 4}"]).targets[0]
+    assert target == Target("text_cost", 0.05, bound=4.0)
+
+
+def preset_target(target: Any) -> dict[str, Any]:
+    chosen = load_preset({"bundle": "x", "target": target}).target
+    assert chosen is not None
+    return chosen.model_dump(exclude_none=True)
+
+
+def test_the_former_name_of_a_metric_is_read_with_a_note() -> None:
+    expected = Target("text_cost", 0.05, bound=4.0)
+    for read in (
+        lambda: load_recipe(BASE, ["target={metric: latency, level: 0.05, bound: 4}"]).targets[0],
+        lambda: Target(**read_target("latency=0.05:4")),
+        lambda: targets_from_json([asdict(expected) | {"metric": "latency"}], "x")[0],
+        lambda: Target(**preset_target({"metric": "latency", "level": 0.05, "bound": 4})),
+        lambda: Target(**preset_target("latency=0.05:4")),
+        lambda: Target("latency", 0.05, bound=4.0),  # type: ignore[arg-type]
+    ):
+        with pytest.warns(FutureWarning, match="'latency' is called 'text_cost' now"):
+            assert read() == expected
     counted = ["target={metric: work, level: 30}", "search.minimise=work", "data.label=null"]
     assert load_recipe(BASE, [*counted, "full.tune=none"]).targets == (Target("work", 30.0),)
     for wrong, told in (
         ("{metric: work, level: 30}", "target.metric: work needs costs in work, and search.mini"),
         ("{metric: milliseconds}", "target.level: a budget has to be named, in milliseconds"),
         ("{metric: milliseconds, level: 0}", "target.level: 0 is no budget; expected milliseconds"),
-        ("{metric: latency}", "target.bound: latency needs a bound above 0, in milliseconds"),
-        ("{metric: latency, level: 2, bound: 1}", "target.level: 2 is no share"),
-        ("{metric: agreement, bound: 1}", "target.bound: agreement takes no bound; latency does"),
+        ("{metric: text_cost}", "target.bound: text_cost needs a bound above 0, in milliseconds"),
+        ("{metric: text_cost, level: 2, bound: 1}", "target.level: 2 is no share"),
+        ("{metric: agreement, bound: 1}", "target.bound: agreement takes no bound; text_cost does"),
     ):
         (fault,) = faults_of(BASE, f"target={wrong}")
         assert fault.startswith(told), fault
@@ -240,7 +262,7 @@ def test_costs_are_targets_in_the_unit_that_is_minimised() -> None:
     [
         Target("agreement", 0.02),
         Target("milliseconds", 2.5, group="label"),
-        Target("latency", 0.05, group="region", bound=4.0),
+        Target("text_cost", 0.05, group="region", bound=4.0),
     ],
 )
 def test_a_target_is_read_as_it_is_shown(target: Target) -> None:
@@ -301,3 +323,13 @@ def test_presets_name_a_target_in_either_form() -> None:
     for target in ("speed=1", "agreement=2", "agreement", {"metric": "agreement"}, 3):
         with pytest.raises(ConfigError, match="target"):
             load_preset({"bundle": "b", "target": target})
+
+
+def test_a_confidence_that_no_memory_would_hold_is_refused() -> None:
+    (fault,) = faults_of(BASE, "target={confidence: 0.999999}")
+    assert "a confidence of 0.999999 is more than 0.9999: the exact tests would need" in fault
+    assert load_recipe(BASE, ["target={confidence: 0.9999}"]).targets[0].confidence == 0.9999
+    (fault,) = faults_of(BASE, "target={confidence: 1}")
+    assert "expected a number between 0 and 1" in fault
+    kept = load_preset({"bundle": "x", "target": {"metric": "agreement", "level": 0.1}})
+    assert kept.target is not None and kept.target.confidence is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from tiny_cascade import tiny_texts
 
 from adaptive.bundle.contents import Bundle
@@ -90,6 +91,22 @@ def test_the_picture_shows_every_kind_of_point(found: Curve, tmp_path: Path) -> 
     assert {text.get_text() for text in axes.texts} == {"tiny", "mid", "full"}
     assert axes.get_xlabel() == "mean cost a text, layers x tokens"
     assert axes.get_ylabel() == "accuracy"
+
+
+def test_a_picture_is_replaced_by_a_whole_one_alone(
+    found: Curve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(figure: Figure, path: Path, **how: object) -> None:
+        path.write_text("half")
+        raise OSError("the disk is full")
+
+    file = tmp_path / "curve.svg"
+    file.write_text("old")
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="full"):
+        plot(found, file)
+    assert [each.name for each in tmp_path.iterdir()] == ["curve.svg"]
+    assert file.read_text() == "old"
 
 
 def test_the_drawn_family_leaves_out_what_a_cheaper_policy_matches(found: Curve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import logging
@@ -98,6 +99,26 @@ def test_the_separator_is_guessed_from_the_header_and_told(
     assert [row.cells[0] for row in rows] == ["good", "semi; comma, tab\t and | bar", "fine"]
     messages = [record.getMessage() for record in caplog.records]
     assert messages == ([] if told is None else [f"{tmp_path / name}: read as separated by {told}"])
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;"])
+def test_a_line_before_the_header_may_name_the_separator(tmp_path: Path, line: str) -> None:
+    lines = ["text;label", "good;x", "a,b;y"]
+    rows = read(tmp_path / "a.csv", "\r\n".join([line, *lines]))
+    assert shown(rows) == [("good", "x"), ("a,b", "y")] and [row.line for row in rows] == [3, 4]
+    named = refusal(tmp_path / "a.csv", f"{line}\ntext,label\ngood,x\n")
+    assert "no column 'text'" in named
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_without_quotes_are_read_as_csv_reads_them(tmp_path: Path, end: str) -> None:
+    lines = ["text,label", "good, x", " ,", "", "\tfine\x0b,x\x1c", ",", "a b,x,", "three"]
+    rows = read(tmp_path / "a.csv", end.join(lines) + end)
+    expected = [row for row in csv.reader(lines[1:]) if row]
+    assert [row.cells for row in rows] == [
+        tuple(row) if len(row) == 2 else (None, None) for row in expected
+    ]
+    assert [row.line for row in rows] == [2, 3, 5, 6, 7, 8]
 
 
 def test_json_is_a_list_of_objects_or_an_object_a_line(tmp_path: Path) -> None:

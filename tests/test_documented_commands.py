@@ -71,7 +71,7 @@ def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         num_hidden_layers=5,
         max_position_embeddings=128,
     )
-    for name, rows in (("tickets", 110), ("new", 24), ("labelled", 60)):
+    for name, rows in (("tickets", 110), ("new", 24), ("labelled", 60), ("pool", 70)):
         write_tickets(tmp_path / f"{name}.csv", rows, seed=rows)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -97,6 +97,7 @@ def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path)
         "evaluate",
         "curve",
         "predict",
+        "certify",
         "certify",
         "info",
     ]

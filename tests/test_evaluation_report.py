@@ -12,7 +12,7 @@ from tiny_cascade import tiny_texts
 
 from adaptive import evaluation
 from adaptive.bundle.contents import Bundle
-from adaptive.cli.build import _single
+from adaptive.cli.evaluate import _single
 from adaptive.evaluation import best_single, evaluate_texts, report, stage_name, timings, ways
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import evaluate, tier_alone

@@ -10,16 +10,23 @@ import pytest
 import torch
 
 from adaptive.config import Preset, load_preset, load_recipe
-from adaptive.options import call_options, choose_device
+from adaptive.options import Options, call_options, choose_device
 from adaptive.scalars import is_missing, is_whole, plain
 from adaptive.types import Target
 
 PRESET = Preset(bundle="x")
 
 
+def settled(**given: Any) -> Options:
+    left_out = dict.fromkeys(
+        ("top_k", "batch_size", "truncation", "errors", "function_to_apply", "padding")
+    )
+    return call_options(PRESET, **{**left_out, **given}, length=8)
+
+
 @pytest.mark.parametrize("two", [2, np.int64(2), np.uint8(2), torch.tensor(2), np.array(2)])
 def test_whole_numbers_of_every_library_are_options(two: Any) -> None:
-    found = call_options(PRESET, two, two, None, None)
+    found = settled(top_k=two, batch_size=two)
     assert (found.top_k, found.batch_size) == (2, 2)
     assert type(found.top_k) is int and type(found.batch_size) is int
 
@@ -27,13 +34,13 @@ def test_whole_numbers_of_every_library_are_options(two: Any) -> None:
 @pytest.mark.parametrize("value", [0, -1, np.int64(0), 2.0, np.float64(2), True, np.bool_(True)])
 def test_what_is_no_count_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="top_k"):
-        call_options(PRESET, value, None, None, None)
+        settled(top_k=value)
     with pytest.raises(ValueError, match="batch_size"):
-        call_options(PRESET, None, value, None, None)
+        settled(batch_size=value)
 
 
 def test_switches_and_devices_may_be_scalars() -> None:
-    assert call_options(PRESET, None, None, np.bool_(False), None).overflow == "error"  # type: ignore[arg-type]
+    assert settled(truncation=np.bool_(False)).overflow == "error"
     assert choose_device(np.int64(-1)).type == "cpu"  # type: ignore[arg-type]
 
 
@@ -56,8 +63,8 @@ def test_recipes_and_presets_take_scalars_and_keep_pythons_own() -> None:
 
 
 def test_a_targets_numbers_can_be_written() -> None:
-    target = Target("latency", np.float32(0.5), np.float64(0.9), bound=torch.tensor(2.0))  # type: ignore[arg-type]
-    assert target == Target("latency", 0.5, 0.9, bound=2.0)
+    target = Target("text_cost", np.float32(0.5), np.float64(0.9), bound=torch.tensor(2.0))  # type: ignore[arg-type]
+    assert target == Target("text_cost", 0.5, 0.9, bound=2.0)
     assert json.dumps([target.level, target.confidence, target.bound]) == "[0.5, 0.9, 2.0]"
 
 

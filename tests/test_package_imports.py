@@ -13,6 +13,14 @@ import adaptive
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pydantic", "numpy")
 
+# scipy is not among them, since transformers loads it with its models.
+UNNEEDED = (
+    *(f"adaptive.{name}" for name in ("search", "fronts", "certificate", "claims", "certifying")),
+    *(f"adaptive.{name}" for name in ("assumptions", "risk", "timing", "curves", "evaluation")),
+    *(f"adaptive.{name}" for name in ("explain", "attributions", "training", "cli")),
+    *("sklearn", "pandas", "matplotlib", "datasets", "peft", "onnxruntime", "captum", "rich"),
+)
+
 
 def test_public_names() -> None:
     assert sorted(adaptive.__all__) == ["AdaptivePipeline", "__version__"]
@@ -31,4 +39,17 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
+    assert run.stdout.split() == []
+
+
+def test_opening_a_bundle_loads_nothing_that_only_building_and_certifying_need(
+    tiny_bundle: Path,
+) -> None:
+    code = (
+        "import sys; from adaptive import AdaptivePipeline\n"
+        "AdaptivePipeline.from_config(sys.argv[1])('word1 word2')\n"
+        f"print(*sorted({set(UNNEEDED)!r} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tiny_bundle)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.split() == []

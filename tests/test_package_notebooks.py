@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
 import nbclient
 import nbformat
 import pytest
+from tiny_pool import searched, texts_of
+
+from adaptive.bundle.card import render_card
+from adaptive.bundle.contents import Bundle
+from adaptive.bundle.store import save_bundle
+from adaptive.types import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -37,3 +44,24 @@ def test_explore_curve_runs_on_a_bundle(tiny_bundle: Path, monkeypatch: pytest.M
     assert len(images) == 4
     assert "work of the full tier over the policy's" in printed
     assert "answer " in printed  # of pipeline.explain
+
+
+def test_label_few_runs_on_a_bundle_and_unlabelled_texts(
+    tiny_cascade: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = replace(searched(tiny_cascade), targets=(Target("accuracy_drop", 0.3),))
+    save_bundle(bundle, tmp_path / "bundle", card=render_card(bundle), recipe="name: x\n")
+    (tmp_path / "pool.csv").write_text("text\n" + "\n".join(texts_of(250, 3)) + "\n")
+    monkeypatch.setenv("ADAPTIVE_BUNDLE", str(tmp_path / "bundle"))
+    monkeypatch.setenv("ADAPTIVE_POOL", str(tmp_path / "pool.csv"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    notebook = nbformat.read(ROOT / "notebooks" / "label_few.ipynb", as_version=4)
+    where = {"metadata": {"path": str(ROOT / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "application/vnd.jupyter.widget-view+json" in kinds
+    assert "250 texts, 3 labels" in printed and "0 labels of 250 texts" in printed
+    assert "policies passed" in printed

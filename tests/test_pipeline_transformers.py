@@ -15,7 +15,10 @@ from tiny_cascade import LABELS, tiny_texts
 from transformers import TextClassificationPipeline
 from transformers.pipelines.pt_utils import KeyDataset, KeyPairDataset
 
+from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
+from adaptive.errors import InputError
+from adaptive.options import own_model
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import tier_alone
 
@@ -155,6 +158,13 @@ def test_nothing_is_answered_with_nothing(ours: AdaptivePipeline) -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": True}, "batch_size is True"),
         ({"truncation": "longest"}, "truncation is 'longest'"),
+        ({"truncation": "only_first"}, "truncation is 'only_first'"),
+        ({"function_to_apply": "sigmoid"}, "sigmoid.*exclude each other.*'softmax' or 'none'"),
+        ({"function_to_apply": "tanh"}, "function_to_apply is 'tanh'"),
+        ({"padding": "left"}, "padding is 'left'"),
+        ({"max_length": 33}, "max_length is 33; expected from 3 .* to 32"),
+        ({"max_length": 2}, "max_length is 2; expected from 3"),
+        ({"max_length": 8.0}, "max_length is 8.0"),
         ({"errors": "ignore"}, "errors is 'ignore'"),
     ],
     ids=str,
@@ -164,3 +174,60 @@ def test_options_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         ours(TEXTS, **option)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": True},
+        {"padding": "max_length", "max_length": 32},
+        {"function_to_apply": "softmax"},
+        {"max_length": 8, "truncation": True},
+        {"max_length": np.int64(8), "truncation": "longest_first", "top_k": None},
+    ],
+    ids=str,
+)
+def test_options_of_the_tokenizer_and_of_scores_mean_the_same(
+    ours: AdaptivePipeline, theirs: TextClassificationPipeline, options: Any
+) -> None:
+    named = {"truncation": True, **options}
+    assert plain(ours(TEXTS, **named)) == bare(theirs(TEXTS, **named))
+
+
+def test_scores_without_softmax_are_logits_but_for_a_constant(
+    ours: AdaptivePipeline, theirs: TextClassificationPipeline
+) -> None:
+    options: dict[str, Any] = {"top_k": None, "function_to_apply": "none"}
+    for own, other in zip(ours(TEXTS, **options), theirs(TEXTS, **options), strict=True):
+        apart = [a["score"] - b["score"] for a, b in zip(own, other, strict=True)]
+        assert [a["label"] for a in own] == [b["label"] for b in other]
+        assert apart == pytest.approx([apart[0]] * len(LABELS), abs=1e-4)
+        assert sum(np.exp(a["score"]) for a in own) == pytest.approx(1, abs=1e-5)
+    best = ours(TEXTS[0], function_to_apply="NONE")[0]
+    assert best["score"] == pytest.approx(np.log(ours(TEXTS[0])[0]["score"]))
+
+
+def test_model_tokenizer_and_device_are_where_transformers_has_them(
+    ours: AdaptivePipeline, theirs: TextClassificationPipeline, tiny_cascade: Bundle
+) -> None:
+    assert ours.device == theirs.device and ours.tokenizer is theirs.tokenizer
+    assert ours.model is theirs.model
+    with torch.inference_mode():
+        logits = ours.model(**ours.tokenizer(TEXTS[0], return_tensors="pt")).logits[0]
+    assert ours.model.config.id2label[int(logits.argmax())] == ours(TEXTS[0])[0]["label"]
+    mid = replace(tiny_cascade, tiers=tiny_cascade.tiers[:2], policy=None)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match=r"'mid'.*bundle\.tiers\[1\]"):
+        own_model(mid)
+
+
+def test_rows_may_be_shorter_than_the_bundles(tiny_cascade: Bundle) -> None:
+    """That no certificate covers them is tested in test_certificate_coverage."""
+    pipe, long = AdaptivePipeline(tiny_cascade), " ".join([TEXTS[0]] * 20)
+    for length in (8, 16):
+        windows = pipe([long], max_length=length, truncation="windows")[0]["routing"]["windows"]
+        expected = token_rows.tokenize(
+            pipe.tokenizer, [long], max_length=length, overflow="windows", stride=length // 4
+        )
+        assert windows == len(expected)
+    with pytest.raises(InputError, match="the limit is 8"):
+        pipe([long], max_length=8, truncation=False)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
-from adaptive.fronts import FRONT, GAIN, HOPE, along, completed, front, moved, order
+from adaptive.fronts import FRONT, GAIN, HOPE, along, front, order
+from adaptive.lines import completed, moved
 from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
 from adaptive.search import Found, Judge, search
 from adaptive.targets import excess

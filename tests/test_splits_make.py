@@ -1,15 +1,19 @@
-"""Data are cut into five disjoint parts, stratified, without duplicates, by a seed."""
+"""Data are cut into five disjoint parts by a seed, stratified; copies leave the first three."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_builds import context_of, recipe_in
 
 from adaptive.config.recipe import SplitSizes
 from adaptive.errors import DataError
+from adaptive.training import prepare
 from adaptive.training.data import Dataset, from_frame, from_memory
 from adaptive.training.splits import PARTS, Splits, fold, make_splits
 
@@ -44,7 +48,8 @@ def test_parts_are_disjoint_and_use_every_row_by_default() -> None:
     assert all(rows.dtype == np.int64 for rows in parts(splits).values())
     assert splits.report() == (
         "train 600, fit 100, search 100, certify 100, test 100 rows; "
-        "0 duplicates dropped, 0 rows unused"
+        "0 left train, fit and search because certify or test has their text, 0 as copies; "
+        "0 rows unused"
     )
 
 
@@ -78,7 +83,7 @@ def test_sizes_are_rows_or_shares_and_the_rest_is_divided() -> None:
     assert sizes_of(splits) == [557, 50, 200, 93, 100]  # 650 left, 6 to 1
     splits = cut(data, train=0.5, fit=0.1, search=0.1, certify=0.1, test=0.1)
     assert sizes_of(splits) == [500, 100, 100, 100, 100]
-    assert splits.unused == 100
+    assert len(splits.unused) == 100
 
 
 def test_given_parts_stay_what_they_are() -> None:
@@ -128,30 +133,91 @@ def test_nothing_is_taken_from_train_where_no_rows_wait_for_it() -> None:
     assert "there are none" in refusal(from_frame(make(100)), from_train=10)
 
 
-def test_repeated_texts_never_stand_in_two_parts() -> None:
-    frame = make(400)
-    frame.loc[::2, "text"] = [f" T{i}\t " for i in range(1, 400, 2)]  # as the next row, folded
+def texts_of(data: Dataset, splits: Splits) -> dict[str, list[str]]:
+    return {part: [fold(data.texts[i]) for i in rows] for part, rows in parts(splits).items()}
+
+
+def test_certify_and_test_hold_a_frequent_text_as_often_as_it_comes() -> None:
+    frame = make(2000)
+    often = np.random.default_rng(100).choice(2000, 1200, replace=False)
+    frame.loc[often, "text"] = [f" Cancel  MY order{' ' * (i % 3)}" for i in often]
     data = from_frame(frame)
     splits = cut(data)
-    assert splits.duplicates == 200
-    kept = np.concatenate(list(parts(splits).values()))
-    assert len({fold(data.texts[row]) for row in kept}) == len(kept) == 200
+    held = texts_of(data, splits)
+    for part in ("certify", "test"):
+        assert len(held[part]) == 200
+        assert held[part].count("cancel my order\0") / 200 == pytest.approx(0.6, abs=0.08)
+    for part in ("train", "fit", "search"):
+        assert "cancel my order\0" not in held[part]
+    left = 2000 - sum(sizes_of(splits))
+    assert splits.known == splits.duplicates == left > 900 and not splits.repeated
+    assert f"{left:,} left train, fit and search" in splits.report()
 
 
-def test_of_a_text_in_train_and_test_the_train_row_is_dropped() -> None:
+def test_no_text_to_learn_or_search_on_stands_twice_or_is_judged_on() -> None:
+    frame = make(4000)
+    frame.loc[::2, "text"] = [f" T{i}\t " for i in range(1, 4000, 2)]  # as the next row, folded
+    data = from_frame(frame)
+    splits = cut(data)
+    held = texts_of(data, splits)
+    learnt = held["train"] + held["fit"] + held["search"]
+    assert len(set(learnt)) == len(learnt)
+    assert not set(learnt) & set(held["certify"] + held["test"])
+    assert len(held["certify"]) == len(held["test"]) == 400
+    assert splits.repeated > 0 < splits.known
+    assert len(learnt) == 3200 - splits.known - splits.repeated
+
+
+def test_search_keeps_a_text_before_fit_and_fit_before_train() -> None:
+    frame = make(1000)
+    dealt = cut(from_frame(frame))  # the texts do not decide which row goes where
+    train, fit, search = (getattr(dealt, part).tolist() for part in PARTS[:3])
+    frame.loc[train[:3], "text"] = frame.loc[search[:3], "text"].to_numpy()
+    frame.loc[train[3:5], "text"] = frame.loc[fit[3:5], "text"].to_numpy()
+    frame.loc[fit[0], "text"] = frame.loc[search[0], "text"]
+    splits = cut(from_frame(frame))
+    assert splits.train.tolist() == train[5:]
+    assert splits.fit.tolist() == fit[1:]
+    assert splits.search.tolist() == search
+    assert (splits.known, splits.repeated) == (0, 6)
+
+
+def test_of_a_text_in_train_and_test_the_train_row_leaves() -> None:
     test, validation, train = make(40, 2, "c"), make(90, 2, "b"), make(300, 2, "a")
     train.loc[:4, "text"] = test.loc[:4, "text"].str.upper()
     train.loc[5:7, "text"] = validation.loc[5:7, "text"]
-    train.loc[20, "text"] = train.loc[21, "text"]  # within train: nothing leaks, so it stays
-    validation.loc[10, "text"] = test.loc[30, "text"]
+    train.loc[20, "text"] = train.loc[21, "text"]
     test.loc[1, "text"] = test.loc[0, "text"]  # given test rows are never touched
     data = from_frame({"train": train, "validation": validation, "test": test})
     splits = cut(data)
     assert splits.duplicates == 4 + 3 + 1
     assert len(splits.test) == 40
-    assert len(splits.train) == 300 - 7
+    assert len(splits.train) == 300 - 8
     held_out = {data.texts[row] for part in PARTS[1:] for row in getattr(splits, part)}
     assert not held_out & {data.texts[row].lower() for row in splits.train}
+
+
+def test_stored_steps_of_data_without_repeats_stay_good(tmp_path: Path) -> None:
+    context = context_of(recipe_in(tmp_path), tmp_path)
+    texts, labels = [f"t{i}" for i in range(40)], [i % 2 for i in range(40)]
+    plain = replace(context, data=from_memory(texts, labels))
+    repeated = replace(context, data=from_memory(["T0", *texts[:-1]], labels))
+    assert "copies" in prepare.STEP.reads(repeated)
+    assert "copies" not in prepare.STEP.reads(plain)
+
+
+def test_too_few_rows_left_behind_copies_are_told() -> None:
+    frame = make(200)
+    frame.loc[:, "text"] = "same"
+    assert "search keeps 0 of 20 without texts that stand in other parts" in refusal(
+        from_frame(frame)
+    )
+
+
+def test_a_label_whose_train_rows_all_left_is_told() -> None:
+    frame = make(400)
+    frame.loc[390:, ["text", "label"]] = ["same", "other"]
+    assert "in none of train's rows, once copies left train" in refusal(from_frame(frame))
 
 
 def test_pairs_are_the_same_only_if_both_texts_are() -> None:
@@ -168,7 +234,7 @@ def test_text_without_labels_is_cut_as_well() -> None:
 
 def test_too_few_rows_are_told_with_the_file_and_both_numbers() -> None:
     data = from_frame(make(60))
-    assert "data: too few rows, 60 (without duplicates) give train 36, fit 6" in refusal(data)
+    assert "data: too few rows, 60 give train 36, fit 6" in refusal(data)
     assert "data: too few rows, 100 wanted of 60" in refusal(data, train=100)
     many = from_frame(make(100, 50))
     assert "20 train rows for 50 labels" in refusal(many, train=20, fit=20, search=20, certify=20)

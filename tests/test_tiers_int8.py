@@ -17,7 +17,7 @@ from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone, linear_work
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.int8 import Int8Linear, quantise
-from adaptive.tiers.store import load_tier, save_tier, unquantised
+from adaptive.tiers.store import load_tier, reference_of, save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch
 
@@ -154,7 +154,7 @@ def test_a_tier_in_int8_is_written_with_its_float_weights(tmp_path: Path) -> Non
     quick = load_tier(first, int8=True).backbone
     assert isinstance(quick, Backbone)
     assert torch.equal(states(again.backbone, batch), states(quick, batch))
-    whole = unquantised(again).backbone
+    whole = reference_of(again).backbone
     assert isinstance(whole, Backbone)
     assert torch.equal(states(whole, batch), states(plain.backbone, batch))
 

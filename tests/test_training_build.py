@@ -24,6 +24,7 @@ from adaptive.exits.reliability import Reliability
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import Lookup, tier_alone
 from adaptive.recording import Record, features_of
+from adaptive.row_hashes import hash_rows
 from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
@@ -32,7 +33,8 @@ from adaptive.training.choose import load_policies, worse_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
 from adaptive.training.record_outcomes import as_good, calibrate, load_table
-from adaptive.training.rows import load_training_rows
+from adaptive.training.rows import load_rows, load_training_rows
+from adaptive.training.splits import PARTS
 from adaptive.training.steps import Context
 from adaptive.training.teach import load_teacher
 from adaptive.types import Stage, Tokens
@@ -155,7 +157,7 @@ def test_further_levels_have_fronts_and_promises_of_their_own(copy: Path, built:
     assert found.further[0].certified > 1
     pipeline = AdaptivePipeline.from_config(copy / "bundle", target="accuracy_drop=0.2")
     assert pipeline.policy == found.further[0].policy
-    assert pipeline("the great plot")[0]["routing"]["certified"] is True
+    assert pipeline("the great plot")[0]["routing"]["covered"] is True
     assert "At accuracy_drop=0.001: NOT CERTIFIED" in (copy / "bundle" / "README.md").read_text()
 
 
@@ -388,6 +390,39 @@ def test_the_bundle_holds_what_the_steps_found(bundle: Bundle, context: Context)
     assert any("Rows: 160 train" in line for line in bundle.info["steps"])
 
 
+def test_the_bundle_keeps_hashes_of_the_rows_that_were_used_and_of_no_others(
+    bundle: Bundle, context: Context
+) -> None:
+    assert bundle.seen is not None and bundle.certificate is not None
+    assert "seen.safetensors" in bundle.certificate.hashes
+    rows = {part: load_rows(context.folder("data") / f"{part}.safetensors")[0] for part in PARTS}
+    for part in ("train", "fit", "search"):
+        assert np.isin(hash_rows(rows[part]), bundle.seen).all()
+    for part in ("certify", "test"):
+        assert not np.isin(hash_rows(rows[part]), bundle.seen).any()
+
+
+def test_a_build_counts_its_look_and_a_rebuilt_certificate_is_none(
+    copy: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again(copy, built)
+    file = tmp_path / "looks.jsonl"
+    monkeypatch.setenv("ADAPTIVE_LOOKS", str(file))
+    found = []
+    for level, planned in ((0.05, 3), (0.05, 1), (0.2, 3)):
+        changes = {
+            "certificate": {"looks": planned},
+            "target": {"metric": "accuracy_drop", "level": level},
+        }
+        again(copy, built, changes)
+        bundle = load_bundle(copy / "bundle")
+        assert bundle.certificate is not None
+        found.append((bundle.certificate.looks, bundle.certificate.confidence_proved))
+    assert found == [(1, 0.95), (1, 0.95), (2, round(1 - 0.05 - 0.05 / 3, 9))]
+    assert bundle.certificate.planned == 3 and len(file.read_text().splitlines()) == 3
+    assert not any(word in file.read_text() for word in ("clever", "story", "tired", "good"))
+
+
 def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(
     copy: Path, built: Path
 ) -> None:
@@ -400,13 +435,13 @@ def test_a_recipe_that_wants_no_certificate_packs_the_held_out_choice(
     assert [entry.policy for entry in bundle.ladder] == [found.policy for found in front]
     assert not (copy / "bundle" / "certificate.json").exists()
     answer = AdaptivePipeline.from_config(copy / "bundle")("the great plot")[0]
-    assert answer["routing"]["certified"] is False
+    assert answer["routing"]["covered"] is False
     assert "No certificate" in (copy / "bundle" / "README.md").read_text()
 
 
 def test_a_certified_build_answers_so(built: Path, context: Context) -> None:
     answer = AdaptivePipeline.from_config(built / "bundle")("the great plot")[0]
-    assert answer["routing"]["certified"] is True
+    assert answer["routing"]["covered"] is True
     headline = context.figures("certify")["headline"]
     assert headline in ("CERTIFIED", "DO NOT ROUTE")  # the bag alone may do
     card = (built / "bundle" / "README.md").read_text()

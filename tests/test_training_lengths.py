@@ -42,6 +42,17 @@ def figures(folder: Path, changes: dict[str, Any], length: int | None = None) ->
     return context_of(recipe, folder / "run").figures("data")
 
 
+def test_unlabelled_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    write_data(tmp_path / "data.csv")
+    write_long(tmp_path / "more.csv", words=40, long=30, rows=50)
+    found = figures(
+        tmp_path, {"data": {"unlabelled": [{"source": str(tmp_path / "more.csv")}]}}, 16
+    )
+    assert (found["unlabelled"], found["unlabelled_cut"]) == (50, 30)
+    told = "30 of 50 unlabelled texts have more than 16 tokens and are cut there"
+    assert found["warnings"] == [told]
+
+
 def test_without_a_length_texts_are_read_as_far_as_the_model_can(tmp_path: Path) -> None:
     write_long(tmp_path / "data.csv", 60)
     found = figures(tmp_path, {})

@@ -20,6 +20,7 @@ from adaptive.tiers import int8
 from adaptive.training import prepare
 from adaptive.training.build import build, check
 from adaptive.training.data import from_memory
+from adaptive.training.preflight import check_workdir
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,16 @@ def test_a_decoder_that_labels_tokens_is_none_that_labels_texts(
     AutoModelForTokenClassification.from_pretrained(folder).save_pretrained(folder)
     error = refused(sources, tmp_path, AS_IT_IS | UNLABELLED | {"model": {"id": folder}})
     assert "it is a LlamaForTokenClassification" in str(error)
+
+
+def test_a_head_for_other_labels_cannot_be_taken_as_it_is_and_no_label_is_quoted(
+    sources: Path, tmp_path: Path
+) -> None:
+    other = {"id2label": {"0": "cold", "1": "warm"}, "label2id": {"cold": 0, "warm": 1}}
+    model = {"model": {"id": altered(sources, tmp_path / "model", **other)}}
+    told = str(refused(sources, tmp_path, AS_IT_IS | model))
+    assert "no trained classification head for the data's 2 labels, of up to 4 characters" in told
+    assert "good" not in told and "bad" not in told
 
 
 def test_a_checkpoint_of_another_task_may_be_trained(sources: Path, tmp_path: Path) -> None:
@@ -244,3 +255,22 @@ def test_texts_are_not_tokenised_to_find_faults(
 ) -> None:
     monkeypatch.setattr(prepare, "_tokenize", None)
     check(recipe_in(sources), tmp_path / "run")
+
+
+def test_a_work_folder_with_other_folders_is_refused(tmp_path: Path) -> None:
+    for name in ("data", "log", ".git"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=r"holds folders that no build has made \(data\)"):
+        check_workdir(tmp_path)
+    (tmp_path / "data" / "step.json").write_text("{}")
+    check_workdir(tmp_path)
+    check_workdir(tmp_path / "new")
+    (tmp_path / "begun" / "data.partial").mkdir(parents=True)
+    (tmp_path / "begun" / "data.partial" / "inputs.json").write_text("{}")
+    check_workdir(tmp_path / "begun")
+
+
+def test_python_builds_refuse_such_a_work_folder_too(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "mine.txt").write_text("")
+    assert "holds folders that no build has made" in str(refused(sources, tmp_path, {}))

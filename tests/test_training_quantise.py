@@ -26,7 +26,7 @@ from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.search import Found
 from adaptive.tiers import int8
-from adaptive.tiers.store import load_tier, unquantised
+from adaptive.tiers.store import load_tier, reference_of
 from adaptive.training.build import steps_of
 from adaptive.training.choose import _best
 from adaptive.training.record_outcomes import load_table
@@ -86,15 +86,15 @@ def test_weights_in_the_bundle_are_the_ones_that_were_trained(built: Path) -> No
 def test_outcomes_hold_the_answers_of_the_full_tier_in_float32(built: Path, bundle: Bundle) -> None:
     table = load_table(context_of(recipe_in(built, CHANGES), built / "run"), "certify")
     kept = bundle.outcomes["certify"]
-    assert table.unquantised is not None and kept.unquantised is not None
-    assert np.array_equal(table.unquantised, kept.unquantised)
+    assert table.in_float32 is not None and kept.in_float32 is not None
+    assert np.array_equal(table.in_float32, kept.in_float32)
     texts = ["the great plot", "a dull cast", "very warm story and film the a"] * 20
     tokens = token_rows.tokenize(bundle.tokenizer, texts, max_length=16)
     unknown = np.full(len(texts), -1, np.int32)
-    plain = replace(bundle, tiers=tuple(unquantised(tier) for tier in bundle.tiers))
+    plain = replace(bundle, tiers=tuple(reference_of(tier) for tier in bundle.tiers))
     found = outcomes(bundle, tokens, unknown, 32)
     expected = outcomes(plain, tokens, unknown, 32)
-    assert expected.unquantised is None
+    assert expected.in_float32 is None
     assert np.array_equal(found.reference, expected.predictions[:, -1])
     assert not np.array_equal(found.reliability, expected.reliability)
 
@@ -114,7 +114,7 @@ def test_the_step_tells_what_int8_does_to_each_exit(built: Path, bundle: Bundle)
 
 def test_reports_hold_answers_to_the_full_tier_in_float32(bundle: Bundle) -> None:
     table = bundle.outcomes["certify"]
-    other = replace(table, unquantised=1 - table.predictions[:, -1])  # two labels
+    other = replace(table, in_float32=1 - table.predictions[:, -1])  # two labels
     rows = report(bundle, bundle.policy, other)["rows"]
     assert [row["name"] for row in rows[-2:]] == ["full alone", "full alone, float32"]
     assert rows[-2]["agreement"] == 0.0 and rows[-1]["agreement"] == 1.0
@@ -128,8 +128,8 @@ def test_a_bundle_that_is_quantised_otherwise_is_refused(folder: Path) -> None:
         load_bundle(folder)
     assert load_bundle(folder, uncertified=True).dtype == "float32, int8 in full"
     with_flag(folder, "full", False)
-    with pytest.raises(BundleError, match="a full tier in int8, unlike the bundle's"):
-        load_bundle(folder, uncertified=True)
+    with pytest.raises(BundleError, match=r"tiers/full/tier.json: is not the one that was"):
+        load_bundle(folder)
 
 
 def test_a_bundle_in_int8_is_refused_in_another_dtype(built: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_bundle_in_int8_is_certified_anew_against_float32(bundle: Bundle, fold
     found = recertify(bundle, tokens, unknown, Target("agreement", 0.2))
     assert found.certificate is not None and found.certificate.conditions.dtype == DTYPE
     assert found.certificate.front[0].p_value > 0.0
-    assert found.outcomes["certify"].unquantised is not None
+    assert found.outcomes["certify"].in_float32 is not None
     recertify_bundle(found, folder, card=render_card(found))
     assert load_bundle(folder).certificate is not None
 
@@ -154,7 +154,7 @@ def test_a_bundle_in_int8_survives_saving(bundle: Bundle, tmp_path: Path) -> Non
     save_bundle(bundle, tmp_path / "again", card=render_card(bundle), recipe="name: x\n")
     again = load_bundle(tmp_path / "again")
     assert again.certificate is not None and again.dtype == DTYPE
-    assert again.tiers[2].parameter_count() == unquantised(again.tiers[2]).parameter_count()
+    assert again.tiers[2].parameter_count() == reference_of(again.tiers[2]).parameter_count()
 
 
 def test_a_recipe_that_quantises_nothing_has_no_such_step(built: Path) -> None:

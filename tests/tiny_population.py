@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from adaptive.bundle.contents import stages_of
-from adaptive.certificate import Certificate, Conditions, certify
+from adaptive.certificate import certify
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.fronts import front
 from adaptive.policy import Lookup
+from adaptive.promises import Certificate, Conditions
 from adaptive.search import search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
 
@@ -73,7 +74,7 @@ class Population:
         dear = 10.0 if policy.path == (1,) else 1.0 + 10.0 * (1.0 - share)
         if target.metric == "milliseconds":
             return dear / target.level - 1.0
-        if target.metric == "latency":
+        if target.metric == "text_cost":
             return 1.0 - share - target.level
         if target.metric == "agreement":
             return share * (self.worse + self.better) - target.level
@@ -90,9 +91,9 @@ class Population:
             "accuracy": self.accuracy - lost,
             "accuracy_drop": lost / self.accuracy,
             "milliseconds": 1.0 + 10.0 * (1.0 - share),
-            "latency": 1.0 - share,
+            "text_cost": 1.0 - share,
         }[metric]
-        bound = 5.0 if metric == "latency" else None
+        bound = 5.0 if metric == "text_cost" else None
         return Target(metric, level, confidence, bound=bound)  # type: ignore[arg-type]
 
 

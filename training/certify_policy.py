@@ -8,12 +8,15 @@ from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import dtype_of
-from adaptive.certificate import Certificate, at_levels, certify, with_levels
+from adaptive.certificate import at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
+from adaptive.looks import count_look
 from adaptive.policy import evaluate, tier_alone
+from adaptive.promises import Certificate
+from adaptive.row_hashes import hash_texts
 from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
-from adaptive.training.parts import DTYPES, load_tiers, max_length_of
+from adaptive.training.parts import DTYPES, load_tiers, max_length_of, tokenizer_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -26,12 +29,16 @@ def _work(context: Context, folder: Path) -> Figures:
         return {}
     costs = costs_of(context, load_router(context))
     table = _table(context)
+    tokens, labels = load_rows(context.folder("data") / "certify.safetensors")
     conditions = conditions_of(
         context.device.type,
         dtype_of(load_tiers(context, DTYPES[recipe.cost.dtype])),
         max_length_of(context),
-        *load_rows(context.folder("data") / "certify.safetensors"),
+        tokens,
+        labels,
         costs,
+        repeats=True,  # the rows are dealt as they come
+        pairs=context.figures("data").get("pairs"),
     )
     first, *further = [
         certify(
@@ -44,6 +51,7 @@ def _work(context: Context, folder: Path) -> Figures:
             test=recipe.certificate.test,
             accuracy=full_accuracy(load_table(context, "search")),
             expected=expected_stop(front),
+            looks=recipe.certificate.looks,
         )
         for targets, front in zip(
             [recipe.targets, *at_levels(recipe.targets, recipe.levels)],
@@ -51,7 +59,8 @@ def _work(context: Context, folder: Path) -> Figures:
             strict=True,
         )
     ]
-    certificate = with_levels(first, further)
+    texts = hash_texts(tokens, tokenizer_of(context))
+    certificate = count_look(with_levels(first, further), texts, table)
     content = certificate_to_json(certificate)
     (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     served = next(t for t in certificate.front if t.policy == certificate.policy)
@@ -64,6 +73,8 @@ def _work(context: Context, folder: Path) -> Figures:
         "certified": certificate.certified,
         "front": len(certificate.front),
         "n": certificate.n,
+        "looks": certificate.looks,
+        "confidence_proved": certificate.confidence_proved,
         "cost": served.cost,
         "cost_full_alone": float(prices.mean()) if len(table) else 0.0,
         "unit": certificate.unit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ from adaptive.work import work_of
 def _work(context: Context, folder: Path) -> Figures:
     recipe, targets = context.recipe, context.recipe.targets
     table, costs = load_table(context, "search"), costs_of(context, None)
-    drop = load_drop(context) if recipe.search.losses == "expected" else None
+    smoothed = None if recipe.search.losses == "labels" else load_drop(context)
+    drop = smoothed if recipe.search.losses == "expected" else None
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
     ladder = _search(context, lookup, targets, routed=False)  # best first
-    plain = _best(ladder, targets, exact=table.unquantised is None)
+    plain = _best(ladder, targets, exact=table.in_float32 is None)
     best, router = plain, None
     figures: Figures = {f"{what}_no_router": getattr(plain, what)}
     for kind in recipe.router.candidates:
@@ -66,16 +68,28 @@ def _work(context: Context, folder: Path) -> Figures:
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
     figures |= {"loss": best.loss} if what == "loss" else {}
     figures["warnings"] = about_useless(table, list(steps_by_tier(context)))
-    sweeps = recipe.search.sweeps
-    ordered = front(lookup, targets, ladder, sweeps=sweeps)
+    auto = recipe.search.losses == "auto" and smoothed is not None
+    line = partial(
+        front,
+        lookup,
+        sweeps=recipe.search.sweeps,
+        margin=recipe.search.margin,
+        drops=(None, smoothed) if auto else (drop,),
+        rows=_certification_rows(context),
+    )
+    ordered = line(targets, ladder)
     further = [
-        front(
-            lookup, each, _search(context, lookup, each, routed=router is not None), sweeps=sweeps
-        )
+        line(each, _search(context, lookup, each, routed=router is not None))
         for each in at_levels(targets, recipe.levels)
     ]
     _save(folder, best.policy, [ordered, *further], router)
     return figures | {"front": len(ordered)}
+
+
+def _certification_rows(context: Context) -> int | None:
+    """How many rows a line will be certified on, if there are any."""
+    file = context.folder("outcomes") / "certify.safetensors"
+    return len(load_table(context, "certify")) if file.is_file() else None
 
 
 def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> Found:
@@ -86,7 +100,7 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
     with it everything.
 
     Args:
-        exact: the full tier is served as it was trained; in int8 it may miss any target.
+        exact: the full tier is served in float32 in torch; otherwise it may miss any target.
 
     Raises:
         TargetError: no policy keeps a target that the full tier may miss.
@@ -99,7 +113,10 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
         lead = "cheapest stage" if seeks_quality(targets) else "full tier"
         remedy = "Ask for less, or train a better full tier"
         if not exact:
-            remedy = "Ask for less, or leave `full` out of `quantise.tiers`"
+            remedy = (
+                "Ask for less, or serve the full tier as it was trained: leave `full` out of "
+                "`quantise.tiers` and `export.tiers`, with `cost.dtype: float32`"
+            )
         if about_costs(asked):
             remedy = "Allow more, or build a cheaper first tier"
         raise TargetError(
@@ -247,5 +264,5 @@ def _reads(context: Context) -> Mapping[str, Any]:
     return {
         **section("router", "target", "search")(context),
         "levels": levels,
-        "writes": "lines of useful tiers that end at the full tier",
+        "writes": "lines of useful tiers, as free as the rows tell",
     }

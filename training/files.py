@@ -62,15 +62,10 @@ def read_file(path: Path, columns: Sequence[str], member: str | None = None) -> 
     Raises:
         DataError: as `adaptive.training.reading.open_rows` and its rows do.
     """
-    values: dict[str, list[Any]] = {column: [] for column in columns}
-    lines: list[int | None] = []
-    faults: dict[int, str] = {}
     with open_rows(path, columns) as rows:
-        for index, row in enumerate(rows):
-            for column, cell in zip(values.values(), row.cells, strict=True):
-                column.append(cell)
-            lines.append(row.line)
-            if row.fault is not None:
-                faults[index] = row.fault
-    known = [line for line in lines if line is not None]
-    return Table(str(path), member, values, known if len(known) == len(lines) else None, faults)
+        found = list(rows)
+    cells = [row.cells for row in found]
+    values = {name: [each[place] for each in cells] for place, name in enumerate(columns)}
+    known = [row.line for row in found if row.line is not None]
+    faults = {index: row.fault for index, row in enumerate(found) if row.fault is not None}
+    return Table(str(path), member, values, known if len(known) == len(found) else None, faults)

@@ -133,9 +133,10 @@ def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
     """
     if recipe.full.tune == "none" and backbone.fresh_head:
         raise BuildError(
-            f"model {recipe.model.id!r} has no trained classification head for the labels "
-            f"{', '.join(labels[:20])}: set full.tune to 'full' or 'lora', or give a checkpoint "
-            "fine-tuned on them (data.rename gives the data's labels other names)"
+            f"model {recipe.model.id!r} has no trained classification head for the data's "
+            f"{len(labels)} labels, of up to {max(map(len, labels))} characters: set full.tune to "
+            "'full' or 'lora', or give a checkpoint fine-tuned on them (data.rename gives the "
+            "data's labels other names)"
         )
     wanted = recipe.model.max_length
     if wanted is not None and wanted > backbone.max_length:

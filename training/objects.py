@@ -74,10 +74,16 @@ def _row(
     """An object of JSON as a row."""
     if fault is None and not isinstance(found, dict):
         fault = f"expected an object, found {type(found).__name__}"
-    if fault is None and (absent := [column for column in columns if column not in found]):
-        fault = missing(absent[0], list(found))
-    own = found if isinstance(found, dict) else {}
-    return Row(number, line, tuple(own.get(name) for name in (*columns, *optional)), fault)
+    if fault is not None:
+        return Row(number, line, (None,) * (len(columns) + len(optional)), fault)
+    for column in columns:
+        if column not in found:
+            fault = missing(column, list(found))
+            break
+    cells = [found.get(name) for name in columns]
+    if optional:
+        cells += [found.get(name) for name in optional]
+    return Row(number, line, tuple(cells), fault)
 
 
 class _TwiceError(Exception):

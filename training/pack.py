@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import adaptive
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
+from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
-from adaptive.certificate import Tested
-from adaptive.certifying import ladder_of
 from adaptive.evaluation import evaluate_texts
+from adaptive.promises import Tested
 from adaptive.routers import Router
+from adaptive.row_hashes import hashes_of
 from adaptive.search import Found
 from adaptive.timing import machine
 from adaptive.training.certify_policy import load_certificate
@@ -94,7 +98,17 @@ def _assemble(context: Context) -> Bundle:
         costs=costs_of(context, router),
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
         certificate=certificate,
+        seen=_seen(context),
     )
+
+
+def _seen(context: Context) -> NDArray[np.uint64]:
+    """Hashes of all rows that something was trained, fitted or searched on, made-up texts too."""
+    files = [
+        context.folder("data") / f"{split}.safetensors" for split in ("train", "fit", "search")
+    ]
+    files.append(context.folder("teacher") / "rows.safetensors")
+    return hashes_of([load_rows(file)[0] for file in files])
 
 
 def _table(context: Context, split: str, router: Router | None) -> OutcomeTable:
@@ -128,8 +142,7 @@ def _story(context: Context) -> list[str]:
     data, recipe = context.figures("data"), context.recipe
     rows = ", ".join(f"{data[split]} {split}" for split in ("train", *HELD_OUT))
     story = [
-        f"Rows: {rows}; {data['unlabelled']} unlabelled. {data['duplicates']} duplicates across "
-        "splits were removed.",
+        f"Rows: {rows}; {data['unlabelled']} unlabelled. {_copies(data)}",
         f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.full.tune}.",
     ]
     if recipe.tiny is not None:
@@ -145,6 +158,17 @@ def _story(context: Context) -> list[str]:
         story += [_in_graphs(name, told) for name, told in context.figures("export").items()]
     margin = recipe.search.margin
     return [*story, _routing(context.figures("policy"), margin), _promise(context)]
+
+
+def _copies(data: Figures) -> str:
+    """Which rows left, once they were dealt."""
+    if not data["duplicates"]:
+        return "No text stands twice."
+    copies = data["duplicates"] - data["known"]
+    return (
+        f"{data['known']} rows left train, fit and search because certify or test has their text, "
+        f"{copies} as copies; certify and test keep their repeated texts."
+    )
 
 
 def _in_int8(name: str, figures: Figures) -> str:
@@ -211,6 +235,12 @@ def step(tiers: tuple[str, ...]) -> Step:
     return Step(
         "pack",
         ("data", *tiers, "outcomes", "costs", "groups", "policy", "certify"),
-        section("name", "output", "license", "language", "description"),
+        _reads,
         _work,
     )
+
+
+def _reads(context: Context) -> Mapping[str, Any]:
+    # the hashes distinguish the bundles that this step writes from those it wrote before
+    told = section("name", "output", "license", "language", "description")(context)
+    return {**told, "writes": "hashes of the rows that were used"}

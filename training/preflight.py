@@ -51,6 +51,7 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
             faults.append(error)
             return None
 
+    attempt(check_workdir, context.workdir)
     attempt(_check_folders, recipe, context.workdir, steps)
     attempt(_check_runtimes, context)
     attempt(teach.check, recipe)
@@ -93,6 +94,24 @@ def _check_folders(recipe: Recipe, workdir: Path, steps: Sequence[str]) -> None:
         )
     check_writable(work)
     check_writable(output.parent)
+
+
+def check_workdir(folder: Path) -> None:
+    """Refuses a work folder with folders that no step has made: steps would take their place.
+
+    Raises:
+        ConfigError: it holds folders, and none that a step has left.
+    """
+    made = any(folder.glob("*/step.json")) or any(folder.glob("*.partial/inputs.json"))
+    if made or not folder.is_dir():
+        return
+    others = [each.name for each in folder.iterdir() if each.is_dir() and each.name != "log"]
+    others = sorted(name for name in others if not name.startswith("."))
+    if others:
+        raise ConfigError(
+            f"work folder {folder}: it holds folders that no build has made "
+            f"({', '.join(others[:5])}); name a new or an empty one"
+        )
 
 
 def _check_runtimes(context: Context) -> None:

@@ -20,7 +20,7 @@ from adaptive.tiers.source import read_config
 from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import save_rows
-from adaptive.training.splits import Splits, fold, make_splits
+from adaptive.training.splits import Splits, fold, make_splits, repeats
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import Tokens
 
@@ -44,6 +44,8 @@ def _reads(context: Context) -> Any:
         "content": digest.hexdigest(),
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
         "as it is": recipe.full.tune == "none",
+        # named only where it matters, so that the files of other builds stay good
+        **({"copies": "leave after dealing"} if repeats(main) else {}),
     }
 
 
@@ -71,7 +73,12 @@ def _work(context: Context, folder: Path) -> Figures:
     tokenizer = load_tokenizer(model, recipe.model.id)
     limit = length_of(read_config(model), tokenizer)
     length = recipe.model.max_length or limit
-    figures: Figures = {"duplicates": splits.duplicates, "max_length": length}
+    figures: Figures = {
+        "duplicates": splits.duplicates,
+        "known": splits.known,  # of the duplicates, those that certify or test has
+        "max_length": length,
+        "pairs": dataset.pairs is not None,
+    }
     long: list[NDArray[np.int64]] = []  # rows that are cut
     longest = 0
     for name in SPLITS:
@@ -90,7 +97,12 @@ def _work(context: Context, folder: Path) -> Figures:
     figures["longest"] = longest  # tokens of a row, cut
     rows_in_all = sum(figures[name] for name in SPLITS)
     figures |= _cut(recipe, tokenizer, dataset, np.concatenate(long), rows_in_all, limit)
-    figures["unlabelled"] = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
+    extra = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
+    figures |= {"unlabelled": len(extra), "unlabelled_cut": int(extra.truncated.sum())}
+    if figures["unlabelled_cut"]:
+        told = f"{figures['unlabelled_cut']:,} of {len(extra):,} unlabelled texts have more than"
+        warning = f"{told} {length} tokens and are cut there"
+        figures["warnings"] = [*figures.get("warnings", ()), warning]
     tokenizer.save_pretrained(str(folder / "tokenizer"))
     names = dataset.label_names or own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
@@ -159,7 +171,7 @@ def _save_unlabelled(
     tokenizer: Any,
     folder: Path,
     length: int,
-) -> int:
+) -> Tokens:
     """Texts for distillation; those that also stand in a held-out split are left out."""
     held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
     parts = []
@@ -173,7 +185,7 @@ def _save_unlabelled(
         parts = [token_rows.tokenize(tokenizer, [], max_length=length)]
     tokens = token_rows.concatenate(parts)
     save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
-    return len(tokens)
+    return tokens
 
 
 def _folded(dataset: Dataset, row: int) -> str:

@@ -15,14 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def telling(journal: Journal, label: str, *, lines: bool) -> Iterator[None]:
+def telling(journal: Journal | None, label: str, *, lines: bool) -> Iterator[None]:
     """Tells in the log that a step begins and ends.
 
     Args:
+        journal: where the step says how far it is; None where it does not.
         lines: whether to tell how far it is as well, every `EVERY` seconds: where no progress bar
             does.
     """
-    journal.place = None
+    if journal is not None:
+        journal.place = None
     logger.info("%s: started", label)
     begun, done = time.perf_counter(), threading.Event()
 
@@ -42,13 +44,13 @@ def telling(journal: Journal, label: str, *, lines: bool) -> Iterator[None]:
     logger.info("%s: done in %s", label, lasting(time.perf_counter() - begun))
 
 
-def how_far(journal: Journal, elapsed: float) -> str:
+def how_far(journal: Journal | None, elapsed: float) -> str:
     """How far the running step is, in a line.
 
     Args:
         elapsed: seconds since it began.
     """
-    place = journal.place
+    place = None if journal is None else journal.place
     if place is None or not place.total:
         return f"running for {lasting(elapsed)}"
     told = f"{place.done:,} of {place.total:,} {place.unit} ({place.done / place.total:.0%})"

@@ -22,7 +22,8 @@ def open_rows(
 
     The name tells the form; stdin and names without a suffix are JSON if they begin with a
     bracket, else CSV. CSV has a header. Its separator is the comma (of .tsv the tab), or the
-    first other one by which the header has the columns; then the log tells.
+    first other one by which the header has the columns; then the log tells. A line `sep=;` before
+    the header decides.
 
     Args:
         columns: whose cells are wanted.

@@ -28,19 +28,24 @@ def read_csv(name: str, lines: Lines, columns: Sequence[str], form: str) -> Iter
 
 
 def _csv_rows(lines: Lines, separator: str, width: int, places: Sequence[int]) -> Iterator[Row]:
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    begun = _Begun(lines)
+    reader = csv.reader(begun, delimiter=separator, strict=True)
     number, nothing = 0, (None,) * len(places)
     while True:
         lines.begin()
-        line, fields, fault = lines.number + 1, None, None
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            fault = _malformed(error)
-            if all(_begins_anew(each, separator) for each in lines.taken[1:]):
-                lines.give_back(*lines.taken[1:])
-        if fields is None and fault is None:
+        whole = next(lines, None)
+        if whole is None:
             return
+        line, fault = lines.number, None
+        fields = None if '"' in whole else _plain_fields(whole, separator)
+        if fields is None:
+            begun.line = whole
+            try:
+                fields = next(reader)
+            except csv.Error as error:
+                fault = _malformed(error)
+                if all(_begins_anew(each, separator) for each in lines.taken[1:]):
+                    lines.give_back(*lines.taken[1:])
         if fields == []:  # a blank line
             continue
         number += 1
@@ -52,6 +57,32 @@ def _csv_rows(lines: Lines, separator: str, width: int, places: Sequence[int]) -
             yield Row(number, line, nothing, fault)
         else:
             yield Row(number, line, tuple([fields[place] for place in places]))
+
+
+class _Begun:
+    """Lines, of which one was taken already and comes first."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.line: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line, self.line = self.line, None
+        return next(self._lines) if line is None else line
+
+
+def _plain_fields(line: str, separator: str) -> list[str] | None:
+    """The fields of a line without quotes, as csv reads them; None where csv would refuse it.
+
+    Splitting is faster than csv on lines that are counted.
+    """
+    body = line.removesuffix("\n").removesuffix("\r")
+    if "\r" in body or len(body) > LONGEST_FIELD:
+        return None
+    return body.split(separator) if body else []
 
 
 def _begins_anew(line: str, separator: str) -> bool:
@@ -67,7 +98,8 @@ def _begins_anew(line: str, separator: str) -> bool:
 def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tuple[str, list[str]]:
     """The separator and the header read by it."""
     found: dict[str, list[str]] = {}
-    for separator in dict.fromkeys([usual, *SEPARATORS]):
+    declared = _declared(lines)
+    for separator in [declared] if declared else dict.fromkeys([usual, *SEPARATORS]):
         try:
             rows = csv.reader(lines, delimiter=separator, strict=True)
             header = next(row for row in rows if row)
@@ -96,6 +128,17 @@ def _header(name: str, lines: Lines, columns: Sequence[str], usual: str) -> tupl
             "--pair and --label, or in a recipe's data"
         )
     raise DataError(f"{name}: {missing(absent, header)}; {hint}")
+
+
+def _declared(lines: Lines) -> str | None:
+    """The separator that spreadsheets write into a line before the header, `sep=;`."""
+    first = next(lines)
+    told = first.strip().strip('"').lower()
+    if told[:4] == "sep=" and told[4:] in SEPARATORS:
+        lines.begin()
+        return told[4:]
+    lines.give_back(first)
+    return None
 
 
 def _malformed(error: csv.Error) -> str:

@@ -31,15 +31,21 @@ class Splits:
     search: Rows  # policy
     certify: Rows
     test: Rows
-    duplicates: int  # rows dropped, since the same text stands in another part
-    unused: int  # rows the sizes leave over
+    known: int  # rows that left train, fit and search: certify or test has their text
+    repeated: int  # rows that left them besides, as copies of others of the three
+    unused: Rows  # that the sizes leave over
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that left, for either reason."""
+        return self.known + self.repeated
 
     def report(self) -> str:
         """The sizes in one line."""
         parts = [f"{part} {len(getattr(self, part)):,}" for part in PARTS]
         return (
-            f"{', '.join(parts)} rows; {self.duplicates:,} duplicates dropped, "
-            f"{self.unused:,} rows unused"
+            f"{', '.join(parts)} rows; {self.known:,} left train, fit and search because certify "
+            f"or test has their text, {self.repeated:,} as copies; {len(self.unused):,} rows unused"
         )
 
 
@@ -52,27 +58,33 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     drawn from (`validation` for fit where there is one, and so on); parts without a size
     divide what is left, all of it. Labels are spread evenly over the parts of each source.
 
-    Texts are the same if they are alike but for case and white space. A train row that is
-    also a validation or test row, and a validation row that is also a test row, are dropped;
-    rows that are to be cut into several parts keep the first of each text.
+    Rows are dealt as they come, repeated texts and all, so that certify and test hold each text as
+    often as the data do. Then copies leave the other three, so that these are smaller than their
+    sizes: rows whose text stands in certify or test; of the rest, search, fit and train keep the
+    first of each text, in this order. So of a text in train and search the train row leaves.
+    Texts are the same if they are alike but for case and white space, pairs if both texts are.
 
     Raises:
         DataError: too few rows, a single class, or a label that no train row has.
     """
-    given = _pools(data)
-    _require_classes(data, given["train"])
-    pools = _without_duplicates(data, given, cut=sizes.from_train is not None)
+    pools = _pools(data)
+    _require_classes(data, pools["train"])
     random = np.random.default_rng(seed)
+    given = pools
     pools = _join(data, pools, sizes.from_train, random)
-    parts: dict[str, Rows] = {}
+    dealt: dict[str, Rows] = {}
     for pool, rows in pools.items():
         counts = _counts(_name(data, given[pool]), len(rows), _parts_of(pool, pools), sizes)
         if data.labels is not None and "train" in counts:
             _require_row_per_label(data, rows, counts["train"])
-        parts |= _deal(rows, counts, data.labels, random)
-    _require_known_labels(data, parts)
-    before, left, used = (sum(map(len, each.values())) for each in (given, pools, parts))
-    return Splits(**parts, duplicates=before - left, unused=left - used)
+        dealt |= _deal(rows, counts, data.labels, random)
+    _require_known_labels(data, dealt)
+    parts, known = _without_copies(data, dealt)
+    _require_known_labels(data, parts, left=", once copies left train")
+    _require_classes(data, parts["train"])
+    rows, kept = (np.concatenate(list(each.values())) for each in (dealt, parts))
+    unused = np.setdiff1d(np.concatenate(list(given.values())), rows)
+    return Splits(**parts, known=known, repeated=len(rows) - len(kept) - known, unused=unused)
 
 
 def _pools(data: Dataset) -> dict[str, Rows]:
@@ -121,19 +133,31 @@ def _join(
     }
 
 
-def _without_duplicates(data: Dataset, pools: dict[str, Rows], *, cut: bool) -> dict[str, Rows]:
-    """The pools; `cut` tells that train rows will serve elsewhere too."""
+def _without_copies(data: Dataset, dealt: dict[str, Rows]) -> tuple[dict[str, Rows], int]:
+    """The parts after copies left, and how many rows left since certify or test has their text."""
     text = _text_numbers(data)
-    seen = np.zeros(len(data), dtype=np.bool_)
-    kept: dict[str, Rows] = {}
-    for pool in ("test", "validation", "train"):
-        if pool in pools:
-            rows = pools[pool][~seen[text[pools[pool]]]]
-            if len(_parts_of(pool, pools)) > 1 or (cut and pool == "train"):
-                rows = np.sort(rows[np.unique(text[rows], return_index=True)[1]])
-            seen[text[rows]] = True
-            kept[pool] = rows
-    return kept
+    judged = np.zeros(len(data), dtype=np.bool_)  # by text
+    judged[text[np.concatenate([dealt["certify"], dealt["test"]])]] = True
+    seen, known = judged.copy(), 0
+    parts = dict(dealt)
+    for part in ("search", "fit", "train"):
+        rows = dealt[part]
+        known += int(judged[text[rows]].sum())
+        rows = rows[~seen[text[rows]]]
+        parts[part] = np.sort(rows[np.unique(text[rows], return_index=True)[1]])
+        seen[text[rows]] = True
+        if len(parts[part]) < _LEAST:
+            raise DataError(
+                f"{_name(data, dealt[part])}: too few rows, {part} keeps {len(parts[part])} of "
+                f"{len(dealt[part])} without texts that stand in other parts or twice; it needs at "
+                f"least {_LEAST}"
+            )
+    return parts, known
+
+
+def repeats(data: Dataset) -> bool:
+    """Whether any text stands twice."""
+    return len(distinct_rows(data)) < len(data)
 
 
 def distinct_rows(data: Dataset) -> Rows:
@@ -168,18 +192,13 @@ def _counts(pool: str, rows: int, parts: Sequence[str], sizes: SplitSizes) -> di
     counts |= _rounded({part: share * rows for part, share in shares.items()})
     left = rows - sum(counts.values())
     if left < 0:
-        raise DataError(
-            f"{pool}: too few rows, {rows - left} wanted of {rows} (without duplicates)"
-        )
+        raise DataError(f"{pool}: too few rows, {rows - left} wanted of {rows}")
     free = {part: _USUAL[part] for part in parts if asked[part] is None}
     whole = sum(free.values())
     counts |= _rounded({part: left * each / whole for part, each in free.items()})
     if min(counts.values()) < _LEAST:
         told = ", ".join(f"{part} {counts[part]}" for part in parts)
-        raise DataError(
-            f"{pool}: too few rows, {rows} (without duplicates) give {told}; "
-            f"each needs at least {_LEAST}"
-        )
+        raise DataError(f"{pool}: too few rows, {rows} give {told}; each needs at least {_LEAST}")
     return {part: counts[part] for part in parts}
 
 
@@ -240,7 +259,7 @@ def _require_row_per_label(data: Dataset, rows: Rows, train: int) -> None:
         )
 
 
-def _require_known_labels(data: Dataset, parts: dict[str, Rows]) -> None:
+def _require_known_labels(data: Dataset, parts: dict[str, Rows], left: str = "") -> None:
     if data.labels is None:
         return
     known = np.isin(np.arange(len(data.label_names)), data.labels[parts["train"]])
@@ -249,6 +268,6 @@ def _require_known_labels(data: Dataset, parts: dict[str, Rows]) -> None:
         if len(strange):
             row = int(strange[0])
             raise DataError(
-                f"{data.places[row]}: its label is in {part} and in none of train's rows, as that "
-                f"of {len(strange)} rows; give it more rows, or leave them out"
+                f"{data.places[row]}: its label is in {part} and in none of train's rows{left}, as "
+                f"that of {len(strange)} rows; give it more rows, or leave them out"
             )

@@ -93,10 +93,13 @@ def _verdict(bundle: Bundle) -> str:
     certificate = bundle.certificate
     if certificate is None:
         return "No certificate."
+    confidence = f" at {bundle.targets[0].confidence:.4g} confidence"
     told = (
-        f"**{certificate.headline}** at {bundle.targets[0].confidence:.4g} confidence; see "
+        f"**{certificate.headline}**{'' if certificate.overlooked else confidence}; see "
         f"`{LAYOUT.certificate_page}`."
     )
+    if certificate.proposal is not None:
+        told += f" The cheapest way on: {certificate.proposal}."
     if certificate.quality is not None:
         told += f" Proved besides: {promise(certificate.quality)}."
     for each in certificate.further:
@@ -112,7 +115,8 @@ def _usage(source: str) -> str:
         'pipeline(["a text", "another one"])\n'
         "```\n\n"
         "Each answer has `label`, `score` and `routing`, which names the tier and exit that "
-        "answered, and whether the certificate covers it."
+        "answered, and whether it is `covered` by the certificate, whose `promise` is about the "
+        "mean over texts, not about this text."
     )
 
 
@@ -154,16 +158,30 @@ def _limits(bundle: Bundle) -> list[str]:
         limits.append(f"Language: {_inline(', '.join(named))} only.")
     else:
         limits.append("Languages other than that of the training texts were not tested.")
-    device = bundle.info.get("device")
-    measured = f"on {_inline(device)}" if device else "on the device it was built on"
     limits.append(
-        f"Milliseconds were measured {measured}. Another device, dtype or batch size has other "
-        "costs, and the cheapest policy may be another one there."
+        f"Milliseconds were measured {_place(bundle)}. Another processor, dtype, number of threads "
+        "or batch size has other costs: promises about them are not covered there, and a search "
+        "may find another policy the cheapest."
     )
     if bundle.router is None:
         limits.append("No router is packed: every text enters at the first tier of the path.")
     limits.append("It answers as the full tier does, the full tier's errors and biases included.")
     return limits
+
+
+def _place(bundle: Bundle) -> str:
+    """Where and how costs were measured."""
+    told = bundle.costs.measured if bundle.costs is not None else {}
+    device = bundle.info.get("device") or told.get("device")
+    if not device:
+        return "on the device it was built on"
+    parts = [str(device)]
+    if device == "cpu" and "processor" in told:
+        parts.append(str(told["processor"]))
+    for name in ("threads", "batch_size"):
+        if name in told:
+            parts.append(f"{name.replace('_', ' ')} {told[name]}")
+    return f"on {_inline(', '.join(parts))}"
 
 
 def _cut(bundle: Bundle) -> str:
@@ -182,9 +200,16 @@ def _promised(bundle: Bundle) -> str:
             "The policy was chosen to keep the target on held-out texts, without a certificate. "
             f"It can be expected to hold {where}"
         )
+    kinds = {None: "texts", False: "single texts", True: "pairs of texts"}
+    conditions = bundle.certificate.conditions
+    counted = {
+        None: "",
+        True: "They are texts as they come, repeated ones included. ",
+        False: "Each different text counts once among them. ",
+    }[conditions.repeats]
     return (
-        f"The target was tested on {bundle.certificate.n:,} texts that served for nothing else. "
-        f"The certificate holds {where}"
+        f"The target was tested on {bundle.certificate.n:,} {kinds[conditions.pairs]} "
+        f"that served for nothing else. {counted}The certificate holds {where}"
     )
 
 

@@ -19,9 +19,8 @@ from adaptive.bundle.policies import (
     targets_from_json,
     targets_to_json,
 )
-from adaptive.certificate import Certificate, Conditions, Tested, Verdict
-from adaptive.claims import Claim, Test
 from adaptive.errors import BundleError
+from adaptive.promises import Asked, Certificate, Claim, Conditions, Test, Tested, Verdict
 from adaptive.types import Policy, Stage, Target
 
 _FREE = frozenset(
@@ -47,7 +46,11 @@ _PROMISE = {
     "certified",
     "front",
 }
-_BESIDE = {"quality"}  # of promises about costs alone
+# of promises about costs alone, and of those that labels were or may be asked for
+_BESIDE = {"quality", "asked", "labels_needed"}
+_COUNTS = ("labels", "accuracy_rows")
+# of certificates since looks are counted
+_LOOKS = {"looks", "looks_planned", "confidence_spent", "confidence_proved", "rows_seen_before"}
 _SHARED = {"format", "n", "seeds", "unit", "conditions", "hashes", "assumptions", "further"}
 
 
@@ -63,11 +66,16 @@ def certificate_to_json(certificate: Certificate) -> dict[str, Any]:
         "hashes": dict(certificate.hashes),
         "assumptions": list(certificate.assumptions),
         "further": [_promise_to_json(each) for each in certificate.further],
+        "looks": certificate.looks,
+        "looks_planned": certificate.planned,
+        "confidence_spent": certificate.spent,
+        "confidence_proved": certificate.confidence_proved,
+        "rows_seen_before": certificate.seen_before,
     }
 
 
 def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
-    kept = certificate.quality
+    kept, asked, few = certificate.quality, certificate.asked, certificate.labels_needed
     return {
         "verdict": certificate.verdict,
         "obstacle": certificate.obstacle,
@@ -85,6 +93,8 @@ def _promise_to_json(certificate: Certificate) -> dict[str, Any]:
             for tested in certificate.front
         ],
         **({} if kept is None else {"quality": targets_to_json([kept])[0]}),
+        **({} if asked is None else {"asked": asdict(asked)}),
+        **({} if few is None else {"labels_needed": few}),
     }
 
 
@@ -97,7 +107,7 @@ def certificate_from_json(
         BundleError: a field is missing or wrong, or they contradict each other.
     """
     check_format(dict(found), file)
-    _expect(found, _PROMISE | _SHARED, file, _BESIDE)
+    _expect(found, _PROMISE | _SHARED, file, _BESIDE | _LOOKS)
     try:
         shared: dict[str, Any] = {
             "n": _count(found, "n"),
@@ -105,6 +115,7 @@ def certificate_from_json(
             "unit": str(found["unit"]),
             "conditions": Conditions(**found["conditions"]),
             "assumptions": tuple(str(each) for each in found["assumptions"]),
+            **_looks_from_json(found),
         }
         for each in found["further"]:
             _expect(each, _PROMISE, f"{file}: further", _BESIDE)
@@ -120,6 +131,20 @@ def certificate_from_json(
     for each in promises:
         _agree(each, file)
     return replace(promises[0], hashes=hashes, further=tuple(promises[1:]))
+
+
+def _looks_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How often the rows were looked at; older certificates do not tell."""
+    looks, spent = found.get("looks"), found.get("confidence_spent")
+    planned, seen = found.get("looks_planned", 1), found.get("rows_seen_before", 0.0)
+    if type(planned) is not int or planned < 1 or not finite(seen) or not 0.0 <= seen <= 1.0:
+        raise ValueError("looks_planned")
+    if (looks is None) != (spent is None) or (
+        spent is not None and not (finite(spent) and spent > 0)
+    ):
+        raise ValueError("confidence_spent")
+    told = None if looks is None else _count(found, "looks")
+    return {"looks": told, "planned": planned, "spent": spent, "seen_before": seen}
 
 
 def _promise_from_json(
@@ -139,6 +164,8 @@ def _promise_from_json(
         "certified": _count(found, "certified"),
         "front": tuple(_tested(each, stages, len(claims), file) for each in found["front"]),
         "quality": targets_from_json([found["quality"]], file)[0] if "quality" in found else None,
+        "labels_needed": _count(found, "labels_needed") if "labels_needed" in found else None,
+        "asked": _asked(found["asked"], file) if "asked" in found else None,
     }
 
 
@@ -250,7 +277,7 @@ def _known(found: Mapping[str, Any], name: str, known: Collection[str], file: st
 def _agree(certificate: Certificate, file: str) -> None:
     p_values = [tested.p_value for tested in certificate.front]
     passed = next(
-        (i for i, p in enumerate(p_values) if p > certificate.delta), len(certificate.front)
+        (i for i, p in enumerate(p_values) if p > certificate.delta_tested), len(certificate.front)
     )
     if passed != certificate.certified:
         raise BundleError(
@@ -269,6 +296,15 @@ def _claim(found: Mapping[str, Any], targets: tuple[Target, ...], file: str) -> 
     if (group is None) != (target.group is None):
         raise BundleError(f"{file}: a claim is for a group where its target names a column")
     return Claim(target, None if group is None else str(group), _count(found, "n"), found["test"])
+
+
+def _asked(found: Mapping[str, Any], file: str) -> Asked:
+    asked = Asked(**found)
+    shares = finite(asked.accuracy) and 0.0 <= asked.accuracy <= 1.0
+    texts = isinstance(asked.accuracy_from, str) and isinstance(asked.ended, bool)
+    if not (shares and texts and all(_count(found, name) >= 0 for name in _COUNTS)):
+        raise BundleError(f"{file}: `asked` needs counts, an accuracy in [0, 1] and its source")
+    return asked
 
 
 def _tested(found: Any, stages: tuple[Stage, ...], claims: int, file: str) -> Tested:

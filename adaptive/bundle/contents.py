@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from adaptive.certificate import Certificate
     from adaptive.costs import CostTable
     from adaptive.exits.reliability import Reliability
+    from adaptive.promises import Certificate
     from adaptive.routers import Router
     from adaptive.tiers.tier import Tier
 
@@ -59,6 +59,8 @@ class Bundle:
     outcomes: Mapping[str, OutcomeTable] = field(default_factory=dict)  # by split
     info: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None  # None: nothing is promised, or nobody asked for it
+    # hashes of the rows that training, fit and search used, ascending; None: not known
+    seen: NDArray[np.uint64] | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -114,11 +116,10 @@ def check(bundle: Bundle) -> None:
     for tier in bundle.tiers:
         _check_tier(tier, bundle)
     for split, table in bundle.outcomes.items():
-        if (table.unquantised is not None) != bundle.tiers[-1].int8:
+        if bundle.tiers[-1].int8 and table.in_float32 is None:
             raise BundleError(
-                f"{LAYOUT.outcomes(split)}: recorded with a full tier "
-                f"{'in int8' if table.unquantised is not None else 'that is not in int8'}, "
-                "unlike the bundle's"
+                f"{LAYOUT.outcomes(split)}: recorded with a full tier that is not in int8, unlike "
+                "the bundle's"
             )
     stages = len(bundle.stages)
     if bundle.reliability.stages != stages:

@@ -28,6 +28,7 @@ _LIBRARIES = (
     "adaptive-cascade",
     "torch",
     "transformers",
+    "tokenizers",
     "numpy",
     "scikit-learn",
     "safetensors",

@@ -32,6 +32,7 @@ class Layout:
     frequency: str = "frequency.safetensors"
     policy: str = "policy.json"
     costs: str = "costs.json"
+    seen: str = "seen.safetensors"
     recipe: str = "recipe.yaml"
     card: str = "README.md"
     certificate: str = "certificate.json"

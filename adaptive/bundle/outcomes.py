@@ -22,7 +22,8 @@ _FIELDS: dict[str, tuple[type[np.generic], str]] = {
     "labels": (np.int32, "n"),
     "tokens": (np.int64, "n"),
 }
-_UNQUANTISED = "unquantised"  # int32 [n], only where the full tier is in int8
+_REFERENCE = "reference"  # int32 [n], only where the full tier is not served in float32 in torch
+_FORMERLY = "unquantised"  # its name before
 _GROUP = "group."  # then the column's name
 
 
@@ -31,8 +32,8 @@ def save_outcomes(table: OutcomeTable, path: Path) -> None:
     stages = [[stage.tier, stage.exit, stage.depth] for stage in table.stages]
     arrays = {name: getattr(table, name) for name in _FIELDS}
     arrays |= {_GROUP + column: each.index for column, each in table.groups.items()}
-    if table.unquantised is not None:
-        arrays[_UNQUANTISED] = table.unquantised
+    if table.in_float32 is not None:
+        arrays[_REFERENCE] = table.in_float32
     names = {column: list(each.names) for column, each in table.groups.items()}
     write_numpy(path, arrays, {"stages": json.dumps(stages), "groups": json.dumps(names)})
 
@@ -49,7 +50,7 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
     if metadata.get("stages") != json.dumps(expected):
         raise BundleError(f"{name}: recorded for other stages than this bundle's {expected}")
     groups = _groups(arrays, metadata, name)
-    reference = arrays.pop(_UNQUANTISED, None)
+    reference = arrays.pop(_REFERENCE, arrays.pop(_FORMERLY, None))
     if arrays.keys() != _FIELDS.keys():
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(arrays)}")
     sizes = {"n": arrays["labels"].size, "k": len(stages), "m": 1 + stages[-1].tier}
@@ -60,8 +61,8 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
         if len(each.index) and not 0 <= each.index.min() <= each.index.max() < len(each.names):
             raise BundleError(f"{name}: group {column!r} has rows of a group without a name")
     if reference is not None:
-        _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_UNQUANTISED}")
-    return OutcomeTable(stages=stages, **arrays, groups=groups, unquantised=reference)
+        _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_REFERENCE}")
+    return OutcomeTable(stages=stages, **arrays, groups=groups, in_float32=reference)
 
 
 def _groups(

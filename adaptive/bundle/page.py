@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.certificate import Certificate, Conditions, Tested
 from adaptive.costs import UNITS
+from adaptive.promises import Certificate, Conditions, Tested
 from adaptive.targets import about_costs, seeks_quality
 from adaptive.types import BUDGETS, Policy, Stage, Target
 
@@ -13,6 +13,8 @@ _TESTS = {
     "binomial": "the exact binomial test of losses of 0 and 1 (Clopper and Pearson 1934)",
     "paired": "the exact test of paired answers, the p-value maximised over what is not known "
     "(Barnard 1947; Berger and Boos 1994; see adaptive.risk.paired)",
+    "paired_margin": "the exact test of paired answers at a margin that other rows fixed "
+    "(Barnard 1947; see adaptive.risk.paired and adaptive.asking)",
     "betting": "the betting test of a bounded mean, rows in the seeded order "
     "(Waudby-Smith and Ramdas 2024, theorem 3)",
     "hoeffding_bentkus": "the test of Hoeffding and Bentkus (Bates et al. 2021, section 3.1)",
@@ -36,9 +38,11 @@ def render_certificate(
         "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
         "policy": policy_line(certificate.policy, places),
         **_proved_besides(certificate),
-        "certification rows": f"{certificate.n:,}, SHA-256 `{conditions.rows}`",
-        "test": f"{_tests(certificate)}; policies in the order below, each at the whole of "
-        "delta, up to the first that fails",
+        "certification rows": _rows(certificate),
+        **_labels(certificate),
+        **_looks(certificate),
+        "test": f"{_tests(certificate)}; policies in the order below, each at "
+        f"{_level(certificate)}, up to the first that fails",
         "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
         "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
         "device family": conditions.device,
@@ -70,11 +74,56 @@ def render_certificate(
     return "\n\n".join(sections) + "\n"
 
 
+def _rows(certificate: Certificate) -> str:
+    conditions = certificate.conditions
+    told = f"{certificate.n:,}{_kind(conditions)}, SHA-256 `{conditions.rows}`"
+    if not conditions.known:
+        return told
+    return f"{told}; {conditions.known:,} more were left out, since the build had used them"
+
+
+def _level(certificate: Certificate) -> str:
+    if certificate.planned == 1:
+        return "the whole of delta"
+    return f"delta / {certificate.planned}, for as many looks that were planned"
+
+
+def _looks(certificate: Certificate) -> dict[str, str]:
+    """How often the rows were looked at, and what is proved after that."""
+    if certificate.looks is None:
+        return {"looks": "not counted"}
+    told = f"{certificate.looks} at these rows, or at rows mostly the same"
+    if certificate.looks > 1:
+        told += f"; {certificate.seen_before:.0%} of them had been seen before"
+    return {"looks": told, "confidence proved": f"{certificate.confidence_proved:.4g}"}
+
+
+def _kind(conditions: Conditions) -> str:
+    if conditions.pairs is None:
+        return ""
+    return " pairs of texts" if conditions.pairs else " single texts"
+
+
 def _length(conditions: Conditions) -> str:
     told = f"at most {conditions.max_length}"
     if conditions.cut is None:
         return told
     return f"{told}; {conditions.cut:.2%} of the certification rows were longer and were cut"
+
+
+def _labels(certificate: Certificate) -> dict[str, str]:
+    """Where not all rows were labelled, which were, and what bounds the full tier's accuracy."""
+    asked = certificate.asked
+    if asked is None:
+        return {}
+    told = "to the end of the sequence" if asked.ended else "stopped before its end"
+    return {
+        "labels": f"{asked.labels:,} of the {certificate.n:,} rows, asked for where a policy "
+        f"answers otherwise than the full tier, {told}; where an answer differs and there is no "
+        "label, the row counts as lost",
+        "full tier's accuracy": f"at least {asked.accuracy:.2%}, from {asked.accuracy_rows:,} "
+        f"{asked.accuracy_from}; the margin is the level times that, and delta / 50 pays for it",
+    }
 
 
 def _proved_besides(certificate: Certificate) -> dict[str, str]:
@@ -98,7 +147,8 @@ def promise(target: Target) -> str:
         "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
         "accuracy": f"accuracy of at least {target.level:.2%}",
         "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
-        "latency": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds",
+        "text_cost": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds "
+        "as their share of a batch",
     }[target.metric]
     return told if target.group is None else f"{told}, in each {target.group}"
 
@@ -125,7 +175,10 @@ def _meaning(certificate: Certificate) -> str:
                 "Of the policies for which the promise is proved, the one below lost least against "
                 "the full tier on other rows."
             )
-        return "The policy below is the cheapest of those for which the promise is proved."
+        return (
+            "The policy below is the cheapest found: of the policies that were searched and "
+            "tested, the cheapest for which the promise is proved."
+        )
     if certificate.verdict == "DO NOT ROUTE":
         return (
             f"One stage that answers every text alone is as {'good' if good else 'cheap'} as "

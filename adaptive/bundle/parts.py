@@ -145,6 +145,22 @@ def read_frequency(folder: Path) -> NDArray[np.floating]:
     return found
 
 
+def write_seen(seen: NDArray[np.uint64], folder: Path) -> None:
+    """Write the hashes of the rows that training, fit and search used."""
+    write_numpy(folder / LAYOUT.seen, {"rows": seen})
+
+
+def read_seen(folder: Path, names: Collection[str]) -> NDArray[np.uint64] | None:
+    """The hashes of the rows that were used, None where the bundle does not tell."""
+    if LAYOUT.seen not in names:
+        return None
+    arrays, _ = read_numpy(folder / LAYOUT.seen, LAYOUT.seen)
+    found = arrays.get("rows")
+    if found is None or len(arrays) > 1 or found.dtype != np.uint64 or found.ndim != 1:
+        raise BundleError(f"{LAYOUT.seen}: expected `rows` alone, a list of 64-bit hashes")
+    return found
+
+
 def write_policies(policy: Policy, ladder: tuple[LadderEntry, ...], folder: Path) -> None:
     """Write the chosen policy and the family it comes from."""
     entries = [

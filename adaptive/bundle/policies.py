@@ -9,7 +9,7 @@ from typing import Any, get_args
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
 from adaptive.targets import several
-from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target
+from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target, metric_now
 
 # JSON has no infinities, and a reader should see what they mean
 _WORDS = {"never": NEVER, "always": ALWAYS}
@@ -75,7 +75,7 @@ def targets_from_json(found: Any, file: str) -> tuple[Target, ...]:
 def _target(found: Any, file: str) -> Target:
     told = {"bound"} if isinstance(found, dict) and "bound" in found else set()
     fields = _object(found, {"metric", "level", "confidence", "group"} | told, file)
-    metric, group = fields["metric"], fields["group"]
+    metric, group = metric_now(fields["metric"]), fields["group"]
     if group is not None and (not isinstance(group, str) or not group):
         raise BundleError(f"{file}: a target's `group` must be a column's name or null")
     if metric not in get_args(Metric):

@@ -25,8 +25,8 @@ from adaptive.bundle.layout import IGNORED, LAYOUT
 from adaptive.bundle.manifest import seal, verify
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import Certificate
 from adaptive.errors import BuildError, BundleError
+from adaptive.promises import Certificate
 from adaptive.tiers.store import save_tier
 from adaptive.types import OutcomeTable, Stage
 
@@ -133,6 +133,7 @@ def load_bundle(
         costs=parts.read_costs(root, names),
         outcomes=_read_outcomes(root, names, stages),
         info=header.info,
+        seen=parts.read_seen(root, names),
     )
     check(bundle)
     return bundle if uncertified else _certified(bundle, root, names)
@@ -158,6 +159,8 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
     if bundle.router is not None:
         parts.write_router(bundle.router, folder)
     parts.write_frequency(bundle.log_frequency, folder)
+    if bundle.seen is not None:
+        parts.write_seen(bundle.seen, folder)
     parts.write_policies(bundle.policy, bundle.ladder, folder)
     if bundle.costs is not None:
         write_json(folder / LAYOUT.costs, bundle.costs.to_json())

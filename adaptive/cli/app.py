@@ -249,7 +249,7 @@ def certify(
         typer.Option(
             metavar="METRIC=LEVEL[@COLUMN]",
             help="agreement, accuracy_drop, accuracy or abstention, and its level; milliseconds or "
-            "work, and a mean cost; latency=LEVEL:BOUND, the share of texts above BOUND "
+            "work, and a mean cost; text_cost=LEVEL:BOUND, the share of texts above BOUND "
             "milliseconds; with a column, in each of its groups (@label: in each class); "
             "repeatable: all must hold.",
             show_default="the bundle's",
@@ -278,16 +278,46 @@ def certify(
         typer.Option(help="float32, float16 or bfloat16.", show_default="the preset's"),
     ] = None,
     threads: options.Threads = None,
+    unlabelled: options.Unlabelled = False,
+    ask: options.Ask = None,
+    labels: options.Labels = None,
+    state: options.State = None,
+    sample: options.Sample = None,
+    batch: options.Batch = 50,
+    finish: options.Finish = False,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Designs planned to be tested on these data: each at delta over their number.",
+        ),
+    ] = 1,
+    count_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--count-repeats",
+            help="Rows of the same text are separate requests: each counts, not the first alone.",
+        ),
+    ] = False,
 ) -> None:
     """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
 
-    The data must have served for nothing else. The bundle is rewritten as a whole or not at all.
+    The data must have served for nothing else: rows that the build trained, fitted or searched on
+    are left out. The bundle is rewritten as a whole or not at all. With --unlabelled, texts need
+    no labels: those that can decide are asked for.
     """
     from adaptive.bundle.store import check_writable
+    from adaptive.cli import asking
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate
-    from adaptive.cli.labelled import choose_source, load_labelled, own_data
+    from adaptive.cli.labelled import choose_source, load_labelled, local_folder, own_data
     from adaptive.cli.threads import set_threads
 
+    files = asking.choose_files(
+        ask, labels, state, unlabelled=unlabelled, finish=finish, sample=sample
+    )
+    if files is not None:
+        asking.check_files(files, [data, bundle, local_folder(bundle), sample or data])
+        label = ""
     source = choose_source(
         data,
         text=text,
@@ -308,7 +338,27 @@ def certify(
     columns = [each.group for each in wanted if each.group is not None]
     rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
     levels = choose_levels(level, wanted, pipeline)
-    facts = certify(pipeline, rows, wanted, levels, context.obj)
+    if files is not None:
+        labelled = asking.load_sample(sample, text, pair, bundle, pipeline.bundle.labels)
+        told = asking.ask(
+            pipeline,
+            rows,
+            wanted,
+            levels,
+            files,
+            context.obj,
+            sample=labelled,
+            batch=batch,
+            finish=finish,
+            looks=looks,
+            count_repeats=count_repeats,
+            rename=(source and source.rename) or own_data(bundle).rename,
+        )
+        context.obj.emit(told, lambda console: asking.show(told, console))
+        return
+    facts = certify(
+        pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
+    )
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 
 

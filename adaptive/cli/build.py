@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from adaptive.cli.evaluate import show_report
-from adaptive.cli.outputs import check_workdir
 from adaptive.cli.session import Session
 from adaptive.cli.threads import set_threads
 from adaptive.config import load_recipe
@@ -36,7 +35,6 @@ def build(
     """
     recipe = load_recipe(recipe_file, overrides)
     folder = workdir or Path("runs") / recipe.name
-    check_workdir(folder)
     from adaptive.bundle.header import read_header
     from adaptive.training.build import build
 
@@ -86,33 +84,10 @@ def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
         lines = [f"warning: {each}" for each in warnings]
         if figures:
             show_report(figures, console)
-            lines = [_single(figures["single"]), _length(figures), *lines]
         for text in (*lines, str(result)):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
-
-
-def _single(best: Mapping[str, Any] | None) -> str:
-    """What a user would take in place of the policy, and what the policy is worth against it."""
-    if best is None:
-        return "no tier alone is known to keep the target on these texts"
-    ratio = best["policy_time_ratio"]
-    worth = f"{1 / ratio:.2f} times less" if ratio <= 1 else f"{ratio:.2f} times more"
-    told = f"{best['work_ratio']:.1f} times less work, {best['time_ratio']:.1f} times less time"
-    if best["accuracy_ratio"]:
-        told += f", {best['accuracy_ratio']:.2%} of its accuracy"
-    return (
-        f"the best single tier that keeps the target on these texts, {best['name']}, against the "
-        f"full tier: {told}; the policy takes {worth} time than it"
-    )
-
-
-def _length(figures: Mapping[str, Any]) -> str:
-    return (
-        f"texts are read up to {figures['max_length']} tokens; {figures['cut']:.2%} of these were "
-        "longer and were cut"
-    )
 
 
 @contextmanager

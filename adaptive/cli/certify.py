@@ -13,11 +13,11 @@ from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
-from adaptive.types import Target, level_fault
+from adaptive.types import Target, confidence_fault, level_fault
 
 if TYPE_CHECKING:
-    from adaptive.certificate import Certificate
     from adaptive.pipeline import AdaptivePipeline
+    from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
 
 
@@ -31,11 +31,12 @@ def choose_targets(
         confidence: of all of them; None takes the old one.
 
     Raises:
-        ConfigError: no such metric, a level that it cannot have, or a confidence that is no share.
+        ConfigError: no such metric, a level that it cannot have, or a confidence that is no share
+            or more than is certified.
     """
     chosen = old[0].confidence if confidence is None else confidence
-    if not 0.0 < chosen < 1.0:
-        raise ConfigError(f"--confidence {chosen:g}: expected a number between 0 and 1")
+    if fault := confidence_fault(chosen):
+        raise ConfigError(f"--confidence {chosen:.10g}: {fault}")
     if given:
         return tuple(Target(**read_target(each), confidence=chosen) for each in given)
     return tuple(replace(each, confidence=chosen) for each in old)
@@ -81,8 +82,15 @@ def certify(
     targets: Sequence[Target],
     levels: Sequence[float],
     session: Session,
+    *,
+    looks: int = 1,
+    count_repeats: bool = False,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
+
+    Args:
+        looks: designs that are planned to be tested on these data.
+        count_repeats: whether rows of the same text are separate requests, and count each.
 
     Raises:
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
@@ -91,25 +99,34 @@ def certify(
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
     from adaptive.certifying import recertify, without_rows
+    from adaptive.training.progress import telling
     from adaptive.training.splits import distinct_rows
 
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
-    given, data = len(data), data.take(distinct_rows(data))
-    bundle = recertify(
-        pipeline.bundle,
-        pipeline.tokenize(data.texts, data.pairs),
-        labels_of(data),
-        targets,
-        groups=data.groups,
-        levels=levels,
-        batch_size=pipeline.preset.batch_size,
-        quiet=not session.bars,
-    )
+    given = len(data)
+    if not count_repeats:
+        data = data.take(distinct_rows(data))
+    with telling(None, "certify", lines=not session.bars):
+        bundle = recertify(
+            pipeline.bundle,
+            pipeline.tokenize(data.texts, data.pairs),
+            labels_of(data),
+            targets,
+            groups=data.groups,
+            levels=levels,
+            looks=looks,
+            count_repeats=count_repeats,
+            batch_size=pipeline.preset.batch_size,
+            pairs=data.pairs is not None,
+            quiet=not session.bars,
+        )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
-    facts = facts_of(bundle.certificate)
-    told = {"repeated": given - facts["n"], "without_rows": list(without_rows(bundle))}
+    assert bundle.certificate is not None
+    facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
+    repeated = given - (known or 0) - facts["n"]
+    told = {"known": known, "repeated": repeated, "without_rows": list(without_rows(bundle))}
     return {"result": str(written), **facts, **told}
 
 
@@ -121,7 +138,13 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
         "verdict": certificate.verdict,
         "headline": certificate.headline,
         "rows_needed": certificate.rows_needed,
+        "labels_needed": certificate.labels_needed,
+        "proposal": certificate.proposal,
         "n": certificate.n,
+        "labels": None if certificate.asked is None else certificate.asked.labels,
+        "looks": certificate.looks,
+        "looks_planned": certificate.planned,
+        "confidence_proved": certificate.confidence_proved,
         "certified": certificate.certified,
         "front": len(certificate.front),
         "quality": None if certificate.quality is None else show_target(certificate.quality),
@@ -134,17 +157,35 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
     lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    lines.append(looks_line(facts))
+    if facts["known"]:
+        lines.append(
+            f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
+        )
     if facts["repeated"]:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
         lines.append(f"no row has: {', '.join(facts['without_rows'])}")
+    if facts["proposal"]:
+        lines.insert(1, facts["proposal"])
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def looks_line(facts: dict[str, Any]) -> str:
+    """How often the certification rows were looked at, and what is proved after that."""
+    if facts["looks"] is None:
+        return "looks at these rows were not counted"
+    planned = f" of {facts['looks_planned']} planned" if facts["looks_planned"] > 1 else ""
+    return (
+        f"looks at these rows: {facts['looks']}{planned}; proved: {facts['confidence_proved']:.4g}"
+    )
+
+
 def _line(facts: dict[str, Any]) -> str:
     besides = f"; besides {facts['quality']}" if facts["quality"] else ""
+    few = "" if facts["labels"] is None else f", {facts['labels']:,} of them labelled"
     return (
         f"{facts['headline']}: {facts['certified']} of {facts['front']} policies passed on "
-        f"{facts['n']:,} rows{besides}"
+        f"{facts['n']:,} rows{few}{besides}"
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive.cli.evaluate import labels_of
-from adaptive.cli.outputs import replacing
 from adaptive.cli.session import Session
 from adaptive.errors import ConfigError
 
@@ -48,6 +47,5 @@ def draw(
     table = outcomes(bundle, tokens, labels_of(data), pipeline.preset.batch_size, not session.bars)
     costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
     found = curve(bundle, pipeline.policy, table, costs)
-    with replacing(output) as part:
-        plot(found, part)
+    plot(found, output)
     return {"file": str(output), **asdict(found)}

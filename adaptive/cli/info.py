@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from adaptive.cli.certify import looks_line
 from adaptive.cli.session import table
 
 _LABELS_SHOWN = 10
@@ -103,6 +104,10 @@ def show(facts: dict[str, Any], console: Console) -> None:
     lines["certificate"] = facts["certificate"]["headline"]
     if kept := facts["certificate"].get("quality"):
         lines["certificate"] += f"; besides {kept}"
+    if proposal := facts["certificate"].get("proposal"):
+        lines["certificate"] += f"; {proposal}"
+    if facts["certificate"]["verdict"] is not None:
+        lines["looks"] = looks_line(facts["certificate"])
     for name in ("license", "language", "base_model", "device", "dtype"):
         if facts["info"].get(name):
             lines[name.replace("_", " ")] = str(facts["info"][name])

@@ -80,3 +80,38 @@ Group = Annotated[
     typer.Option(metavar="COLUMN", help="Tell its groups apart; `label`: the classes; repeatable."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take so many rows at random.")]
+Unlabelled = Annotated[
+    bool,
+    typer.Option(
+        "--unlabelled",
+        help="The texts have no labels; only those are asked for (--ask) that can decide whether "
+        "accuracy_drop is kept.",
+    ),
+]
+Ask = Annotated[
+    Path | None,
+    typer.Option(help="CSV or JSONL file for the texts to label next, with --unlabelled."),
+]
+Labels = Annotated[
+    Path | None, typer.Option(help="The file of --ask with its labels filled in: goes on.")
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that keeps answers and labels between the calls.",
+        show_default="<name of --ask>.state",
+    ),
+]
+Sample = Annotated[
+    str | None,
+    typer.Option(
+        help="Labelled texts drawn at random from where the unlabelled ones come from, and not "
+        "among them: they bound the full tier's accuracy.",
+        show_default="the bundle's search rows",
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Texts to ask for at once.")]
+Finish = Annotated[
+    bool,
+    typer.Option("--finish", help="Ask no more: certify what the labels so far prove."),
+]

@@ -11,10 +11,10 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from adaptive.cli.outputs import replacing
 from adaptive.cli.rows import Item, chunks, open_items
 from adaptive.cli.session import Session, dumps
 from adaptive.errors import ConfigError
+from adaptive.outputs import replacing
 
 Pipeline = Callable[..., Any]
 _OWN = ("label", "score", "routing", "top_k", "error", "row")  # keys of an answer

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from adaptive.cli.session import Session
 
+_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 def set_threads(given: int | None, session: Session) -> None:
     """Computes with so many threads from here on; None: with as many as there are cores to use.
 
-    OMP_NUM_THREADS, where it is set, is what the user wants.
+    OMP_NUM_THREADS, where it is set, is what the user wants. Linear algebra outside torch follows,
+    unless its own variables say otherwise.
     """
     import torch
+    from threadpoolctl import threadpool_limits
 
     wished = os.environ.get("OMP_NUM_THREADS", "")
     if given is not None:
@@ -29,6 +33,12 @@ def set_threads(given: int | None, session: Session) -> None:
         why = f"what this process may use of the machine's {os.cpu_count()} cores"
     torch.set_num_threads(count)
     os.environ.setdefault("RAYON_NUM_THREADS", str(count))  # the tokenizers'
+    # numpy's, scipy's and scikit-learn's: of libraries that are loaded, and of those still to come
+    if given is not None or not any(name in os.environ for name in _BLAS):
+        threadpool_limits(count, user_api="blas")
+    for name in ("OMP_NUM_THREADS", *_BLAS):
+        if given is not None or name not in os.environ:
+            os.environ[name] = str(count)
     session.note(f"threads: {count} ({why})")
 
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from adaptive.config.fields import Count, Float, Name, Section, Whole
-from adaptive.config.targets import Bound, Level, read_target
-from adaptive.types import Metric, Target
+from adaptive.config.targets import Bound, Level, MetricName, read_target
+from adaptive.types import Target
 
 
 class TargetChoice(Section):
     """A promise of the bundle's certificate, see `adaptive.types.Target`."""
 
-    metric: Metric
+    metric: MetricName
     level: Level
     confidence: Annotated[Float, Field(gt=0, lt=1)] | None = None  # None = the bundle's
     group: Name | None = None

@@ -26,8 +26,8 @@ from adaptive.config.fields import (
     Whole,
     one_or_several,
 )
-from adaptive.config.targets import Bound, Level
-from adaptive.types import Metric, Target
+from adaptive.config.targets import Bound, Confidence, Level, MetricName
+from adaptive.types import Target
 
 
 class LoraConfig(Section):
@@ -159,11 +159,11 @@ class RouterConfig(Section):
 class TargetConfig(Section):
     """The promise, see `adaptive.types.Target`."""
 
-    metric: Metric = "accuracy_drop"
+    metric: MetricName = "accuracy_drop"
     level: Level = 0.01  # a budget has to be named
-    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    confidence: Confidence = 0.95
     group: Name | None = None  # a column: it must hold in each group; `label`: in each class
-    bound: Bound = None  # of latency, in milliseconds
+    bound: Bound = None  # of text_cost, in milliseconds
 
     def target(self) -> Target:
         """The same as the ground type."""
@@ -183,8 +183,9 @@ class SearchConfig(Section):
     minimise: Literal["milliseconds", "work"] = "milliseconds"  # what costs are counted in
     sweeps: Whole = 8  # rounds of coordinate descent
     # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
-    # is steadier and may be wrong; see `adaptive.training.smooth`
-    losses: Literal["labels", "expected"] = "labels"
+    # is steadier and may be wrong (`adaptive.training.smooth`); auto: the front's line is searched
+    # by both, and cross-validation on the search rows chooses (`adaptive.freedom`)
+    losses: Literal["labels", "expected", "auto"] = "labels"
     margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
 
 
@@ -194,6 +195,7 @@ class CertificateConfig(Section):
     # of the signed drop; budgets have the betting test in place of the exact one
     test: Literal["paired", "betting", "hoeffding_bentkus"] = "paired"
     levels: tuple[NotNegative, ...] = ()  # more, of the first target
+    looks: Whole = 1  # designs planned to be tested on these rows, each at delta over their number
 
     @field_validator("levels")
     @classmethod

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from adaptive.config.fields import Float
 from adaptive.errors import ConfigError
-from adaptive.types import Metric, Target, bound_fault, level_fault
+from adaptive.types import (
+    Metric,
+    Target,
+    bound_fault,
+    confidence_fault,
+    level_fault,
+    metric_now,
+)
 
 
 def _level(level: float, info: ValidationInfo) -> float:
@@ -21,24 +28,32 @@ def _bound(bound: float | None, info: ValidationInfo) -> float | None:
     return bound
 
 
+def _confidence(confidence: float) -> float:
+    _refuse(confidence_fault(confidence))
+    return confidence
+
+
 def _refuse(fault: str | None) -> None:
     if fault is not None:
         raise ValueError(fault)
 
 
+MetricName = Annotated[Metric, BeforeValidator(metric_now)]
 # of sections in which a `metric` stands before them
 Level = Annotated[Float, AfterValidator(_level)]
+Confidence = Annotated[Float, AfterValidator(_confidence)]
 Bound = Annotated[Float | None, AfterValidator(_bound), Field(validate_default=True)]
 
 
 def read_target(text: str) -> dict[str, Any]:
-    """The fields of `metric=level`, of `latency=level:bound`, and with `@column` of a target for
+    """The fields of `metric=level`, of `text_cost=level:bound`, and with `@column` of a target for
     each group.
 
     Raises:
         ConfigError: no such metric, or a level or bound that it cannot have.
     """
     name, _, rest = text.partition("=")
+    name = metric_now(name)
     numbers, at, group = rest.partition("@")
     known = get_args(Metric)
     if name not in known:

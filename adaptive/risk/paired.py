@@ -30,7 +30,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -132,7 +134,7 @@ def paired_margin(
         raise ValueError(f"the margin is {margin}, it must be at least 0 and less than 1")
     given = [worse, better] if differing is None else [worse, better, differing]
     counts = _checked(np.broadcast_arrays(*given)[:2], rows)
-    most = [None] * counts[..., 0].size
+    most: Sequence[int | None] = [None] * counts[..., 0].size
     if differing is not None:
         apart = np.broadcast_to(np.asarray(differing, dtype=np.int64), counts.shape[:-1])
         if (apart < counts.sum(-1)).any() or (apart > rows).any():
@@ -183,7 +185,7 @@ def upper(count: int, rows: int, error: float) -> float:
     return float(betaincinv(count + 1, rows - count, 1.0 - error)) if count < rows else 1.0
 
 
-def _checked(counts: list[Ints], rows: int) -> Ints:
+def _checked(counts: Sequence[NDArray[Any]], rows: int) -> Ints:
     """Counts [..., k] as one array."""
     found = np.stack(counts, -1).astype(np.int64)
     if (found < 0).any() or (found.sum(-1) > rows).any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri
 from scipy.stats import binom
 
@@ -37,10 +38,11 @@ def paired_power(
     anchors = np.unique(np.linspace(fewer[0], fewer[-1], ANCHORS).round().astype(np.int64))
     left = both / max(1.0 - worse - better, 1e-12)
 
-    def passes(tried: Ints) -> Ints:
+    def passes(tried: Ints) -> NDArray[np.bool_]:
         right = np.rint((rows - tried - anchors) * left).astype(np.int64)
         found = paired(tried, anchors, right, rows, level, accuracy=worse + both, delta=delta)
-        return found <= delta
+        passing: NDArray[np.bool_] = found <= delta
+        return passing
 
     # where the difference is as many deviations below the margin as a normal test asks for
     room = rows * level * (worse + both) + anchors
@@ -93,7 +95,7 @@ def rows_for_paired(
     return most
 
 
-def _greatest(passes: Callable[[Ints], Ints], limit: Ints, guess: Floats) -> Floats:
+def _greatest(passes: Callable[[Ints], NDArray[np.bool_]], limit: Ints, guess: Floats) -> Floats:
     """The greatest counts [k] at which `passes`, which falls as they rise; -1 where none does.
 
     Args:
@@ -104,7 +106,7 @@ def _greatest(passes: Callable[[Ints], Ints], limit: Ints, guess: Floats) -> Flo
     most, step = limit + 1, 1
     tried = np.clip(guess.astype(np.int64), 0, limit)
     while (open_ := most - least > 1).any():
-        good = np.asarray(passes(tried))
+        good = passes(tried)
         least = np.where(open_ & good, tried, least)
         most = np.where(open_ & ~good, tried, most)
         onward = np.where(good, tried + step, tried - step)

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from adaptive.errors import BuildError
 
+ADAPTER = "adapter_config.json"  # of peft
 _PACKAGE = "package:"
 
 
 def find_source(source: str, revision: str | None = None) -> Path:
-    """The folder with config.json of a source, downloaded if it is a hub id.
+    """The folder with config.json, or peft's adapter_config.json, of a source.
+
+    A hub id is downloaded.
 
     Raises:
         BuildError: there is none, or a package carries several.
@@ -21,8 +24,8 @@ def find_source(source: str, revision: str | None = None) -> Path:
         return _find_in_package(source.removeprefix(_PACKAGE))
     folder = Path(source)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise BuildError(f"model folder {source!r} holds no config.json")
+        if not any((folder / name).is_file() for name in ("config.json", ADAPTER)):
+            raise BuildError(f"model folder {source!r} holds no config.json and no {ADAPTER}")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -17,6 +17,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError, FamilyError
+from adaptive.tiers.adapters import (
+    ADAPTER_WEIGHTS,
+    find_base,
+    head_rows,
+    is_adapter,
+    kept_shapes,
+    merge,
+)
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import family_of
 from adaptive.tiers.find import digest, find_source
@@ -37,16 +45,17 @@ def load_backbone(
 
     A checkpoint fine-tuned on these labels keeps its head, its rows put into the order of
     `labels`; so does one that does not name its classes, if their number is right. Any other,
-    and one of another task, gets an untrained head and `fresh_head` is true.
+    and one of another task, gets an untrained head and `fresh_head` is true. An adapter of peft
+    is merged into its base model; the head that it brings counts as the checkpoint's.
 
     Args:
-        source: a folder, `package:NAME` for a model carried by an installed package (which is
-            not imported), or a hub id.
+        source: a folder of a model or of an adapter, `package:NAME` for a model carried by an
+            installed package (which is not imported), or a hub id.
         classes: number of labels.
         labels: names in the order wanted of the logits.
         raw: what the data call each label, where they were renamed.
         revision: branch, tag or commit of a hub id.
-        sha256: digest that model.safetensors must have.
+        sha256: digest that model.safetensors must have; of an adapter its own weights.
         dtype: of the weights.
 
     Raises:
@@ -58,11 +67,13 @@ def load_backbone(
     if len(labels) != classes:
         raise ValueError(f"{len(labels)} labels for {classes} classes")
     folder = find_source(source, revision)
-    weights = folder / "model.safetensors"
-    if not weights.is_file() and not (folder / "model.safetensors.index.json").is_file():
-        raise BuildError(f"model {source!r} holds no model.safetensors; convert it first")
+    base = find_base(folder)
+    weights = base / "model.safetensors"
+    if not weights.is_file() and not (base / "model.safetensors.index.json").is_file():
+        which = f"model {source!r}" if base == folder else f"the base of adapter {source!r}"
+        raise BuildError(f"{which} holds no model.safetensors; convert it first")
     if sha256 is not None:
-        _check_digest(weights, sha256)
+        _check_digest(weights if base == folder else folder / ADAPTER_WEIGHTS, sha256)
     with quiet_transformers():
         config = read_config(folder)
         tokenizer = load_tokenizer(folder, source)
@@ -79,10 +90,26 @@ def load_backbone(
 def read_config(folder: Path) -> Any:
     """The transformers config in a folder, of a supported family.
 
+    Of an adapter of peft it is the base model's, unless one lies beside the adapter, with as
+    many classes as the head that the adapter brings.
+
     Raises:
         FamilyError: a family without adapter.
-        BuildError: not a transformers config, or one that no model can be made of.
+        BuildError: not a transformers config, or one that no model can be made of; or an
+            adapter's base model is not there.
     """
+    if not is_adapter(folder):
+        return _config_in(folder)
+    config = _config_in(folder if (folder / "config.json").is_file() else find_base(folder))
+    rows = head_rows(folder, family_of(config).head)
+    if rows is not None:
+        config.architectures = None  # whatever the base was for
+        if rows != config.num_labels:
+            config.num_labels, config.problem_type = rows, None
+    return config
+
+
+def _config_in(folder: Path) -> Any:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         name = values.pop("model_type")
@@ -212,11 +239,17 @@ def _load_model(
     folder: Path, config: Any, labels: Sequence[str], dtype: torch.dtype, *, keep_head: bool
 ) -> Backbone:
     config.problem_type = None if other_task(config) else config.problem_type
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
+    base, given, names = find_base(folder), dict[str, list[int]](), list(labels)
+    if base != folder:
+        given = kept_shapes(folder)
+        rows = head_rows(folder, family_of(config).head)
+        if rows is not None and not keep_head:  # loaded as it is, and then replaced
+            names = [f"LABEL_{i}" for i in range(rows)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
+            base,
             config=config,
             dtype=dtype,
             use_safetensors=True,
@@ -228,8 +261,9 @@ def _load_model(
         raise BuildError(
             f"the checkpoint's weights cannot be loaded as its config.json says: {error}"
         ) from error
-    backbone = Backbone(model)
+    backbone = Backbone(model if base == folder else merge(model, folder))
     lacking = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    lacking -= set(given)
     in_head = {key for key in lacking if key.startswith(backbone.family.head)}
     if lacking - in_head:
         raise BuildError(
@@ -237,9 +271,23 @@ def _load_model(
             f"other shapes: {', '.join(sorted(lacking - in_head)[:5])}"
         )
     backbone.fresh_head = bool(in_head) or not keep_head
+    if len(names) != len(labels):
+        _widen(backbone, labels)
     if not keep_head and not in_head:
         _reset(_last_linear(backbone), float(getattr(config, "initializer_range", 0.02)))
     return backbone.eval()
+
+
+def _widen(backbone: Backbone, labels: Sequence[str]) -> None:
+    """Gives the last linear layer as many rows as there are labels; to be set anew."""
+    last, model = _last_linear(backbone), backbone.model
+    rows = len(labels)
+    last.weight = torch.nn.Parameter(last.weight.new_zeros(rows, last.in_features))
+    if last.bias is not None:
+        last.bias = torch.nn.Parameter(last.bias.new_zeros(rows))
+    last.out_features = model.num_labels = rows
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
 
 
 def _reorder_head(backbone: Backbone, order: list[int]) -> None:

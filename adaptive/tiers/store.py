@@ -8,6 +8,7 @@ nothing is loaded that does not fit to the last tensor.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ CARD = "tier.json"
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 HEADS = "heads.safetensors"
+_KINDS = {  # as safetensors call them, wide to narrow
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Card:
     depths: list[int]
     own_head: bool
     head_width: int | None
-    dtype: str
+    dtype: str  # that it is served in; the weights here may have another
     heads: list[int]  # attention heads of each layer; empty for a bag
     widths: list[int]  # feed-forward neurons of each layer; empty for a bag
     vocabulary: int  # bag only, else 0
@@ -63,8 +70,8 @@ def save_tier(tier: Tier, folder: str | Path) -> None:
     Of a tier that is served otherwise than on its weights as they are, these weights are written,
     from where it was loaded, and how it is served.
     """
-    folder, int8, graphs = Path(folder), tier.int8, _graphs_of(tier)
-    tier = in_torch(tier)
+    folder, int8, graphs, dtype = Path(folder), tier.int8, _graphs_of(tier), _dtype_of(tier)
+    tier = _as_stored(tier)
     folder.mkdir(parents=True, exist_ok=True)
     if graphs is not None:
         shutil.copytree(graphs.folder, folder / FOLDER, dirs_exist_ok=True)
@@ -74,7 +81,7 @@ def save_tier(tier: Tier, folder: str | Path) -> None:
         _save(backbone.model, folder / MODEL, {})
     else:
         _save(backbone, folder / MODEL, {})
-    card = _card_of(tier, digest(folder / MODEL), int8, graphs is not None)
+    card = _card_of(tier, digest(folder / MODEL), dtype, int8, graphs is not None)
     # the heads name the backbone and labels they were trained for
     bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
     _save(tier.heads, folder / HEADS, bond)
@@ -95,7 +102,7 @@ def load_tier(
     Args:
         folder: where it lies.
         device: where the weights go.
-        dtype: of the weights; None for the saved one.
+        dtype: to run in; None for the one it is meant to be served in.
         labels: if given, the tier must have these, in this order.
         int8: whether its layers shall run in int8; None for as it is meant to be served.
         graphs: where the graphs lie that ONNX Runtime shall run, False for torch; None for as it
@@ -116,7 +123,8 @@ def load_tier(
     if found != card.sha256:
         raise BundleError(f"{MODEL} has SHA-256 {found}, expected {card.sha256}")
     _check_bond(folder / HEADS, card)
-    tier = _empty(folder, card, dtype or getattr(torch, card.dtype))
+    served = dtype or getattr(torch, card.dtype)
+    tier = _empty(folder, card, served)
     backbone = tier.backbone
     _fill(backbone.model if isinstance(backbone, Backbone) else backbone, folder / MODEL)
     _fill(tier.heads, folder / HEADS)
@@ -130,22 +138,70 @@ def load_tier(
         _change_layers(tier, graphs or None)
     except FamilyError as error:
         raise BundleError(f"{CARD}: the tier cannot run as it is meant to: {error}") from error
-    tier.source = folder.resolve() if tier.int8 or graphs else None
+    as_stored = served == stored_dtype(folder / MODEL) and not tier.int8 and not graphs
+    tier.source = None if as_stored else folder.resolve()
     return tier
 
 
 def in_torch(tier: Tier) -> Tier:
-    """A tier on its weights as they are, loaded from where they lie; else the tier itself.
+    """A tier in int8 or in graphs as torch runs it, loaded from where it lies; any other itself.
 
     Raises:
         BundleError: its folder is gone, or no longer whole.
     """
-    return tier if tier.source is None else load_tier(tier.source, int8=False, graphs=False)
+    if tier.source is None or not (tier.int8 or tier.in_graphs):
+        return tier
+    return load_tier(tier.source, int8=False, graphs=False)
 
 
-def unquantised(tier: Tier) -> Tier:
-    """A tier in int8 as it is in float32, see `in_torch`; any other tier itself."""
-    return in_torch(tier) if tier.int8 else tier
+def reference_of(tier: Tier) -> Tier:
+    """The tier in float32 in torch, on its device: what answers are held to. It may be itself.
+
+    It is loaded from where its weights lie. Where they are kept in half precision, it computes in
+    float32 with these; what was lost when they were rounded, it has lost too.
+
+    Raises:
+        BundleError: its folder is gone, or no longer whole.
+    """
+    if tier.in_float32:
+        return tier
+    if tier.source is None:  # made in memory: there are no other weights
+        return copy.deepcopy(tier).float()
+    device = tier.backbone.embedding_table.device
+    return load_tier(tier.source, device, torch.float32, int8=False, graphs=False)
+
+
+def is_rounded(tier: Tier) -> bool:
+    """Whether its weights are kept in half precision, so that none in float32 are at hand."""
+    kept = _dtype_of(tier) if tier.source is None else stored_dtype(tier.source / MODEL)
+    return kept.itemsize < torch.float32.itemsize
+
+
+def stored_dtype(file: Path) -> torch.dtype:
+    """The dtype of the weights in a file; the widest, where they have several.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as stream:
+            kinds = {stream.get_slice(name).get_dtype() for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{file.name} is damaged: {error}") from error
+    found = [dtype for kind, dtype in _KINDS.items() if kind in kinds]
+    return found[0] if found else torch.float32
+
+
+def _dtype_of(tier: Tier) -> torch.dtype:
+    return tier.backbone.embedding_table.dtype
+
+
+def _as_stored(tier: Tier) -> Tier:
+    """A tier on its weights as they are kept, loaded from where they lie; else the tier itself."""
+    if tier.source is None:
+        return tier
+    kept = stored_dtype(tier.source / MODEL)
+    return load_tier(tier.source, dtype=kept, int8=False, graphs=False)
 
 
 def _change_layers(tier: Tier, graphs: Path | None) -> None:
@@ -167,7 +223,7 @@ def _graphs_of(tier: Tier) -> Graphs | None:
     return tier.backbone.graphs if isinstance(tier.backbone, Backbone) else None
 
 
-def _card_of(tier: Tier, sha256: str, int8: bool, graphs: bool) -> Card:
+def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bool) -> Card:
     backbone = tier.backbone
     bag = isinstance(backbone, Bag)
     sizes = Sizes((), ()) if isinstance(backbone, Bag) else sizes_of(backbone)
@@ -178,7 +234,7 @@ def _card_of(tier: Tier, sha256: str, int8: bool, graphs: bool) -> Card:
         depths=list(tier.depths),
         own_head=tier.own_head,
         head_width=tier.head_width,
-        dtype=str(backbone.embedding_table.dtype).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
         heads=list(sizes.heads),
         widths=list(sizes.widths),
         vocabulary=len(backbone.embedding_table) if bag else 0,

@@ -35,7 +35,7 @@ class Tier(nn.Module):
         most_tokens: as many are run by graphs at most.
         int8: the layers multiply in int8.
         source: where the weights lie, of a tier whose layers do not run on them as they are: in
-            int8, or in ONNX Runtime; None of any other.
+            int8, in ONNX Runtime, or in another dtype; None of any other.
     """
 
     int8 = False
@@ -87,6 +87,12 @@ class Tier(nn.Module):
     def in_graphs(self) -> bool:
         """Whether ONNX Runtime runs the layers."""
         return isinstance(self.backbone, Backbone) and self.backbone.graphs is not None
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether torch runs it in float32, as nothing but the weights has it."""
+        exact = self.backbone.embedding_table.dtype.itemsize >= torch.float32.itemsize
+        return exact and not self.int8 and not self.in_graphs
 
     def embed(self, batch: TokenBatch, layout: Packed | None = None) -> State:
         """The state before the first layer; see `Backbone.embed`."""

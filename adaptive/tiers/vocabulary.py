@@ -9,12 +9,13 @@ import torch
 from transformers import AutoTokenizer
 
 from adaptive.errors import BuildError
+from adaptive.tiers.adapters import tokenizer_folder
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import positions_of
 
 
 def load_tokenizer(folder: Path, source: str) -> Any:
-    """The tokenizer in a model's folder, which `source` names.
+    """The tokenizer in a model's folder, which `source` names, or of an adapter's base model.
 
     Decoders often come without a padding token; the end of text serves, since padding is never
     read. Where their classifiers find a text's last token the config says, and stays as it is.
@@ -22,9 +23,10 @@ def load_tokenizer(folder: Path, source: str) -> Any:
     Raises:
         BuildError: there is none, it knows no words, or it is not backed by `tokenizers`.
     """
+    place = tokenizer_folder(folder)
     try:
         # without this transformers would ask on the terminal
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BuildError(f"model {source!r} has no tokenizer that can be loaded") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made up where files are missing
