@@ -38,7 +38,7 @@ from adaptive.claims import Trial
 from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.fronts import MARGIN, along, front
 from adaptive.lines import completed, moving, shifting
-from adaptive.policy import Lookup, is_bare, tier_alone
+from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
 from adaptive.recording import concatenate
 from adaptive.search import Judge, paths, search
 from adaptive.targets import mean_excess
@@ -55,6 +55,8 @@ WORDS = {
     "deals, with its standard error",
     "over": "by how much `now` saves more than the other in the same deals: the mean difference of "
     "the logarithms, in per cent, with its standard error",
+    "developed_on_it": "whether the ways, their anchor and MUCH were chosen on deals of the same "
+    "rows (others than these deals); where false, no choice has seen the pool",
     "wrong": "deals in which the policy served breaks the level on the rows judged on",
     "seconds": "of processor time for the search and the front, the mean",
 }
@@ -68,6 +70,9 @@ def main() -> None:
     parser.add_argument("--costs", type=Path, help="a measured cost table; else layers are counted")
     parser.add_argument(
         "--certify", type=int, required=True, help="rows of each deal to certify on"
+    )
+    parser.add_argument(
+        "--developed", action="store_true", help="constants were chosen on this very pool"
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--first", type=int, default=0)
@@ -95,6 +100,7 @@ def main() -> None:
         "splits": given.splits,
         "costs": "measured" if given.costs else "counted",
         "certify": given.certify,
+        "developed_on_it": given.developed,
         "by_rows": summary([r for r in read(given.results) if r["name"] == given.name]),
     }
     records.write(given.record, record)
@@ -180,7 +186,7 @@ def shared(lookup: Lookup, size: int) -> list[Policy]:
     """One threshold for all exits of a path."""
     for margin in (MARGIN, 0.0):
         judge = Judge(lookup, TARGET, margin)
-        found = [judge.shared(path) for path in paths(lookup)]
+        found = [judge.shared(path) for path in paths(useful_tiers(lookup.table))]
         some = [f for f in found if f is not None and not is_bare(f.policy)]
         if some:
             break
