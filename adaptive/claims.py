@@ -56,7 +56,7 @@ class Trial:
     def rows_needed(self, policy: int, claim: int) -> int | None:
         """About the rows of the claim with which the policy passes in four draws of five.
 
-        They are reckoned from the excesses of its rows; of all rows where it has none.
+        They are computed from the excesses of its rows; of all rows where it has none.
 
         Returns:
             None where no number would do, going by these rows.

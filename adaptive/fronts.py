@@ -36,7 +36,7 @@ def front(
 
     Its line is made in the way that promises the cheapest certificate (`adaptive.freedom`), ends
     safely at the full tier, and is gone `along` as it is. Where a target is about costs, or texts
-    may be left to nobody, the best of `found` is moved along its line; with promises about costs
+    may be left unanswered, the best of `found` is moved along its line; with promises about costs
     that is put in `order`.
 
     Args:

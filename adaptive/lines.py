@@ -79,7 +79,7 @@ def completed(lookup: Lookup, policy: Policy) -> Policy:
 
     It answers like the policy, and as soon as thresholds are tightened it falls back on the full
     tier. Else the line of a policy that ends before would never come near it. One that abstains is
-    left as it is: who is handed to nobody is decided at its own last exit.
+    left as it is: which texts are left unanswered is decided at its own last exit.
     """
     stages = lookup.table.stages
     if policy.on(len(stages) - 1) or policy.abstain != ALWAYS:
@@ -94,7 +94,7 @@ def completed(lookup: Lookup, policy: Policy) -> Policy:
 def moved(lookup: Lookup, policy: Policy, share: float) -> Policy:
     """The policy with all its thresholds moved by a share of the texts each of them holds back.
 
-    At 1 a threshold lets nobody pass that the rows show; at 0 it stays where it is; below, the
+    At 1 a threshold lets no text of the rows pass; at 0 it stays where it is; below, the
     share of texts under it shrinks: where q are held back, 1 - (1 - q)(1 - share) are.
     """
     thresholds = list(policy.thresholds)

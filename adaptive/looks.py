@@ -1,8 +1,8 @@
 """The ledger of looks: how many designs were tested on a set of rows, and what that leaves proved.
 
 A certificate proves its promise at 1 - delta if its design (weights, policies, front, promise) was
-fixed before the rows were looked at. Whoever tests several designs on the same rows and serves the
-best is wrong if any one of them is, so k looks prove 1 - k delta together (union bound). With looks
+fixed before the rows were looked at. To test several designs on the same rows and serve the best is
+to be wrong if any one of them is, so k looks prove 1 - k delta together (union bound). With looks
 planned beforehand each is tested at delta / N, and the first N prove 1 - delta. The bound takes
 each design as fixed before its look, or changed only because the one before did not pass; more than
 a verdict that flows from one look into the next design is paid for by no count.

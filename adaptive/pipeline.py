@@ -354,7 +354,7 @@ class AdaptivePipeline:
             return tokens, faults | long, paired
 
         if several and has_spare_core(self.bundle.device):
-            return closing(one_ahead(make, parts))  # lest a traceback keeps its thread alive
+            return closing(one_ahead(make, parts))  # a traceback would keep its thread alive
         return nullcontext(map(make, parts))
 
     def _answer(self, tokens: Tokens, options: Options, *, paired: bool | None) -> list[Any]:

@@ -45,7 +45,7 @@ class Shop:
     folder: Path  # for exported files
     sample: list[str]  # texts for calibration, none of which is measured
     threads: int
-    fresh: bool = True  # copies of the tier, lest peers of one process change each other's
+    fresh: bool = True  # copies of the tier: peers of one process must not change each other's
 
     @property
     def full(self) -> Tier:

@@ -109,7 +109,7 @@ def make_policy(layers: int, scores: np.ndarray, shares: tuple[float, float]) ->
     here = np.ones(len(scores), dtype=bool)
     for stage, share in zip((layers // 3, 2 * layers // 3), shares, strict=True):
         leaving = round(share * len(scores))
-        # halfway between two texts, lest rounding decides
+        # halfway between two texts, so that rounding decides nothing
         order = np.array([2.0, *np.sort(scores[here, stage])[::-1], -1.0])
         leaving = min(leaving, len(order) - 2)
         thresholds[stage] = float(order[leaving : leaving + 2].mean()) if leaving else 2.0

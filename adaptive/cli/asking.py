@@ -190,8 +190,8 @@ def show(facts: dict[str, Any], console: Console) -> None:
         show_certificate(facts, console)
         return
     lines = [
-        f"{facts['asked']:,} texts to label: {facts['todo']}. Fill in `label`, and run the same "
-        f"command with --labels {facts['todo']}",
+        f"{facts['asked']:,} text{'s' * (facts['asked'] != 1)} to label: {facts['todo']}. Fill in "
+        f"`label`, and run the same command with --labels {facts['todo']}",
         f"{facts['promise']}: {facts['certified']} of {facts['front']} policies are proved so far, "
         f"with {facts['labels']:,} labels of {facts['n']:,} rows",
         *_steps(facts["next"]),
@@ -207,7 +207,7 @@ def _steps(found: Sequence[dict[str, Any]]) -> list[str]:
     for step in found:
         labels += step["labels"]
         gain = f"{step['saves']:.1%} less cost" if step["passes"] else "the end of the sequence"
-        told.append(f"about {labels:,} labels more: {gain}")
+        told.append(f"about {labels:,} more label{'s' * (labels != 1)}: {gain}")
     return told
 
 

@@ -1,7 +1,7 @@
 """Files of `adaptive certify --ask`: texts to label, labels that come back, what is kept between.
 
 A text to label has an id, its text and an empty cell, and nothing of what any tier answers, so
-that whoever labels is not led. The id holds a checksum of the text: labels of another pool are
+that labellers are not led. The id holds a checksum of the text: labels of another pool are
 refused by it. Between two calls a folder keeps what every stage answered and the labels so far.
 """
 

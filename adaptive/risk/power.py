@@ -18,7 +18,7 @@ from adaptive.risk.p_values import Floats, checked
 
 CHUNK = 4_000_000  # losses simulated at once: 32 MB
 EXACT = 20_000  # where more losses than that would be allowed, the normal approximation serves
-MOST = 1 << 50  # rows: nobody has more
+MOST = 1 << 50  # rows: more than anyone has
 
 
 def binomial_power(level: float, risk: float, rows: int, *, delta: float = 0.05) -> float:
