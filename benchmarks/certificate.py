@@ -23,7 +23,7 @@ import certificate_errors
 import certificate_power
 import numpy as np
 import records
-from certificate_rows import BATCH, Pool, pool_of, unused
+from certificate_rows import BATCH, Pool, held_out, pool_of, unused
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
@@ -99,7 +99,7 @@ def built(name: str, data: Path, work: Path, force: str | None = None) -> tuple[
         HERE / "recipes" / "certificate" / f"{name}.yaml",
         [f"data.source={data / name}", f"output={work / name / 'bundle'}"],
     )
-    rows = load_data(recipe.data, recipe.seed)
+    rows = held_out(name, load_data(recipe.data, recipe.seed))
     build(recipe, work / name, data=rows, force=force)
     return recipe, rows
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,37 @@ from adaptive.types import OutcomeTable, Tokens
 Floats = NDArray[np.float64]
 Labelled = tuple[Tokens, NDArray[np.int32]]
 BATCH = 32
+HELD_OUT = Path(__file__).parent / "recipes" / "certificate" / "held_out.json"
+
+
+def held_out(name: str, data: Dataset) -> Dataset:
+    """The data with other rows held out: some that no certification had seen when they were drawn.
+
+    Rows that an earlier recipe had certified or searched on may be trained on. Those held out were
+    drawn at random from all others.
+
+    Args:
+        name: of the data set, as in held_out.json.
+        data: all its rows, train before validation before test.
+
+    Raises:
+        ValueError: the data have another number of rows.
+    """
+    told = json.loads(HELD_OUT.read_text(encoding="utf-8"))[name]
+    if len(data) != told["rows"] or data.split is None:
+        raise ValueError(f"{name}: expected {told['rows']:,} rows, found {len(data):,}")
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(told["bits"]), dtype=np.uint8))
+    chosen = bits[: len(data)].astype(np.bool_)
+    given = np.where(data.split == "test", "test", "train")
+    return replace(data, split=np.where(chosen, "validation", given))
 
 
 def unused(recipe: Recipe, data: Dataset, bundle: Bundle) -> Labelled:
     """Held-out rows that the recipe's sizes leave over, as they come, and their labels.
 
-    They are drawn at random with those of fit, search and certify, hence exchangeable with them,
-    if train has no size of its own: else what train leaves over were among them. As of certify's
-    rows, none has a text that stands in train, fit or search; texts may repeat.
+    All rows were divided at random, so these are exchangeable with the ones certified on, those
+    that a size of train leaves over too. As of certify's rows, none has a text that stands in
+    train, fit or search; texts may repeat.
     """
     splits = load_splits(recipe, data)[1]
     known = {fold(data.texts[row]) for part in PARTS[:3] for row in getattr(splits, part)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.config.steps import SearchConfig
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.training.build import build
-from adaptive.training.data import Dataset, load_data
+from adaptive.training.data import Dataset, from_memory, load_data
 from adaptive.training.prepare import load_splits
 from adaptive.training.splits import PARTS, fold
 from adaptive.types import OutcomeTable, Target
@@ -203,3 +205,21 @@ def test_splits_of_a_pool_show_a_certificate_that_means_nothing(
     pool = people.draw(3000, np.random.default_rng(0))
     count = split_again(pool, people.target("accuracy_drop", 0.5, 0.95))
     assert count["wrong"] > count["allowed"] and count["wrong_of_any_certified"] >= count["wrong"]
+
+
+def test_rows_held_out_are_those_that_the_record_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bits = np.array([0, 1, 0, 1, 1, 0], dtype=np.bool_)  # the last is a test row
+    told = {"some": {"rows": 6, "bits": base64.b64encode(np.packbits(bits).tobytes()).decode()}}
+    (tmp_path / "held_out.json").write_text(json.dumps(told), encoding="utf-8")
+    monkeypatch.setattr(certificate_rows, "HELD_OUT", tmp_path / "held_out.json")
+    data = from_memory([f"text {row}" for row in range(6)], ["a", "b"] * 3)
+    split = np.array(["train", "train", "validation", "validation", "train", "test"])
+    found = certificate_rows.held_out("some", replace(data, split=split))
+    assert found.split is not None
+    assert found.split.tolist() == [
+        "train", "validation", "train", "validation", "validation", "test",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="expected 6 rows, found 2"):
+        certificate_rows.held_out("some", replace(data, split=split).take(np.arange(2)))
