@@ -28,7 +28,7 @@ from scipy.optimize import minimize_scalar
 from adaptive.risk import paired, paired_margin
 
 Floats = NDArray[np.float64]
-ROWS = (50, 200, 1_000, 4_000)
+ROWS = (50, 200, 1_000)
 FEW = (10, 20, 30)
 LEVELS, ACCURACIES, DELTAS = (0.005, 0.01, 0.02, 0.05), (0.7, 0.95), (0.1, 0.05, 0.01)
 MOST = 0.2  # share of discordant rows; with more of them the chance falls
