@@ -83,9 +83,9 @@ def test_no_text_costs_more_than_the_dearest(seed: int) -> None:
 
 
 def test_costs_alone_make_quality_the_aim() -> None:
-    drop, nobody = Target("accuracy_drop", 0.1), Target("abstention", 0.1)
-    assert all(map(seeks_quality, ([BUDGET], [BUDGET, TEXT_COST], [nobody, TEXT_COST])))
-    assert not any(map(seeks_quality, ([BUDGET, drop], [drop], [nobody])))
+    drop, unanswered = Target("accuracy_drop", 0.1), Target("abstention", 0.1)
+    assert all(map(seeks_quality, ([BUDGET], [BUDGET, TEXT_COST], [unanswered, TEXT_COST])))
+    assert not any(map(seeks_quality, ([BUDGET, drop], [drop], [unanswered])))
 
 
 @pytest.mark.parametrize("target", [Target("work", 3.0), [BUDGET, Target("work", 3.0)]])

@@ -61,12 +61,12 @@ def test_a_text_is_answered_where_its_reliability_is_the_least_allowed(case: Cas
     bundle, tokens, table = case
     costs = work_of(bundle.tiers, None)
     lookup = Lookup.of(table, costs.at(table.tokens))
-    for least, nobody in ((HALF, False), (MORE, True)):
+    for least, unanswered in ((HALF, False), (MORE, True)):
         policy = Policy((2,), (*[NEVER] * 6, ALWAYS), abstain=least)
-        assert ((lookup.evaluate(policy).prediction < 0) == nobody).all()
+        assert ((lookup.evaluate(policy).prediction < 0) == unanswered).all()
         rows = answer(bundle, tokens, policy, 8)
         joined = join_windows(bundle, policy, Prices.of(bundle, policy, costs), tokens, rows)
-        assert (joined.abstained == nobody).all()
+        assert (joined.abstained == unanswered).all()
 
 
 def test_kernel_graph_and_torch_find_the_same_tie() -> None:
