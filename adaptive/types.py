@@ -257,12 +257,13 @@ class OutcomeTable:
     def take(self, rows: Rows) -> OutcomeTable:
         """The given texts, in the given order."""
         columns = ("reliability", "risk", "tokens")
-        parts = ("worth", "classes", "usage")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in columns},
-            **{n: None if (p := getattr(self, n)) is None else p.take(rows) for n in parts},
+            worth=self.worth.take(rows),
             groups={name: each.take(rows) for name, each in self.groups.items()},
+            classes=None if self.classes is None else self.classes.take(rows),
+            usage=None if self.usage is None else self.usage.take(rows),
         )
 
 

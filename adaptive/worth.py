@@ -7,13 +7,13 @@ needs nothing but a way of its own to score answers. `graded` checks such scores
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adaptive.types import Classes, Evaluation, Groups, OutcomeTable, Stage, Usage, Worth
+from adaptive.types import Classes, Evaluation, Groups, OutcomeTable, Stage, Worth
 
 Floats = NDArray[np.float64]
 _JOINED = ("reliability", "risk", "tokens")
@@ -117,7 +117,9 @@ def lost(result: Evaluation, worth: Worth) -> Floats:
 def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
     """One table of several with the same stages, and without groups."""
     first = tables[0]
-    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _JOINED}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in _JOINED
+    }
     return replace(
         first,
         **columns,
@@ -130,10 +132,7 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
 
 def _join(parts: Sequence[Any]) -> Any:
     """The arrays of frozen values one behind the other; what is no array is the first's."""
-    first: Worth | Classes | Usage = parts[0]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in type(first).__slots__
-        if isinstance(getattr(first, name), np.ndarray)
-    }
+    first = parts[0]
+    names = [f.name for f in fields(first) if isinstance(getattr(first, f.name), np.ndarray)]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **arrays)
