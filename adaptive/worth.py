@@ -124,7 +124,10 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
         first,
         **columns,
         groups={},
-        worth=_join([table.worth for table in tables]),
+        worth=replace(
+            _join([table.worth for table in tables]),
+            exact=all(table.worth.exact for table in tables),
+        ),
         classes=None if first.classes is None else _join([table.classes for table in tables]),
         usage=None if first.usage is None else _join([table.usage for table in tables]),
     )
