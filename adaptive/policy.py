@@ -73,8 +73,7 @@ def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
     its last exit over that of a cheaper tier, and a standard error of the gain, come to zero or
     less. Without labels, the full tier's answers are the right ones.
     """
-    last = {s.tier: k for k, s in enumerate(table.stages)}
-    truth = table.reference if (table.labels < 0).any() else table.labels
+    last, truth = {s.tier: k for k, s in enumerate(table.stages)}, truth_of(table)
     right = {tier: table.predictions[:, k] == truth for tier, k in last.items()}
     first, *between = sorted(last)
     kept = [first]
@@ -84,6 +83,17 @@ def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
         if gain.mean() + gain.std() / np.sqrt(max(len(gain), 1)) > 0.0:
             kept.append(tier)
     return (*kept, *between[-1:])
+
+
+def truth_of(table: OutcomeTable) -> Ints:
+    """The right answers, [n]: labels where all are known or those asked for that decide.
+
+    Elsewhere the full tier's answers stand in.
+    """
+    unknown = table.labels < 0
+    if table.sampled is None:
+        return table.reference if unknown.any() else table.labels
+    return np.where(unknown, table.reference, table.labels)
 
 
 def is_bare(policy: Policy) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptive.costs import UNITS
 from adaptive.errors import TargetError
@@ -44,6 +45,8 @@ def excess(
     if target.metric == "agreement":
         differs: Floats = (prediction != full).astype(np.float64)
         return (differs - target.level) * answered
+    if table.sampled is not None and target.metric == "accuracy_drop":
+        return (_lost(prediction, table) - target.level * table.sampled.accuracy) * answered
     if (table.labels < 0).any():
         raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
     full_right: Floats = (full == table.labels).astype(np.float64)
@@ -53,6 +56,17 @@ def excess(
     if target.metric == "accuracy":
         return (target.level - right) * answered
     return ((1.0 - target.level) * full_right - right) * answered
+
+
+def _lost(prediction: NDArray[np.int32], table: OutcomeTable) -> Floats:
+    """Right answers of the full tier less those of the predictions, [n], where few have labels.
+
+    An answer unlike the full tier's counts as lost where no label says more.
+    """
+    full, labels = table.reference, table.labels
+    lost = (full == labels).astype(np.float64) - (prediction == labels)
+    found: Floats = np.where(labels < 0, prediction != full, lost).astype(np.float64)
+    return found
 
 
 def several(target: Targets) -> tuple[Target, ...]:
@@ -110,15 +124,18 @@ def check_unit(targets: Sequence[Target], unit: str) -> None:
 def quality(table: OutcomeTable, confidence: float = 0.95) -> Target:
     """What answers are compared by beside a promise about costs, at a level of nothing lost.
 
-    `accuracy_drop` where every label is known, else `agreement`.
+    `accuracy_drop` where every label is known, or asked for where it decides, else `agreement`.
     """
-    known = bool((table.labels >= 0).all())
+    known = bool((table.labels >= 0).all()) or table.sampled is not None
     return Target("accuracy_drop" if known else "agreement", 0.0, confidence)
 
 
 def loss(result: Evaluation, table: OutcomeTable, drop: Floats | None = None) -> float:
     """The least level at which the rows would keep `quality`; below 0 where answers are better."""
     target, weight = quality(table), result.prediction >= 0
+    if table.sampled is not None:
+        right = weight.sum() * table.sampled.accuracy
+        return float(excess(target, result, table).sum() / max(right, 1))
     if target.metric == "accuracy_drop":
         weight = weight & (table.reference == table.labels)
     return float(excess(target, result, table, drop).sum() / max(weight.sum(), 1))

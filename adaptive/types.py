@@ -196,6 +196,24 @@ class Groups:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a random sample of texts says of the full tier, in float32.
+
+    It stands beside a table of texts of which few have labels: those of the sample, and those that
+    a stage answers unlike the full tier. A text that is answered alike needs none, since nothing is
+    lost there whatever its label is.
+    """
+
+    right: int  # texts of the sample that the full tier has right
+    texts: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return self.right / self.texts
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeTable:
     """What every stage would answer for held-out texts, so that any policy is a look-up."""
 
@@ -208,6 +226,7 @@ class OutcomeTable:
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
     # [n] answers of the full tier in float32 in torch, where it is served otherwise; else None
     in_float32: NDArray[np.int32] | None = None
+    sampled: Sampled | None = None  # where labels were asked for, else None
 
     def __len__(self) -> int:
         return len(self.predictions)

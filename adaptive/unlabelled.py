@@ -258,6 +258,8 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
 
 
 def _searched(known: OutcomeTable) -> Accuracy:
+    if known.sampled is not None:
+        return Accuracy(known.sampled.right, known.sampled.texts, "sampled rows")
     labelled = known.labels >= 0
     if not labelled.any():
         raise TargetError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import useful_tiers
+from adaptive.policy import truth_of, useful_tiers
 from adaptive.risk import binomial
 from adaptive.types import OutcomeTable
 
@@ -66,8 +66,8 @@ def about_useless(table: OutcomeTable, names: Sequence[str]) -> list[str]:
         names: of its tiers.
     """
     useful = useful_tiers(table)
-    known = not (table.labels < 0).any()
-    truth = table.labels if known else table.reference
+    known = table.sampled is not None or not (table.labels < 0).any()
+    truth = truth_of(table)
     last = {s.tier: k for k, s in enumerate(table.stages)}
     right = {tier: float((table.predictions[:, k] == truth).mean()) for tier, k in last.items()}
     what = "the right label" if known else "the full tier's answer"

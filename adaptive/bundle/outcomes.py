@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.files import read_numpy, write_numpy
 from adaptive.errors import BundleError
-from adaptive.types import Groups, OutcomeTable, Stage
+from adaptive.types import Groups, OutcomeTable, Sampled, Stage
 
 # field -> dtype and axes; n texts, k stages, m tiers
 _FIELDS: dict[str, tuple[type[np.generic], str]] = {
@@ -24,6 +24,7 @@ _FIELDS: dict[str, tuple[type[np.generic], str]] = {
 }
 _REFERENCE = "reference"  # int32 [n], only where the full tier is not served in float32 in torch
 _FORMERLY = "unquantised"  # its name before
+_SAMPLED = "sampled"
 _GROUP = "group."  # then the column's name
 
 
@@ -35,7 +36,10 @@ def save_outcomes(table: OutcomeTable, path: Path) -> None:
     if table.in_float32 is not None:
         arrays[_REFERENCE] = table.in_float32
     names = {column: list(each.names) for column, each in table.groups.items()}
-    write_numpy(path, arrays, {"stages": json.dumps(stages), "groups": json.dumps(names)})
+    metadata = {"stages": json.dumps(stages), "groups": json.dumps(names)}
+    if table.sampled is not None:
+        metadata[_SAMPLED] = json.dumps([table.sampled.right, table.sampled.texts])
+    write_numpy(path, arrays, metadata)
 
 
 def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTable:
@@ -62,7 +66,23 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
             raise BundleError(f"{name}: group {column!r} has rows of a group without a name")
     if reference is not None:
         _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_REFERENCE}")
-    return OutcomeTable(stages=stages, **arrays, groups=groups, in_float32=reference)
+    sampled = _sampled(metadata, name)
+    return OutcomeTable(
+        stages=stages, **arrays, groups=groups, in_float32=reference, sampled=sampled
+    )
+
+
+def _sampled(metadata: Mapping[str, str], name: str) -> Sampled | None:
+    """What a sample said of the full tier, where labels were asked for."""
+    if _SAMPLED not in metadata:
+        return None
+    try:
+        found = Sampled(*map(int, json.loads(metadata[_SAMPLED])))
+    except (ValueError, TypeError):
+        found = Sampled(0, 0)
+    if not 0 <= found.right <= found.texts or not found.texts:
+        raise BundleError(f"{name}: {_SAMPLED} must be right answers and texts of a sample")
+    return found
 
 
 def _groups(
