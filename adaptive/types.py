@@ -182,6 +182,24 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a random sample of texts says of the full tier, in float32.
+
+    It stands beside a table of texts of which few have labels: those of the sample, and those that
+    a stage answers unlike the full tier. A text that is answered alike needs none, since nothing is
+    lost there whatever its label is.
+    """
+
+    right: int  # texts of the sample that the full tier has right
+    texts: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return self.right / self.texts
+
+
+@dataclass(frozen=True, slots=True)
 class Classes:
     """What a classifier's stages answered; `adaptive.worth` makes a `Worth` of it."""
 
@@ -229,6 +247,7 @@ class OutcomeTable:
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
     classes: Classes | None = None  # of a classifier, whose worth they are
     usage: Usage | None = None  # of stages whose costs are not read by length
+    sampled: Sampled | None = None  # where labels were asked for, else None
 
     def __len__(self) -> int:
         return len(self.tokens)

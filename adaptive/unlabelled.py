@@ -282,6 +282,8 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
 
 
 def _searched(known: OutcomeTable) -> Accuracy:
+    if known.sampled is not None:
+        return Accuracy(known.sampled.right, known.sampled.texts, "sampled rows")
     scores = known.worth.reference[~np.isnan(known.worth.reference)]
     if not len(scores):
         raise TargetError(

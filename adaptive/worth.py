@@ -114,6 +114,28 @@ def lost(result: Evaluation, worth: Worth) -> Floats:
     return np.where(result.answered & ~same, found, 0.0)
 
 
+def lost_at_most(result: Evaluation, worth: Worth) -> Floats:
+    """What a policy's answers may have lost, [n]: all of it where no score says less.
+
+    An answer unlike the reference's counts as lost where its score is not known.
+    """
+    known = lost(result, worth)
+    return np.where(np.isnan(known), 1.0 - result.alike, known)
+
+
+def scores_of(table: OutcomeTable) -> NDArray[np.float32]:
+    """Scores [n, k] where all are known, or those that decide were asked for; else likeness.
+
+    Likeness to the reference stands in for scores that nothing was asked about.
+    """
+    worth = table.worth
+    if worth.known:
+        return worth.score
+    if table.sampled is None:
+        return worth.alike
+    return np.where(np.isnan(worth.score), worth.alike, worth.score)
+
+
 def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
     """One table of several with the same stages, and without groups."""
     first = tables[0]

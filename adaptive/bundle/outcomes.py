@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.files import read_numpy, write_numpy
 from adaptive.errors import BundleError
-from adaptive.types import Groups, OutcomeTable, Stage, Usage
+from adaptive.types import Groups, OutcomeTable, Sampled, Stage, Usage
 from adaptive.worth import classified, graded
 
 # field -> dtype and axes; n texts, k stages, m tiers
@@ -38,6 +38,7 @@ _USAGE: _Fields = {  # only what was recorded
 }
 _REFERENCE = "reference"  # int32 [n], only where the full tier is not served in float32 in torch
 _FORMERLY = "unquantised"  # its name before
+_SAMPLED = "sampled"
 _GROUP = "group."  # then the column's name
 _USED = "usage."  # then the field's
 
@@ -63,6 +64,8 @@ def save_outcomes(table: OutcomeTable, path: Path) -> None:
     metadata = {"stages": _stages(table.stages), "groups": json.dumps(names)}
     if table.classes is None:
         metadata["own"] = json.dumps(table.worth.own)
+    if table.sampled is not None:
+        metadata[_SAMPLED] = json.dumps([table.sampled.right, table.sampled.texts])
     write_numpy(path, arrays, metadata)
 
 
@@ -93,22 +96,35 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
         if len(each.index) and not 0 <= each.index.min() <= each.index.max() < len(each.names):
             raise BundleError(f"{name}: group {column!r} has rows of a group without a name")
     own = {key: arrays.pop(key) for key in answers}
-    recorded = Usage(**usage) if usage else None
+    recorded, sampled = Usage(**usage) if usage else None, _sampled(metadata, name)
     if answers is _CLASSES:
         if reference is not None:
             _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_REFERENCE}")
         table = classified(stages, **own, **arrays, groups=groups, in_float32=reference)
-        return replace(table, usage=recorded)
+        return replace(table, usage=recorded, sampled=sampled)
     try:
         worth = graded(own["score"], own["alike"], own["reference_score"])
     except ValueError as error:
         raise BundleError(f"{name}: {error}") from None
     worth = replace(worth, own=metadata.get("own") == "true")
-    return OutcomeTable(stages, worth, **arrays, groups=groups, usage=recorded)
+    return OutcomeTable(stages, worth, **arrays, groups=groups, usage=recorded, sampled=sampled)
 
 
 def _stages(stages: tuple[Stage, ...]) -> str:
     return json.dumps([[stage.tier, stage.exit, stage.depth] for stage in stages])
+
+
+def _sampled(metadata: Mapping[str, str], name: str) -> Sampled | None:
+    """What a sample said of the full tier, where labels were asked for."""
+    if _SAMPLED not in metadata:
+        return None
+    try:
+        found = Sampled(*map(int, json.loads(metadata[_SAMPLED])))
+    except (ValueError, TypeError):
+        found = Sampled(0, 0)
+    if not 0 <= found.right <= found.texts or not found.texts:
+        raise BundleError(f"{name}: {_SAMPLED} must be right answers and texts of a sample")
+    return found
 
 
 def _groups(
