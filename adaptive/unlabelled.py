@@ -86,14 +86,14 @@ class Plan:
     def __len__(self) -> int:
         return len(self.table)
 
-    def lost(self, number: int, labels: Labels) -> NDArray[np.floating]:
+    def lost(self, number: int, labels: Labels) -> NDArray[np.float64]:
         """What a level's policies lose on each row, [p, n], as `adaptive.asking.count` takes it.
 
         Args:
             labels: [n], positions in the bundle's labels; -1 where unknown.
         """
         worth = reclassified(self.table, labels=labels).worth
-        score = worth.score[np.arange(len(labels)), self.answering[number]]
+        score = worth.score[np.arange(len(labels)), self.answering[number]].astype(np.float64)
         return np.where(self.lines[number].differs, worth.reference - score, 0.0)
 
 

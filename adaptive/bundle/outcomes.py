@@ -107,7 +107,8 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
     except ValueError as error:
         raise BundleError(f"{name}: {error}") from None
     worth = replace(worth, own=metadata.get("own") == "true")
-    return OutcomeTable(stages, worth, **arrays, groups=groups, usage=recorded, sampled=sampled)
+    rest: dict[str, Any] = {**arrays, "groups": groups, "usage": recorded, "sampled": sampled}
+    return OutcomeTable(stages, worth, **rest)
 
 
 def _stages(stages: tuple[Stage, ...]) -> str:
