@@ -141,9 +141,12 @@ def measure_hops(
     )
 
 
-def with_router(measured: CostTable, tiers: Sequence[Tier], router: Router | None) -> CostTable:
-    """A measured table with a router's cost: its work at the pace of all tiers' layers."""
-    work = work_of(tiers, router)
+def with_router(measured: CostTable, work: CostTable) -> CostTable:
+    """A measured table with a router's cost: its work at the pace of all tiers' layers.
+
+    Args:
+        work: counted, of the same stages, the router included.
+    """
     pace = measured.segment.sum(0) / (work.segment[:, 1].sum() * measured.lengths)
     return replace(measured, router=work.router[0] * pace)
 

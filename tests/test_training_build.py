@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_builds import build_in, context_of, recipe_in
+from tiny_builds import build_in, context_of, counted_loads, recipe_in
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle
@@ -35,16 +36,22 @@ from adaptive.training.parts import backbone_of, load_built, load_tiers
 from adaptive.training.record_outcomes import as_good, calibrate, load_table
 from adaptive.training.rows import load_rows, load_training_rows
 from adaptive.training.splits import PARTS
-from adaptive.training.steps import Context
+from adaptive.training.steps import Context, section
 from adaptive.training.teach import load_teacher
 from adaptive.types import Stage, Tokens
 from adaptive.work import work_of
+
+LOADS: Counter[str] = Counter()  # of tiers, by step, in the build of `built`
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model, data, `run` (the steps) and `bundle`. Not to be changed: copy it."""
-    return build_in(tmp_path_factory.mktemp("build"))
+    folder = tmp_path_factory.mktemp("build")
+    with counted_loads(folder / "run") as loads:
+        build_in(folder)
+    LOADS.update(loads)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +94,16 @@ def test_the_steps_of_a_three_tier_recipe(context: Context, built: Path) -> None
     assert set(stamps(built)) == set(STEPS)
     assert not list((built / "run").glob("*.partial"))
     assert not list((built / "run").rglob("*.checkpoint.*"))
+
+
+def test_only_steps_that_run_a_model_load_one(built: Path) -> None:
+    one = dict.fromkeys(("teacher", "exits", "tiny", "mid"), 1)
+    assert one | dict.fromkeys(("outcomes", "costs", "pack"), 3) == LOADS
+
+
+def test_costs_of_work_folders_of_before_are_not_taken_for_done(context: Context) -> None:
+    (costs,) = [step for step in steps_of(context) if step.name == "costs"]
+    assert costs.reads(context) != section("cost")(context)  # which is all it read before
 
 
 def test_the_full_tier_and_the_cascade_have_learnt_the_task(built: Path, context: Context) -> None:

@@ -28,12 +28,12 @@ from adaptive.search import Found, refine, search
 from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.timing import with_router
 from adaptive.training.doubts import about_useless
-from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import load_tiers, steps_by_tier
+from adaptive.training.measure_costs import load_costs, load_work
+from adaptive.training.parts import steps_by_tier
 from adaptive.training.record_outcomes import ASKED, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable, Policy, Target, Targets
-from adaptive.work import work_of
+from adaptive.work import routed
 from adaptive.worth import as_good
 
 
@@ -128,10 +128,10 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
 
 def costs_of(context: Context, router: Router | None) -> CostTable:
     """The cost table that the recipe minimises, with a router's cost if there is one."""
-    tiers = load_tiers(context)
+    work = routed(load_work(context), router)
     if context.recipe.search.minimise == "work":
-        return work_of(tiers, router)
-    return with_router(load_costs(context), tiers, router)
+        return work
+    return with_router(load_costs(context), work)
 
 
 def fit_candidate(context: Context, kind: str) -> Router:
