@@ -30,16 +30,19 @@ from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
 from adaptive.training.certify_policy import load_certificate
-from adaptive.training.choose import load_policies, worse_of
+from adaptive.training.choose import load_policies
+from adaptive.training.learn.routers import load_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
 from adaptive.training.record_outcomes import as_good, calibrate, load_table
+from adaptive.training.router import train
 from adaptive.training.rows import load_rows, load_training_rows
 from adaptive.training.splits import PARTS
 from adaptive.training.steps import Context, section
 from adaptive.training.teach import load_teacher
 from adaptive.types import Stage, Tokens
 from adaptive.work import work_of
+from adaptive.worth import worse_of
 
 LOADS: Counter[str] = Counter()  # of tiers, by step, in the build of `built`
 
@@ -377,6 +380,14 @@ def test_the_router_is_compared_with_every_baseline(context: Context) -> None:
         assert figures["cost_oracle"] <= min(found) + 1e-9
     packed = (context.folder("policy") / "router.json").is_file()
     assert packed == (figures["router"] != "none")
+
+
+def test_a_router_is_trained_on_a_work_folder(built: Path, tmp_path: Path) -> None:
+    report = train(built / "run", tmp_path, "knn", "accuracy_drop=0.2")
+    assert report["rows"] == {"fitted": 80, "held_out": 80}
+    assert len(report["tiers"]) == 3
+    assert report["costs"]["without"]["unit"] == MILLISECONDS
+    assert load_router(tmp_path).kind == "knn"
 
 
 def test_measured_costs_are_positive_finite_and_of_this_machine(context: Context) -> None:

@@ -14,7 +14,8 @@ from adaptive.looks import count_look
 from adaptive.policy import evaluate, tier_alone
 from adaptive.promises import Certificate
 from adaptive.row_hashes import hash_texts
-from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
+from adaptive.training.choose import costs_of, load_fronts, load_router
+from adaptive.training.learn.routers import risk_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import max_length_of, tokenizer_of
 from adaptive.training.record_outcomes import load_features, load_table

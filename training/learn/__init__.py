@@ -11,5 +11,5 @@ those and call these functions, as a notebook may.
 | `distill.distill` | a student learns from a teacher and labels |
 | `prune.prune` | a smaller tier out of a trained one |
 | `exits.fit_exits` | heads at every depth of a frozen tier |
-| `routers.train_router` | a router on an outcome table, with figures on held-out rows |
+| `adaptive.routers.train.train_router` | a router on an outcome table, judged on held-out rows |
 """
