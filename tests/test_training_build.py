@@ -543,7 +543,7 @@ def likelihood(reliability: Reliability, stage: int, record: Record, labels: np.
 def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None:
     seen, labels = overconfident(600, seed=0)
     new, new_labels = overconfident(600, seed=1)
-    found, figures = calibrate(seen, labels)
+    found, figures = calibrate([seen], labels)
     for stage in range(2):
         raw = likelihood(Reliability(2), stage, new, new_labels)
         assert likelihood(found, stage, new, new_labels) < 0.8 * raw
@@ -559,17 +559,17 @@ def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None
 
 def test_where_policies_may_abstain_the_last_reliability_is_that_of_being_right() -> None:
     seen, labels = overconfident(600, seed=0)
-    found, _ = calibrate(seen, labels, right=True)
+    found, _ = calibrate([seen], labels, right=True)
     row = features_of(seen, found)[1]
     right = (seen.logits[1].argmax(1).numpy() == labels).mean()
     assert found(1, row).numpy().mean() == pytest.approx(right, abs=0.02)
-    unlabelled, _ = calibrate(seen, np.full(600, -1, np.int32), right=True)
+    unlabelled, _ = calibrate([seen], np.full(600, -1, np.int32), right=True)
     assert (unlabelled(1, features_of(seen, unlabelled)[1]).numpy() > 0.99).all()
 
 
 def test_without_labels_calibration_follows_the_full_tier() -> None:
     seen, labels = overconfident(400, seed=2)
-    found, _ = calibrate(seen, np.full(400, -1, np.int32))
+    found, _ = calibrate([seen], np.full(400, -1, np.int32))
     assert float(found.temperature[1]) == pytest.approx(1.0, rel=0.01)
     assert float(found.temperature[0]) > 1.5
     assert (as_good(np.array([0, 1]), np.array([0, 0]), labels[:2] * 0 - 1) == [True, False]).all()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gc
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,25 @@ from safetensors.torch import save_file
 from tiny_transformers import tiny_backbone
 
 from adaptive import tokens as token_rows
+from adaptive.recording import record
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.tier import Tier
+from adaptive.training.learn import recorded as pieces
 from adaptive.training.learn import teacher as teachers
 from adaptive.training.learn.answers import answers_of, share_right
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.exits import fit_exits, held_out_exits, with_fresh_exits
 from adaptive.training.learn.loop import Options, fit
 from adaptive.training.learn.prune import prune
+from adaptive.training.learn.recorded import Kept
 from adaptive.training.learn.teacher import (
-    Shards,
     Teacher,
     outputs_of,
     read_outputs,
     write_outputs,
 )
 from adaptive.training.learn.tune import fine_tune
+from adaptive.training.record_outcomes import calibrate
 from adaptive.types import Tokens
 
 ROWS, LABELS = 96, ("few", "many")
@@ -172,11 +176,28 @@ def test_an_interrupted_teacher_goes_on_at_its_first_missing_file(
     assert asked == [8]
 
 
-def live_rows(width: int) -> int:
-    """Rows of pooled states of that width that are in memory, all depths counted."""
-    found = [each for each in gc.get_objects() if type(each) in (torch.Tensor, np.ndarray)]
-    states = [each for each in found if each.ndim == 3 and each.shape[-1] == width]
-    return sum(each.shape[0] * each.shape[1] for each in states)
+class Alive:
+    """Of the results of some functions, how many rows were in memory whenever one was called."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[weakref.ref[torch.Tensor], int]] = []
+        self.before: list[int] = []
+        self.largest = 0  # rows of one result
+
+    def watch(
+        self, run: Callable[..., Any], states: Callable[[Any], list[torch.Tensor]], rows: int
+    ) -> Callable[..., Any]:
+        """The function, its results' pooled states counted; `rows` is the axis that they lie on."""
+
+        def counted(*given: Any, **named: Any) -> Any:
+            self.before.append(sum(size for each, size in self.kept if each() is not None))
+            found = run(*given, **named)
+            sizes = [(weakref.ref(each), each.shape[rows]) for each in states(found)]
+            self.kept += sizes
+            self.largest = max(self.largest, *(size for _, size in sizes))
+            return found
+
+        return counted
 
 
 @pytest.mark.parametrize("rows", [24, 96])
@@ -185,18 +206,53 @@ def test_what_a_teacher_keeps_in_memory_does_not_grow_with_its_rows(
 ) -> None:
     monkeypatch.setattr(teachers, "BATCH", 8)
     monkeypatch.setattr(teachers, "SHARD", 0)
-    gc.collect()
-    before, most = live_rows(32), 0
-    save = teachers.save_file
-
-    def watched(*given: Any) -> None:
-        nonlocal most
-        most = max(most, live_rows(32) - before)
-        save(*given)
-
-    monkeypatch.setattr(teachers, "save_file", watched)
+    alive = Alive()
+    watched = alive.watch(outputs_of, lambda found: [found[1]], rows=1)
+    monkeypatch.setattr(teachers, "outputs_of", watched)
     write_outputs(tuned, texts(rows)[0], tmp_path)
-    assert most == 5 * 8  # depths x the rows of one file
+    assert len(alive.before) == rows // 8
+    assert alive.largest == 8 and max(alive.before) <= 8  # the file that was written last
     _, pooled = read_outputs(tmp_path)
     assert all(isinstance(part, np.memmap) for each in pooled for part in each.parts)
-    assert isinstance(pooled[0], Shards) and pooled[0][np.array([1, 2])].shape == (2, 32)
+    assert pooled[0][np.array([1, 2])].shape == (2, 32)
+
+
+def two_exits(tuned: Tier) -> Tier:
+    """The same backbone with fresh heads before and behind all layers."""
+    torch.manual_seed(0)
+    return Tier("full", tuned.backbone, (0, 4), LABELS)
+
+
+def test_records_in_pieces_are_those_of_all_rows_at_once(
+    tuned: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier, (tokens, labels) = two_exits(tuned), texts()
+    full = record([tier], tokens, 16)
+    monkeypatch.setattr(pieces, "ROWS", 40)
+    kept = Kept(pieces.recorded([tier], tokens, 16), tmp_path, torch.device("cpu"))
+    assert [len(each.tokens) for each in kept] == [40, 40, 16]
+    for name in ("logits", "pooled"):
+        for k, whole in enumerate(getattr(full, name)):
+            joined = torch.cat([getattr(each, name)[k] for each in kept])
+            torch.testing.assert_close(joined, whole, atol=1e-5, rtol=1e-5)
+    (some, told), (every, whole_told) = calibrate(kept, labels), calibrate([full], labels)
+    torch.testing.assert_close(some.temperature, every.temperature, atol=1e-3, rtol=1e-3)
+    assert told["calibration_error"] == pytest.approx(whole_told["calibration_error"], abs=1e-3)
+    kept.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_what_stages_computed_one_piece_is_in_memory(
+    tuned: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier, (tokens, labels), alive = two_exits(tuned), texts(), Alive()
+    monkeypatch.setattr(pieces, "ROWS", 16)
+
+    def pooled(found: Any) -> list[torch.Tensor]:
+        return [found["pooled.1"]] if isinstance(found, dict) else [found.pooled[1]]
+
+    for name in ("record", "load_file"):
+        monkeypatch.setattr(pieces, name, alive.watch(getattr(pieces, name), pooled, rows=0))
+    calibrate(Kept(pieces.recorded([tier], tokens, 16), tmp_path, torch.device("cpu")), labels)
+    assert len(alive.before) > 2 * 6  # six pieces, gone over more than once
+    assert alive.largest == 16 and max(alive.before) <= 16
