@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,3 +183,19 @@ def test_it_runs_as_a_module(
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("adaptive.training.router", run_name="__main__")
     assert ended.value.code == 0 and "--outcomes" in capsys.readouterr().out
+
+
+def test_the_page_on_training_works_as_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(run.parent)
+    (run.parent / "runs").mkdir()
+    run.rename(run.parent / "runs" / "tickets")
+    (command,) = re.findall(r"^python -m adaptive\.training\.router (.*)$", page, re.MULTILINE)
+    assert main(shlex.split(command)) == 0
+    assert "knn: 600 rows fitted" in capsys.readouterr().out
+    (cell,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(cell, names)
+    assert names["found"].report["tiers"][1]["auc"] > 0.99

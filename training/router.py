@@ -135,12 +135,7 @@ def read_recorded(path: Path, costs: Path | None = None) -> Recorded:
             "its build"
         )
     if path.is_dir():
-        files = [path / "outcomes" / f"{split}.safetensors" for split in _SPLITS]
-        tables, features = zip(*map(_table, files), strict=True)
-        later = len(tables[0]) + np.arange(len(tables[1]))
-        worse = np.concatenate([worse_of(table) for table in tables])
-        priced = _costs(costs or path / "costs")
-        return Recorded(np.concatenate(features), worse, later, concatenate(tables), priced)
+        return _of_a_build(path, path / "costs" if costs is None else costs)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     priced = None if costs is None else _costs(costs)
@@ -153,6 +148,19 @@ def read_recorded(path: Path, costs: Path | None = None) -> Recorded:
         return Recorded(arrays["features"], arrays["worse"].astype(bool), 0.5, None, None)
     table, features = _table(path)
     return Recorded(features, worse_of(table), 0.5, table, priced)
+
+
+def _of_a_build(folder: Path, costs: Path) -> Recorded:
+    """The fit rows of a work folder, then its search rows, which are to be judged on."""
+    fit, search = (_table(folder / "outcomes" / f"{split}.safetensors") for split in _SPLITS)
+    later = len(fit[0]) + np.arange(len(search[0]))
+    return Recorded(
+        np.concatenate([fit[1], search[1]]),
+        np.concatenate([worse_of(fit[0]), worse_of(search[0])]),
+        later,
+        concatenate([fit[0], search[0]]),
+        _costs(costs),
+    )
 
 
 def lines_of(report: dict[str, Any]) -> list[str]:
