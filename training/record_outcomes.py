@@ -38,6 +38,7 @@ def _work(context: Context, folder: Path) -> Figures:
     # in the dtype they will be served in: rounding moves answers near the boundary
     tiers = load_tiers(context, DTYPES[context.recipe.cost.dtype])
     rows = {split: load_rows(context.folder("data") / f"{split}.safetensors") for split in HELD_OUT}
+    context.journal.at(0, len(HELD_OUT), "splits")
     tokens, labels = rows["fit"]
     kept = Kept(recorded(tiers, tokens, BATCH, context.quiet), folder, context.device)
     reliability, figures = calibrate(kept, labels, right=context.recipe.abstains)
