@@ -4,7 +4,8 @@
 
 `--before` is a checkout of a commit before the engine, whose `answer` runs in a process of its own.
 Both processes have one thread and take turns. Time is CPU time, so that neighbours on the machine
-disturb little. In batches, calls have as many texts as a batch.
+disturb little; glibc is told to keep freed memory, see `runtime_cpu`. In batches, calls have as
+many texts as a batch.
 
 Arrivals are a Poisson process on a clock of CPU time, which jumps where there is nothing to do.
 The engine takes rows as they come, and steps. The closed call is given micro-batches: whatever came
@@ -31,7 +32,13 @@ from numpy.typing import NDArray
 BATCHES = (1, 8, 32, 128)
 LOADS = (0.5, 0.9)
 BATCH = 32  # of the arrivals
+DEADLINE = 0.01  # seconds after which a row's batch runs, full or not
 WINDOW = 0.002  # seconds of a micro-batch
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 29),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+}
 Floats = NDArray[np.float64]
 
 
@@ -44,6 +51,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--arrivals", type=int, default=1000, help="rows of a run at a load")
     parser.add_argument("--runs", type=int, default=3, help="runs at a load")
+    parser.add_argument("--batches", type=int, nargs="*", default=list(BATCHES))
+    parser.add_argument("--loads", type=float, nargs="*", default=list(LOADS))
+    parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds after arrival")
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "house.json"
     parser.add_argument("--record", type=Path, default=default)
@@ -65,11 +75,11 @@ def measure(given: argparse.Namespace) -> None:
     sides = {"before": Side(given.before.resolve(), given), "after": Side(here, given)}
     name = given.bundle.parent.name if given.bundle.name == "bundle" else given.bundle.name
     try:
-        ratios = {str(batch): batch_ratio(sides, batch, given.repeats) for batch in BATCHES}
+        ratios = {str(batch): batch_ratio(sides, batch, given.repeats) for batch in given.batches}
         print(json.dumps(ratios), flush=True)
         pace = float(np.median([sides["before"].ask("batch", BATCH) for _ in range(3)]))
         capacity = given.count / pace  # rows a second
-        arrivals = [at_load(sides, load, capacity, name, given) for load in LOADS]
+        arrivals = [at_load(sides, load, capacity, name, given) for load in given.loads]
     finally:
         for side in sides.values():
             side.close()
@@ -125,9 +135,9 @@ class Side:
     """A version of the code in a process of its own."""
 
     def __init__(self, code: Path, given: argparse.Namespace) -> None:
-        environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(code)}
         command = [sys.executable, __file__, "--worker"]
-        for option in ("bundle", "texts", "count", "arrivals", "seed"):
+        for option in ("bundle", "texts", "count", "arrivals", "seed", "deadline"):
             command += [f"--{option}", str(getattr(given, option))]
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -201,7 +211,8 @@ class Worker:
                 clock.wait_until(due[come])
             new = int(np.searchsorted(due, clock(), side="right"))
             if new > come:
-                owner[engine.submit(self.part(which[come:new]))] = np.arange(come, new)
+                rows, until = self.part(which[come:new]), due[come:new] + self.given.deadline
+                owner[engine.submit(rows, until)] = np.arange(come, new)
                 come = new
             finished = engine.step()
             finished.answers()

@@ -22,12 +22,13 @@ from adaptive.engine.plan import Hop, plan_of
 from adaptive.engine.rows import (
     CANCELLED,
     NO_DEADLINE,
-    RUNNING,
-    WAITING,
+    TAKEN,
     Batch,
     SlotTable,
+    lengths_of,
+    slots_of,
 )
-from adaptive.engine.scheduler import Scheduler, slots_of
+from adaptive.engine.scheduler import Scheduler
 from adaptive.errors import BatchError
 from adaptive.policy import choose_entry
 from adaptive.routers.features import router_features, token_statistics
@@ -42,6 +43,7 @@ IN_FLIGHT_ON_CPU, IN_FLIGHT_ELSEWHERE = 1, 2
 Result = TypeVar("Result")
 
 
+@torch.inference_mode()
 def answer(
     bundle: Bundle,
     tokens: Tokens,
@@ -174,13 +176,12 @@ class Engine:
         Those in a batch that runs on the device leave when it comes back.
         """
         slots = np.unique(slots)
-        status = self.rows.status[slots]
-        self.rows.mark(slots[status == RUNNING], CANCELLED)
-        waiting = slots[status == WAITING]
-        self.scheduler.remove(waiting)
-        self.rows.release(waiting)
+        slots = slots[self.rows.status[slots] == TAKEN]
+        runs = np.isin(slots, slots_of([running.batch for running in self.running]))
+        self.rows.cancel(slots[runs])
+        self.scheduler.remove(slots[~runs])
+        self.rows.release(slots[~runs])
 
-    @torch.inference_mode()
     def step(self, *, more: bool = True) -> Finished:
         """Run the best batch, and give what it finished.
 
@@ -193,22 +194,27 @@ class Engine:
         Raises:
             BatchError: the batch failed. Its rows have left, unanswered; all others go on.
         """
+        if torch.is_inference_mode_enabled():  # entering it takes as long as some of the rest
+            return self._step(more)
+        with torch.inference_mode():
+            return self._step(more)
+
+    def _step(self, more: bool) -> Finished:
         while len(self.running) < self.in_flight:
             places = [running.place for running in self.running]
             chosen = self.scheduler.choose(self._now(), places, more=more)
             if chosen is None:
                 break
-            parts = self.scheduler.take(*chosen)
-            slots = slots_of(parts)
-            self.rows.mark(slots, RUNNING)
-            launched = self._attempt(partial(self._launch, chosen[0], parts), chosen[0], slots)
+            place, parts = chosen[0], self.scheduler.take(*chosen)
+            launch = partial(self._launch, place, parts)
+            launched = self._attempt(launch, place, slots_of(parts), lengths_of(parts))
             if launched is not None:
                 self.running.append(launched)
         if not self.running:
             return NONE
         running = self.running.popleft()
-        slots = running.batch.slots
-        return self._attempt(partial(self._land, running), running.place, slots) or NONE
+        batch, land = running.batch, partial(self._land, running)
+        return self._attempt(land, running.place, batch.slots, batch.lengths) or NONE
 
     def _now(self) -> float:
         return self.clock() if self.rows.timed else 0.0
@@ -216,8 +222,7 @@ class Engine:
     def _launch(self, place: int, parts: list[Batch]) -> Running:
         """One batch through a hop; on a GPU it is under way when this returns."""
         batch, hop = self.scheduler.join(place, parts), self.plan.hops[place]
-        if len(batch) < sum(map(len, parts)):  # too many for one batch
-            self.rows.mark(np.setdiff1d(slots_of(parts), batch.slots), WAITING)
+        parts.clear()  # their states are not needed behind the hop
         output = run_hop(self.bundle.tiers[hop.tier], hop, self._input(hop, batch), self.settings)
         anchor, risk = batch.anchor, None
         if hop.stages[0] == 0 and self.plan.anchored:
@@ -266,13 +271,13 @@ class Engine:
             settings = self.settings
             finished = finish(batch.slots, leaving, hop.stage, entry, running.output, settings)
         for place, rows in onward.items():
-            self.rows.mark(batch.slots[rows], WAITING)
             if place in behind:
                 self.scheduler.add(place, behind[place])
             else:
                 self.scheduler.enter(place, batch.slots[rows])
-        left = self.rows.status[batch.slots] != WAITING
-        self.rows.release(batch.slots[left])
+        self.rows.release(finished.slots)
+        if self.rows.cancelled:
+            self.rows.release(batch.slots[self.rows.status[batch.slots] == CANCELLED])
         return finished
 
     def _decide(self, running: Running) -> tuple[NDArray[np.int64], dict[int, NDArray[np.int64]]]:
@@ -283,52 +288,61 @@ class Engine:
         slots, hop = running.batch.slots, self.plan.hops[running.place]
         # The router parts the rows behind the first stage; later on all belong where they are.
         entry = self.rows.entry[slots] if hop.stage == 0 and self.routed else None
-        here = np.ones(len(slots), np.bool_) if entry is None else entry == 0
         if not self.policy.on(hop.stage):
             answered = np.zeros(len(slots), np.bool_)
         elif hop.last:
-            answered = here
+            answered = np.ones(len(slots), np.bool_)
         else:
-            answered = here & reaches(running.output.summary, self.policy.thresholds[hop.stage])
+            answered = reaches(running.output.summary, self.policy.thresholds[hop.stage])
+        if entry is not None:
+            answered = answered & (entry == 0)
         going = ~answered
         if self.rows.cancelled:
             wanted = self.rows.status[slots] != CANCELLED
             answered, going = answered & wanted, going & wanted
         leaving, staying = np.flatnonzero(answered), np.flatnonzero(going)
+        if not len(staying):
+            return leaving, {}
         following = running.place + 1
-        if entry is None or not len(staying):
-            return leaving, {following: staying} if len(staying) else {}
-        onward: dict[int, NDArray[np.int64]] = {}
-        for tier in np.unique(entry[staying]).tolist():
-            place = self.plan.entry[tier] if tier else following
-            rows = staying[entry[staying] == tier]
-            onward[place] = np.union1d(onward[place], rows) if place in onward else rows
-        return leaving, onward
+        if entry is None:
+            return leaving, {following: staying}
+        places = np.full(len(self.bundle.tiers), following)
+        for tier, place in self.plan.entry.items():
+            places[tier] = place if tier else following
+        there = places[entry[staying]]
+        return leaving, {place: staying[there == place] for place in np.unique(there).tolist()}
 
-    def _attempt(self, work: Callable[[], Result], place: int, slots: Slots) -> Result | None:
-        """What `work` makes of a batch; None where memory ran out, then its rows begin anew.
+    def _attempt(
+        self,
+        work: Callable[[], Result],
+        place: int,
+        slots: Slots,
+        lengths: NDArray[np.int64],
+    ) -> Result | None:
+        """What `work` makes of a batch before or behind a hop; None where memory ran out.
+
+        Then its rows, and all that wait behind layers, begin their tiers anew: their states
+        were in memory.
 
         Raises:
             BatchError: it failed otherwise; its rows have left.
         """
         try:
-            result = self.limits.attempt(work, self.rows.length[slots])
+            result = self.limits.attempt(work, lengths)
         except Exception as error:
-            failed = slots[self.rows.status[slots] == RUNNING]
-            self.rows.release(slots[self.rows.status[slots] != WAITING])
-            raise BatchError(failed.tolist(), error) from error
+            failed = self._not_waiting(place, slots)
+            wanted = self.rows.status[failed] == TAKEN
+            self.rows.release(failed)
+            raise BatchError(failed[wanted].tolist(), error) from error
         if result is None:
-            self._restart(place, slots)
+            again = self._not_waiting(place, slots)
+            cancelled = self.rows.status[again] == CANCELLED
+            self.rows.release(again[cancelled])
+            waited = self.scheduler.give_up_states()
+            for hop, each in [(place, again[~cancelled]), *waited.items()]:
+                self.scheduler.enter(self.plan.entry[self.plan.hops[hop].tier], each)
         return result
 
-    def _restart(self, place: int, slots: Slots) -> None:
-        """A batch's rows, and all that wait behind layers, begin their tiers anew.
-
-        Their states were in memory, which ran out.
-        """
-        status = self.rows.status[slots]
-        self.rows.release(slots[status == CANCELLED])
-        again = slots[status == RUNNING]
-        self.rows.mark(again, WAITING)
-        for hop, waiting in [(place, again), *self.scheduler.give_up_states().items()]:
-            self.scheduler.enter(self.plan.entry[self.plan.hops[hop].tier], waiting)
+    def _not_waiting(self, place: int, slots: Slots) -> Slots:
+        """Those of a batch's rows that were not put back for being too many."""
+        return np.setdiff1d(slots, self.scheduler.waiting[place].slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,8 @@ from adaptive.tokens import ranges
 from adaptive.transfer import put, put_all
 from adaptive.types import Tokens
 
-FREE, WAITING, RUNNING, CANCELLED = range(4)  # a slot's status; cancelled: while its batch ran
+# A slot's status. A row that is cancelled while its batch runs keeps its slot until that is back.
+FREE, TAKEN, CANCELLED = range(3)
 NO_DEADLINE = np.inf
 
 
@@ -64,6 +66,20 @@ class Batch:
         )
 
 
+def slots_of(parts: Sequence[Batch]) -> Slots:
+    """Those of all rows of some batches."""
+    if len(parts) == 1:
+        return parts[0].slots
+    return np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts)])
+
+
+def lengths_of(parts: Sequence[Batch]) -> NDArray[np.int64]:
+    """Tokens of all rows of some batches."""
+    if len(parts) == 1:
+        return parts[0].lengths
+    return np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+
+
 @dataclass(slots=True)
 class SlotTable:
     """One slot a row: s slots, of which some are free. Only the methods here write.
@@ -77,8 +93,8 @@ class SlotTable:
     statistics  `add`                          a row is submitted, under a policy that routes
     entry       `add`, `enter`                 a row is submitted; the router has decided
     anchor      `remember`                     the first stage has run
-    status      `add`, `mark`, `release`       a row is submitted; its batch begins, comes back
-                                               or fails; it is answered or cancelled
+    status      `add`, `cancel`, `release`     a row is submitted; cancelled while its batch
+                                               runs; answered, cancelled or in a batch that failed
     """
 
     ids: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # [t]
@@ -116,10 +132,10 @@ class SlotTable:
         self._store(tokens, slots)
         self.length[slots] = tokens.lengths
         self.deadline[slots] = deadline
-        self.timed = self.timed or bool(np.isfinite(deadline).any())
+        self.timed = self.timed or deadline is not NO_DEADLINE
         self.order[slots] = self.submissions
         self.entry[slots] = entry
-        self.status[slots] = WAITING
+        self.status[slots] = TAKEN
         if statistics is not None:
             if self.statistics is None:
                 self.statistics = np.zeros((len(self.status), statistics.shape[1]), np.float32)
@@ -128,11 +144,10 @@ class SlotTable:
         self.submissions += 1
         return slots
 
-    def mark(self, slots: Slots, status: int) -> None:
-        """The rows wait, run, or are not wanted any more."""
-        self.status[slots] = status
-        if status == CANCELLED:
-            self.cancelled += len(slots)
+    def cancel(self, slots: Slots) -> None:
+        """The rows are not wanted any more, and their batches run."""
+        self.status[slots] = CANCELLED
+        self.cancelled += len(slots)
 
     def enter(self, slots: Slots, entry: NDArray[np.int32]) -> None:
         """The router has chosen the tiers [b] that the rows enter."""

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from adaptive.engine.batching import Limits, RowQueue, Slots
-from adaptive.engine.rows import Batch, SlotTable
+from adaptive.engine.rows import Batch, SlotTable, slots_of
+
+
+class Size(NamedTuple):
+    """Of a batch that waits."""
+
+    rows: int
+    tokens: int
+    longest: int  # tokens of a row
 
 
 @dataclass(slots=True)
@@ -22,9 +31,10 @@ class BatchQueue:
 
     limits: Limits
     parts: list[Batch] = field(default_factory=list)  # the one that waits longest is the first
+    sizes: list[Size] = field(default_factory=list)  # of each part
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts))
+        return sum(size.rows for size in self.sizes)
 
     @property
     def slots(self) -> Slots:
@@ -38,7 +48,7 @@ class BatchQueue:
 
     def add(self, parts: list[Batch]) -> None:
         """Rows wait."""
-        self.parts += parts
+        self._put(len(self.parts), parts)
 
     def take(self, slot: int | None = None) -> list[Batch]:
         """Enough parts for a full batch, or all; with a slot, its part and whatever fits beside."""
@@ -47,14 +57,16 @@ class BatchQueue:
         else:
             due = next(at for at, part in enumerate(self.parts) if slot in part.slots)
             self.parts.insert(0, self.parts.pop(due))
+            self.sizes.insert(0, self.sizes.pop(due))
             count = max(1, self._fitting())
-        taken, self.parts = self.parts[:count], self.parts[count:]
+        taken = self.parts[:count]
+        del self.parts[:count], self.sizes[:count]
         return taken
 
     def join(self, parts: list[Batch]) -> Batch:
         """Parts that were taken, as one batch; rows too many for it wait again, before others."""
         batch, *rest = self.cut(Batch.join(parts))
-        self.parts[:0] = rest
+        self._put(0, rest)
         return batch
 
     def cut(self, batch: Batch) -> list[Batch]:
@@ -70,25 +82,38 @@ class BatchQueue:
         for part in self.parts:
             rest = np.flatnonzero(~np.isin(part.slots, slots))
             if len(rest):
-                left.append(part if len(rest) == len(part) else part.select(rest))
-        self.parts = left
+                left.append(part.select(rest))
+        self.give_up()
+        self.add(left)
+
+    def give_up(self) -> None:
+        """No row waits any more."""
+        self.parts, self.sizes = [], []
+
+    def _put(self, at: int, parts: list[Batch]) -> None:
+        self.parts[at:at] = parts
+        self.sizes[at:at] = [
+            Size(len(part), int(part.lengths.sum()), int(part.lengths.max())) for part in parts
+        ]
 
     def _enough(self) -> int:
         """How many parts, from the first on, make a full batch; 0 where all of them do not."""
         rows = tokens = longest = 0
-        for count, part in enumerate(self.parts, 1):
-            rows, tokens = rows + len(part), tokens + int(part.lengths.sum())
-            longest = max(longest, int(part.lengths.max()))
+        for count, size in enumerate(self.sizes, 1):
+            rows, tokens = rows + size.rows, tokens + size.tokens
+            longest = max(longest, size.longest)
             if self.limits.full(rows, tokens, longest):
                 return count
         return 0
 
     def _fitting(self) -> int:
         """How many parts, from the first on, make no more than a full batch."""
-        rows = np.cumsum([len(part) for part in self.parts])
-        tokens = np.cumsum([part.lengths.sum() for part in self.parts])
-        limits = self.limits
-        return int(((rows <= limits.batch_size) & (tokens <= limits.budget)).sum())
+        rows = tokens = 0
+        for count, size in enumerate(self.sizes):
+            rows, tokens = rows + size.rows, tokens + size.tokens
+            if rows > self.limits.batch_size or tokens > self.limits.budget:
+                return count
+        return len(self.sizes)
 
 
 class Scheduler:
@@ -108,6 +133,7 @@ class Scheduler:
             RowQueue(limits, rows) if first else BatchQueue(limits)
             for first, rows in zip(begins, most, strict=True)
         ]
+        self._backwards = range(len(begins) - 1, -1, -1)
 
     def choose(
         self, now: float, running: Sequence[int], *, more: bool
@@ -119,10 +145,10 @@ class Scheduler:
             running: hops of the batches that run, whose rows come back.
             more: rows may still be submitted.
         """
+        for hop in self._backwards:  # the deepest full batch
+            if self.waiting[hop].full:
+                return hop, None
         held = [hop for hop, queue in enumerate(self.waiting) if len(queue)]
-        full = [hop for hop in held if self.waiting[hop].full]
-        if full:  # the deepest
-            return full[-1], None
         if self._table.timed and (due := self._due(held, now)):
             return due
         if not more:  # from the front to the back, once no others can come there
@@ -186,10 +212,5 @@ class Scheduler:
         for hop, queue in enumerate(self.waiting):
             if isinstance(queue, BatchQueue) and queue.parts:
                 found[hop] = queue.slots
-                queue.parts = []
+                queue.give_up()
         return found
-
-
-def slots_of(parts: Sequence[Batch]) -> Slots:
-    """Those of all rows of some parts."""
-    return np.concatenate([np.empty(0, np.int64), *(part.slots for part in parts)])
