@@ -24,6 +24,7 @@ from adaptive.row_hashes import hash_texts
 from adaptive.tiers.store import is_rounded
 from adaptive.types import Target
 from adaptive.unlabelled import Labels, Plan
+from adaptive.worth import reclassified
 
 
 def finish(made: Plan, labels: Labels) -> Bundle:
@@ -44,7 +45,7 @@ def finish(made: Plan, labels: Labels) -> Bundle:
         costs=made.costs if made.bundle.costs is not None else None,
         policy=certificate.policy,
         ladder=ladder_of(first.front, {each.target.level: each.front for each in others}),
-        outcomes={**made.bundle.outcomes, "certify": replace(made.table, labels=labels)},
+        outcomes={**made.bundle.outcomes, "certify": reclassified(made.table, labels=labels)},
         certificate=certificate,
     )
 
@@ -52,10 +53,11 @@ def finish(made: Plan, labels: Labels) -> Bundle:
 def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     line, target, front = made.lines[number], made.targets[number], made.fronts[number]
     prices, rows, delta = made.prices[number], len(made), (1.0 - target.confidence) / made.looks
-    here, counts = asking.standing(line, labels), asking.count(line, labels)
+    behind = made.lost(number, labels)
+    here, counts = asking.standing(line, behind), asking.count(behind)
     # the bound on the accuracy is paid for in each p-value; the full tier itself needs none
     spare = np.where(line.sure, 0.0, delta - line.error)
-    p_values = np.minimum(asking.greatest(line, labels) + spare, 1.0)
+    p_values = np.minimum(asking.greatest(line, behind) + spare, 1.0)
     p_values[: here.passed] = np.minimum(p_values[: here.passed], delta)  # whatever rounding did
     lost = ((counts.worse + counts.unknown - counts.better) / rows - line.margin).tolist()
     excesses = np.where(line.sure, -line.margin, lost).tolist()
@@ -72,9 +74,12 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     needed = _needed(line, counts, here, rows, target) if short else None
     labels_needed = None
     if needed is not None:
-        answers = line.answers[here.passed]
         labels_needed = asking.labels_for(
-            answers, line.reference, labels, needed, line.margin, delta
+            line.differs[here.passed],
+            behind[here.passed],
+            needed,
+            line.margin,
+            delta,
         )
     return Certificate(
         targets=(target,),
@@ -98,7 +103,7 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
         assumptions=(
             *ALWAYS_ASSUMED,
             *population(made.count_repeats),
-            *assumed([target], None, otherwise=made.table.in_float32 is not None),
+            *assumed([target], None, otherwise=not made.table.worth.own),
             *asked_for(asked.accuracy_from),
         ),
         asked=asked,
@@ -124,7 +129,7 @@ def _conditions(made: Plan, labels: Labels) -> Conditions:
 
 def _needed(line: Line, counts: Counts, here: Standing, rows: int, target: Target) -> int | None:
     """About the rows with which the policy that is next would pass."""
-    if here.passed >= len(line.answers):
+    if here.passed >= len(line.differs):
         return None
     differing = int(line.differs[here.passed].sum())
     known = max(differing - int(counts.unknown[here.passed]), 1)

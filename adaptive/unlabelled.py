@@ -8,7 +8,7 @@ It is for a drop in accuracy against the full tier, over all texts; `agreement` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,23 @@ from adaptive.certifying import (
 )
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Evaluation, Lookup, tier_alone
+from adaptive.policy import Lookup, tier_alone
 from adaptive.promises import stricter
 from adaptive.recording import outcomes
 from adaptive.row_hashes import unseen
 from adaptive.targets import several
 from adaptive.timing import costs_here
-from adaptive.types import OutcomeTable, Policy, Target, Targets, Tokens, confidence_fault
+from adaptive.types import (
+    Evaluation,
+    OutcomeTable,
+    Policy,
+    Target,
+    Targets,
+    Tokens,
+    confidence_fault,
+)
+from adaptive.worth import lost as lost_by
+from adaptive.worth import reclassified
 
 Labels = NDArray[np.int32]
 
@@ -64,6 +74,7 @@ class Plan:
     fronts: tuple[tuple[Policy, ...], ...]  # [l] the policies in the order of their tests
     prices: tuple[tuple[float, ...], ...]  # [l] mean cost of each on these rows
     lines: tuple[Line, ...]  # [l]
+    answering: tuple[NDArray[np.int32], ...]  # [l] the stage [p, n] that answers under each policy
     accuracy: Accuracy
     tokens: Tokens  # [n]
     seed: int
@@ -74,6 +85,16 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def lost(self, number: int, labels: Labels) -> NDArray[np.float64]:
+        """What a level's policies lose on each row, [p, n], as `adaptive.asking.count` takes it.
+
+        Args:
+            labels: [n], positions in the bundle's labels; -1 where unknown.
+        """
+        worth = reclassified(self.table, labels=labels).worth
+        score = worth.score[np.arange(len(labels)), self.answering[number]].astype(np.float64)
+        return np.where(self.lines[number].differs, worth.reference - score, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +156,8 @@ def plan(
         recorded = costs, outcomes(bundle, tokens, unknown, batch_size, quiet)
     costs, table = recorded
     if used is None:
-        refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
-    lookups = [Lookup.of(each, costs.at(each.tokens)) for each in (known, table)]
+        refuse_known(table, reclassified(known, labels=np.full_like(known.labels, -1)))
+    lookups = [Lookup.of(each, costs.of(each)) for each in (known, table)]
     found = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
     fronts = [[each.policy for each in line] for line in found]
     results = [[lookups[1].evaluate(policy) for policy in front] for front in fronts]
@@ -161,6 +182,7 @@ def plan(
         tuple(tuple(front) for front in fronts),
         tuple(tuple(float(result.cost.mean()) for result in own) for own in results),
         lines,
+        tuple(np.stack([result.stage for result in own]) for own in results),
         accuracy,
         tokens,
         seed,
@@ -214,8 +236,8 @@ def next_rows(made: Plan, labels: Labels, batch: int) -> NDArray[np.int64]:
     Args:
         labels: [n] of the plan's rows, positions in the bundle's labels; -1 where unknown.
     """
-    for line in made.lines:
-        rows = asking.next_rows(line, labels, batch)
+    for number, line in enumerate(made.lines):
+        rows = asking.next_rows(line, made.lost(number, labels), batch)
         if len(rows):
             return rows
     return np.zeros(0, dtype=np.int64)
@@ -223,18 +245,20 @@ def next_rows(made: Plan, labels: Labels, batch: int) -> NDArray[np.int64]:
 
 def standings(made: Plan, labels: Labels) -> list[Standing]:
     """How far each level has come."""
-    return [asking.standing(line, labels) for line in made.lines]
+    lines = enumerate(made.lines)
+    return [asking.standing(line, made.lost(number, labels)) for number, line in lines]
 
 
 def outlook(made: Plan, labels: Labels, most: int = 5) -> list[Outlook]:
     """What the next steps of the first level that is open are expected to take and to give."""
-    for line, prices in zip(made.lines, made.prices, strict=True):
-        start = asking.standing(line, labels)
+    for number, (line, prices) in enumerate(zip(made.lines, made.prices, strict=True)):
+        lost = made.lost(number, labels)
+        start = asking.standing(line, lost)
         if start.end != "asking":
             continue
         served = min(prices[: start.passed], default=max(prices))
         found = []
-        for step, _ in zip(asking.steps(line, labels), range(most), strict=False):
+        for step, _ in zip(asking.steps(line, lost), range(most), strict=False):
             saved = 1.0 - prices[step.policy] / served if served else 0.0
             found.append(Outlook(len(step.rows), step.passes, saved))
         return found
@@ -258,26 +282,27 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
 
 
 def _searched(known: OutcomeTable) -> Accuracy:
-    labelled = known.labels >= 0
-    if not labelled.any():
+    if known.sampled is not None:
+        return Accuracy(known.sampled.right, known.sampled.texts, "sampled rows")
+    scores = known.worth.reference[~np.isnan(known.worth.reference)]
+    if not len(scores):
         raise TargetError(
             "the bundle's search rows have no labels, so that nothing bounds the full tier's "
             "accuracy, of which the drop is a share; give a labelled sample, or use agreement, "
             "which needs no labels"
         )
-    right = (known.reference == known.labels)[labelled]
-    return Accuracy(int(right.sum()), len(right))
+    return Accuracy(int(scores.sum(dtype=np.float64)), len(scores))
 
 
 def _guess(searched: Lookup, front: Sequence[Policy]) -> NDArray[np.float64]:
     """How each policy's differing rows fall on the search rows: shares worse and better, [p, 2]."""
     table, found = searched.table, []
     for policy in front:
-        prediction = searched.evaluate(policy).prediction
-        differs = (prediction != table.reference) & (table.labels >= 0)
-        lost = int((differs & (table.labels == table.reference)).sum())
-        won = int((differs & (table.labels == prediction)).sum())
-        found.append([(lost + 1) / (differs.sum() + 3), (won + 1) / (differs.sum() + 3)])
+        result = searched.evaluate(policy)
+        less = lost_by(result, table.worth)
+        differs = ((result.alike != 1.0) & ~np.isnan(less)).sum()
+        counts = np.array([(less > 0).sum(), (less < 0).sum()])
+        found.append((counts + 1) / (differs + 3))
     return np.array(found)
 
 
@@ -293,11 +318,10 @@ def _line(
     delta = 1.0 - target.confidence
     full = tier_alone(table.stages, table.stages[-1].tier)
     return Line(
-        answers=np.stack([result.prediction for result in results]),
-        reference=table.reference,
+        differs=np.stack([result.alike != 1.0 for result in results]),
         margin=target.level * accuracy.bound(delta),
         error=asking.error_of_tests(delta),
-        sure=np.array([table.in_float32 is None and policy == full for policy in front]),
+        sure=np.array([table.worth.own and policy == full for policy in front]),
         guess=guess,
         seed=seed,
     )

@@ -23,8 +23,8 @@ from adaptive.config.steps import (
     TeacherConfig,
     TinyConfig,
 )
-from adaptive.costs import UNITS
-from adaptive.types import BUDGETS, Target, level_fault
+from adaptive.metrics import METRICS, metric_of
+from adaptive.types import Target
 
 OnBadRow = Literal["stop", "skip"]
 
@@ -60,6 +60,9 @@ class DataConfig(Section):
     splits: SplitSizes = SplitSizes()
     seed: Count | None = None  # of the splits; None = the recipe's
     unlabelled: tuple[DataConfig, ...] = ()  # text for distillation
+    # texts without labels that search and certify are dealt from; labels are asked for where they
+    # decide, see `adaptive.training.ask_labels`
+    pool: DataConfig | None = None
 
     @field_validator("unlabelled", mode="before")
     @classmethod
@@ -68,15 +71,31 @@ class DataConfig(Section):
             return sources
         return [{"label": None, **each} if isinstance(each, dict) else each for each in sources]
 
+    @field_validator("pool", mode="before")
+    @classmethod
+    def _pool_without_labels(cls, source: Any) -> Any:
+        return {"label": None, **source} if isinstance(source, dict) else source
+
     @field_validator("unlabelled")
     @classmethod
     def _plain(cls, sources: tuple[DataConfig, ...]) -> tuple[DataConfig, ...]:
         for index, source in enumerate(sources):
-            given = [key for key in ("label", "rename", "unlabelled") if getattr(source, key)]
-            given += ["splits"] * (source.splits != SplitSizes())
-            if given:
+            if given := source.without_use:
                 raise ValueError(f"source {index} has no use for {', '.join(given)}")
         return sources
+
+    @field_validator("pool")
+    @classmethod
+    def _plain_pool(cls, source: DataConfig | None) -> DataConfig | None:
+        if source is not None and (given := source.without_use):
+            raise ValueError(f"has no use for {', '.join(given)}")
+        return source
+
+    @property
+    def without_use(self) -> list[str]:
+        """Fields that are given and mean nothing to texts without labels."""
+        given = [key for key in ("label", "rename", "unlabelled", "pool") if getattr(self, key)]
+        return given + ["splits"] * (self.splits != SplitSizes())
 
     @model_validator(mode="after")
     def _shares_fit(self) -> DataConfig:
@@ -136,7 +155,7 @@ class Recipe(Section):
     @property
     def abstains(self) -> bool:
         """Whether policies may leave texts to nobody."""
-        return any(target.metric == "abstention" for target in self.targets)
+        return any(metric_of(target).about == "abstention" for target in self.targets)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -158,15 +177,36 @@ def _targets(recipe: Recipe) -> list[tuple[str, TargetConfig]]:
 
 def _label_faults(recipe: Recipe) -> list[str]:
     if recipe.data.label is not None:
-        return []
+        return _pool_faults(recipe)
     faults = []
+    if recipe.data.pool is not None:
+        faults.append("data.pool: labels are asked of its texts, and data.label is null")
     for path, target in _targets(recipe):
-        if target.metric not in ("agreement", "abstention", *UNITS):
+        if METRICS[target.metric].labelled:
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
         if target.group == "label":
             faults.append(f"{path}.group: classes need labels, and data.label is null")
     if recipe.full.tune != "none":
         faults.append(f"full.tune: {recipe.full.tune} needs labels, and data.label is null")
+    return faults
+
+
+def _pool_faults(recipe: Recipe) -> list[str]:
+    """Promises that few labels cannot prove, where search and certify rows have none."""
+    if recipe.data.pool is None:
+        return []
+    faults = []
+    for path, target in _targets(recipe):
+        drop = METRICS[target.metric].kind == "drop"
+        if drop and target.group is None and len(recipe.targets) == 1:
+            continue
+        faults.append(
+            f"{path}: of the texts of data.pool few are labelled, which serves one accuracy_drop "
+            f"over all texts, found {target.metric}"
+            + (f" in each {target.group}" if target.group else "")
+        )
+    if recipe.data.splits.from_train is not None:
+        faults.append("data.splits.from_train: search and certify rows come from data.pool")
     return faults
 
 
@@ -176,18 +216,22 @@ def _target_faults(recipe: Recipe) -> list[str]:
     if len(found) > 1:
         told = " and ".join(f"{each:g}" for each in found)
         faults += [f"target: targets that must hold together share one confidence, found {told}"]
-    if recipe.targets[0].metric == "abstention":
+    if metric_of(recipe.targets[0]).about == "abstention":
         faults += ["target: abstention comes behind a target about the texts that are answered"]
     for path, target in _targets(recipe):
-        if target.metric in BUDGETS and "level" not in target.model_fields_set:
+        metric = METRICS[target.metric]
+        if metric.budget and "level" not in target.model_fields_set:
             faults += [f"{path}.level: a budget has to be named, in {target.metric}"]
-        unit = "work" if target.metric == "work" else "milliseconds"
-        if target.metric in UNITS and recipe.search.minimise != unit:
+        if metric.unit not in (None, METRICS[recipe.search.minimise].unit):
+            unit = next(
+                n for n, each in METRICS.items() if each.budget and each.unit == metric.unit
+            )
             told = f"{target.metric} needs costs in {unit}, and search.minimise is"
             faults += [f"{path}.metric: {told} {recipe.search.minimise}"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
-    wrong = (level_fault(recipe.targets[0].metric, each) for each in recipe.levels)
+    first = recipe.targets[0].metric
+    wrong = (METRICS[first].level_fault(first, each) for each in recipe.levels)
     return faults + [f"certificate.levels: {each}" for each in wrong if each]
 
 
