@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout without the engine")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True, help="a CSV file with a column text")
+    parser.add_argument("--why", default="", help="why the former code is of that commit")
     parser.add_argument("--count", type=int, default=256, help="texts of a round")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--arrivals", type=int, default=1000, help="rows of a run at a load")
@@ -75,8 +77,10 @@ def measure(given: argparse.Namespace) -> None:
     sides = {"before": Side(given.before.resolve(), given), "after": Side(here, given)}
     name = given.bundle.parent.name if given.bundle.name == "bundle" else given.bundle.name
     try:
-        ratios = {str(batch): batch_ratio(sides, batch, given.repeats) for batch in given.batches}
-        print(json.dumps(ratios), flush=True)
+        times = {str(batch): rounds(sides, batch, given.repeats) for batch in given.batches}
+        ratios = {batch: ratio(found, np.median) for batch, found in times.items()}
+        fastest = {batch: ratio(found, np.min) for batch, found in times.items()}
+        print(json.dumps([ratios, fastest]), flush=True)
         pace = float(np.median([sides["before"].ask("batch", BATCH) for _ in range(3)]))
         capacity = given.count / pace  # rows a second
         arrivals = [at_load(sides, load, capacity, name, given) for load in given.loads]
@@ -93,6 +97,9 @@ def measure(given: argparse.Namespace) -> None:
             "texts": given.count,
             "repeats": given.repeats,
             "rows_at_a_load": given.arrivals * given.runs,
+            "fastest_round_ratio": fastest,
+            "why_before": given.why,
+            "deadline_seconds": given.deadline,
             "capacity_rows_a_second": round(capacity, 1),
         }
     }
@@ -100,15 +107,20 @@ def measure(given: argparse.Namespace) -> None:
     print(json.dumps(kept, indent=1))
 
 
-def batch_ratio(sides: dict[str, Side], batch: int, repeats: int) -> float:
-    """Time of the engine over time of the former call: the median of rounds in turns."""
-    ratios = []
+def rounds(sides: dict[str, Side], batch: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each version in rounds, taking turns."""
+    spent: dict[str, list[float]] = {"before": [], "after": []}
     for repeat in range(repeats + 1):
-        order = ("before", "after") if repeat % 2 else ("after", "before")
-        spent = {name: sides[name].ask("batch", batch) for name in order}
-        if repeat:  # the first round warms up
-            ratios.append(spent["after"] / spent["before"])
-    return round(float(np.median(ratios)), 4)
+        for name in ("before", "after") if repeat % 2 else ("after", "before"):
+            took = sides[name].ask("batch", batch)
+            if repeat:  # the first round warms up
+                spent[name].append(took)
+    return spent
+
+
+def ratio(spent: dict[str, list[float]], of: Callable[[list[float]], Any]) -> float:
+    """Time of the engine over that of the former call."""
+    return round(float(of(spent["after"]) / of(spent["before"])), 4)
 
 
 def at_load(
