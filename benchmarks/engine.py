@@ -89,7 +89,8 @@ def measure(given: argparse.Namespace) -> None:
             side.close()
     kept = records.read(given.record)
     kept["engine_time_ratio"] = kept.get("engine_time_ratio", {}) | {name: ratios}
-    others = [line for line in kept.get("arrivals", []) if line["data"] != name]
+    measured = [(line["data"], line["load"]) for line in arrivals]
+    others = [x for x in kept.get("arrivals", []) if (x["data"], x["load"]) not in measured]
     kept["arrivals"] = others + arrivals
     kept["engine_measured"] = kept.get("engine_measured", {}) | {
         name: {
