@@ -1,0 +1,132 @@
+"""What decides: the probability that an answer is as good as the full model's.
+
+Before any answer it is read off the prompt alone, for each model: that is what a request enters by.
+After an answer it is read off the prompt, the answer's signals, and the answers that came before it
+in the same chain. A chain calls its models in turn, the first one always first, so what a stage
+knows does not depend on the policy, and any policy is a look-up (see `adaptive.recorded.layouts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive.recorded.estimators import Estimator, Fitted, fit_estimator
+from adaptive.recorded.outcomes import Outcomes
+from adaptive.recorded.signals import Signals, agreements, fit_signals
+from adaptive.recorded.texts import Encoder, Texts, fit_texts, shape_of
+
+Floats = NDArray[np.float64]
+Chain = tuple[str, ...]  # models, in the order they are called
+Scorer = Callable[[str, str], float]
+GROUPS = 40  # values of a group that are told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """How a request becomes numbers before anything is called."""
+
+    texts: Texts | None  # None: no prompts were recorded, or an encoder of the user's reads them
+    groups: tuple[str, ...]  # values that are told apart
+    encoder: Encoder | None = None
+
+    def __call__(self, outcomes: Outcomes) -> Floats:
+        """Features, [n, w]."""
+        columns = [np.zeros((len(outcomes), 0))]
+        if self.encoder is not None:
+            prompts = outcomes.prompts
+            encoded = np.asarray(self.encoder(prompts), dtype=np.float64)
+            columns += [encoded.reshape(len(outcomes), -1), shape_of(prompts)]
+        elif self.texts is not None:
+            columns.append(self.texts(outcomes.prompts))
+        if self.groups:
+            own = outcomes.requests.get("group", np.full(len(outcomes), None, object))
+            columns.append(
+                np.array([[each == name for name in self.groups] for each in own], float)
+            )
+        return np.hstack(columns)
+
+
+def fit_prompts(outcomes: Outcomes, seed: int, encoder: Encoder | None = None) -> Prompts:
+    """Learn how prompts are read from the rows that fit."""
+    found = outcomes.requests.get("group")
+    names = [] if found is None else sorted({each for each in found if each is not None})
+    groups = tuple(names) if 1 < len(names) <= GROUPS else ()
+    texts = None
+    if encoder is None and "prompt" in outcomes.requests:
+        texts = fit_texts(outcomes.prompts, seed)
+    return Prompts(texts, groups, encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """All estimators of a set of models, and how their features are made."""
+
+    prompts: Prompts
+    signals: Mapping[str, Signals]  # by model
+    entry: Mapping[str, Estimator]  # by model, of the prompt alone
+    after: Mapping[Chain, Estimator]  # by the models called up to the answer, itself last
+    scorer: Scorer  # by which answers agree
+
+    def before(self, outcomes: Outcomes, features: Floats | None = None) -> dict[str, Floats]:
+        """Probability of each model, [n] each, before anything is called."""
+        read = self.prompts(outcomes) if features is None else features
+        return {model: estimator(read) for model, estimator in self.entry.items()}
+
+    def reliability(
+        self, outcomes: Outcomes, chain: Chain, features: Floats | None = None
+    ) -> Floats:
+        """Probability of the chain's last answer, [n]."""
+        read = self.prompts(outcomes) if features is None else features
+        return self.after[chain](self.features(outcomes, chain, read))
+
+    def features(self, outcomes: Outcomes, chain: Chain, prompts: Floats) -> Floats:
+        """What is known once the chain's last model has answered, [n, w]."""
+        return _features(outcomes, chain, prompts, self.signals, self.scorer)
+
+
+def _features(
+    outcomes: Outcomes,
+    chain: Chain,
+    prompts: Floats,
+    signals: Mapping[str, Signals],
+    scorer: Scorer,
+) -> Floats:
+    own = [signals[model](outcomes) for model in chain]
+    agreed = agreements(outcomes, chain[-1], chain[:-1], scorer)
+    return np.hstack([prompts, *own, agreed])
+
+
+def fit_judges(
+    outcomes: Outcomes,
+    good: Mapping[str, NDArray[np.bool_]],
+    chains: Sequence[Chain],
+    scorer: Scorer,
+    seed: int = 0,
+    encoder: Encoder | None = None,
+) -> tuple[Judges, dict[str, Fitted]]:
+    """Fit all estimators on the rows that fit.
+
+    Args:
+        good: [n] of each model, whether its answer is as good as the full model's.
+        chains: all prefixes of chains that may be asked for.
+
+    Returns:
+        The judges, and how each estimator does out of fold, by the names of its chain (`>`
+        between them); those of the prompt alone begin with `>`.
+    """
+    prompts = fit_prompts(outcomes, seed, encoder)
+    read = prompts(outcomes)
+    told: dict[str, Fitted] = {}
+    signals = {model: fit_signals(outcomes, model) for model in good}
+    for model in good:
+        told[f">{model}"] = fit_estimator(read, good[model], seed)
+    for chain in chains:
+        known = _features(outcomes, chain, read, signals, scorer)
+        told[">".join(chain)] = fit_estimator(known, good[chain[-1]], seed)
+    entry = {model: told[f">{model}"].estimator for model in good}
+    after = {chain: told[">".join(chain)].estimator for chain in chains}
+    return Judges(prompts, signals, entry, after, scorer), told
