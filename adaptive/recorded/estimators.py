@@ -1,4 +1,4 @@
-"""The probability that an answer is as good as the reference's, as plain arrays.
+"""Expectations of losses in [0, 1], fitted, and kept as plain arrays.
 
 Fitted by scikit-learn, kept without it: a logistic regression is an affine map, boosted trees are
 arrays of nodes. Which of them serves is chosen by cross-validated log loss on the rows they are
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 STRENGTHS = (0.002, 0.01, 0.05)  # inverse regularisation, of features of unit variance
-TREES, DEPTH, RATE = 80, 3, 0.08
+TREES, DEPTH, RATE = 60, 3, 0.1
 FOLDS = 5
-FEWEST = 10  # rows of either kind, below which the share of good ones is all that is told
+FEWEST = 10  # rows of either kind, below which the mean is all that is told
 LEAST = 1e-4  # a probability is never nearer to 0 or 1
 
 
@@ -111,95 +111,103 @@ class Fitted:
     out_of_fold: Floats  # [n] probabilities of the rows fitted on, each from other folds
 
 
-def fit_estimator(features: Floats, good: NDArray[np.bool_], seed: int = 0) -> Fitted:
-    """Fit the probability that a row is good, [n, w] and [n]."""
-    share = float(good.mean()) if len(good) else 0.5
-    if min(good.sum(), len(good) - good.sum()) < FEWEST:
-        share = (good.sum() + 0.5) / (len(good) + 1.0)
+def fit_estimator(
+    features: Floats, shares: NDArray[np.floating], seed: int = 0, *, trees: bool = True
+) -> Fitted:
+    """Fit the expectation of shares in [0, 1], [n], from features [n, w].
+
+    A share counts as so much of a row that is 1, and the rest of one that is 0.
+
+    Args:
+        trees: whether boosted trees are tried too.
+    """
+    shares = np.asarray(shares, dtype=np.float64)
+    if min(shares.sum(), len(shares) - shares.sum()) < FEWEST:
+        share = float((shares.sum() + 0.5) / (len(shares) + 1.0))
         width = features.shape[1]
-        plain = Estimator(
-            np.zeros(width), np.ones(width), np.zeros(width), float(np.log(share / (1 - share)))
-        )
-        told = np.full(len(good), share)
-        return Fitted(plain, "constant", _log_loss(told, good), told)
-    folds = _folds(good, seed)
-    ways: dict[str, Floats] = {
-        f"logistic {strength}": _held_out(
-            features, good, folds, partial(_logistic, strength=strength)
-        )
+        plain = Estimator(np.zeros(width), np.ones(width), np.zeros(width), float(_odds(share)))
+        told = np.full(len(shares), share)
+        return Fitted(plain, "constant", _log_loss(told, shares), told)
+    fold = np.random.default_rng([seed, 5]).permutation(len(shares)) % FOLDS
+    ways = {
+        strength: _held_out(features, shares, fold, partial(_logistic, strength=strength))
         for strength in STRENGTHS
     }
-    best = min(ways, key=lambda way: _log_loss(ways[way], good))
-    strength = float(best.split()[1])
-    boost = partial(_boosted, seed=seed)
-    raw = _held_out(features, good, folds, boost)
-    slope, bias = _map(_odds(raw), good)
-    ways["boosting"] = _probability(bias + slope * _odds(raw))
-    ways["both"] = _probability(0.5 * (_odds(ways[best]) + bias + slope * _odds(raw)))
-    found = min((best, "boosting", "both"), key=lambda way: _log_loss(ways[way], good))
-    linear = _logistic(features, good, strength)
-    if found == best:
-        return Fitted(linear, "logistic", _log_loss(ways[found], good), ways[found])
-    trees = boost(features, good)
-    half = 0.5 if found == "both" else 1.0
+    strength = min(ways, key=lambda each: _log_loss(ways[each], shares))
+    linear = _logistic(features, shares, strength)
+    told = {"logistic": ways[strength]}
+    if trees:
+        boost = partial(_boosted, seed=seed)
+        raw = _odds(_held_out(features, shares, fold, boost))
+        slope, bias = _map(raw, shares)
+        told["boosting"] = _probability(bias + slope * raw)
+        told["both"] = _probability(0.5 * (_odds(told["logistic"]) + bias + slope * raw))
+    kind = min(told, key=lambda way: _log_loss(told[way], shares))
+    loss = _log_loss(told[kind], shares)
+    if kind == "logistic":
+        return Fitted(linear, kind, loss, told[kind])
+    boosted, half = boost(features, shares), 0.5 if kind == "both" else 1.0
     joined = replace(
         linear,
         weights=(1.0 - half) * linear.weights,
-        bias=(1.0 - half) * linear.bias + half * (bias + slope * trees.bias),
+        bias=(1.0 - half) * linear.bias + half * (bias + slope * boosted.bias),
         slope=half * slope,
-        trees=trees.trees,
+        trees=boosted.trees,
     )
-    return Fitted(joined, found, _log_loss(ways[found], good), ways[found])
+    return Fitted(joined, kind, loss, told[kind])
 
 
-def _folds(good: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """The fold of each row; each has the same share of good ones."""
-    generator = np.random.default_rng([seed, 5])
-    fold = np.empty(len(good), dtype=np.int64)
-    for kind in (True, False):
-        rows = generator.permutation(np.flatnonzero(good == kind))
-        fold[rows] = np.arange(len(rows)) % FOLDS
-    return fold
+Fit = Callable[[Floats, Floats], Estimator]
 
 
-def _held_out(
-    features: Floats,
-    good: NDArray[np.bool_],
-    fold: NDArray[np.int64],
-    fit: Callable[[Floats, NDArray[np.bool_]], Estimator],
-) -> Floats:
-    found = np.empty(len(good))
+def _held_out(features: Floats, shares: Floats, fold: NDArray[np.int64], fit: Fit) -> Floats:
+    """Of each row, what is told by a fit to the other folds."""
+    found = np.empty(len(shares))
     for each in range(FOLDS):
         inside = fold == each
-        found[inside] = fit(features[~inside], good[~inside])(features[inside])
+        found[inside] = fit(features[~inside], shares[~inside])(features[inside])
     return found
 
 
-def _logistic(features: Floats, good: NDArray[np.bool_], strength: float) -> Estimator:
+def _weighted(features: Floats, shares: Floats) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Rows that are 1 and rows that are 0, and their weights."""
+    ones, zeros = np.flatnonzero(shares > 0.0), np.flatnonzero(shares < 1.0)
+    kind = np.arange(len(ones) + len(zeros)) < len(ones)
+    weights = np.concatenate([shares[ones], 1.0 - shares[zeros]])
+    return features[np.concatenate([ones, zeros])], kind, weights
+
+
+def _logistic(features: Floats, shares: Floats, strength: float) -> Estimator:
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 1e-9, scale, 1.0)
+    rows, kind, weights = _weighted((features - mean) / scale, shares)
+    if kind.all() or not kind.any():
+        return Estimator(mean, scale, np.zeros(len(mean)), float(_odds(shares.mean())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's options and scipy's differ by version
-        fitted = LogisticRegression(C=strength, max_iter=300).fit((features - mean) / scale, good)
+        fitted = LogisticRegression(C=strength, max_iter=300).fit(rows, kind, weights)
     return Estimator(mean, scale, fitted.coef_[0], float(fitted.intercept_[0]))
 
 
-def _boosted(features: Floats, good: NDArray[np.bool_], seed: int) -> Estimator:
+def _boosted(features: Floats, shares: Floats, seed: int) -> Estimator:
     from sklearn.ensemble import GradientBoostingClassifier
 
-    share = float(np.clip(good.mean(), LEAST, 1.0 - LEAST))
-    prior = float(np.log(share / (1.0 - share)))
+    rows, kind, weights = _weighted(features, shares)
+    width, prior = features.shape[1], float(_odds(shares.mean()))
+    plain = Estimator(np.zeros(width), np.ones(width), np.zeros(width), prior)
+    if kind.all() or not kind.any():
+        return plain
     fitted = GradientBoostingClassifier(
         n_estimators=TREES,
         max_depth=DEPTH,
         learning_rate=RATE,
         subsample=0.5,
-        max_features=min(20, features.shape[1]),
-        min_samples_leaf=max(5, min(30, len(good) // 30)),
+        max_features=min(20, width),
+        min_samples_leaf=max(5, min(30, len(shares) // 30)),
         random_state=seed,
-    ).fit(features, good)
+    ).fit(rows, kind, weights)
     shape = (TREES, 2 ** (DEPTH + 1) - 1)
     trees = Trees(
         feature=np.full(shape, -1, np.int16),
@@ -216,21 +224,19 @@ def _boosted(features: Floats, good: NDArray[np.bool_], seed: int) -> Estimator:
         trees.left[place, :size] = tree.children_left
         trees.right[place, :size] = tree.children_right
         trees.value[place, :size] = RATE * tree.value[:, 0, 0]
-    width = features.shape[1]
-    return Estimator(np.zeros(width), np.ones(width), np.zeros(width), prior, 1.0, trees)
+    return replace(plain, slope=1.0, trees=trees)
 
 
-def _map(odds: Floats, good: NDArray[np.bool_]) -> tuple[float, float]:
+def _map(odds: Floats, shares: Floats) -> tuple[float, float]:
     """Slope and bias of Platt's map of log odds."""
-    fitted = _logistic(odds[:, None], good, 100.0)
+    fitted = _logistic(odds[:, None], shares, 100.0)
     slope = max(float(fitted.weights[0] / fitted.scale[0]), 0.0)
     return slope, fitted.bias - slope * float(fitted.mean[0])
 
 
-def _odds(share: Floats) -> Floats:
+def _odds(share: Any) -> Any:
     inside = np.clip(share, LEAST, 1.0 - LEAST)
-    found: Floats = np.log(inside / (1.0 - inside))
-    return found
+    return np.log(inside / (1.0 - inside))
 
 
 def _probability(odds: Floats) -> Floats:
@@ -238,6 +244,6 @@ def _probability(odds: Floats) -> Floats:
     return found
 
 
-def _log_loss(share: Floats, good: NDArray[np.bool_]) -> float:
-    inside = np.clip(share, LEAST, 1.0 - LEAST)
-    return float(-np.where(good, np.log(inside), np.log(1.0 - inside)).mean())
+def _log_loss(told: Floats, shares: Floats) -> float:
+    inside = np.clip(told, LEAST, 1.0 - LEAST)
+    return float(-(shares * np.log(inside) + (1.0 - shares) * np.log(1.0 - inside)).mean())

@@ -1,4 +1,8 @@
-"""What decides: the probability that an answer is as good as the full model's.
+"""What decides: how an answer is expected to compare with the full model's.
+
+Reliability is the probability that the answer is better, and half that it is as good: one half and
+half of the expected gain in score. Where only sameness is promised it falls with the probability
+of being different. It orders what is accepted, and promises nothing.
 
 Before any answer it is read off the prompt alone, for each model: that is what a request enters by.
 After an answer it is read off the prompt, the answer's signals, and the answers that came before it
@@ -62,24 +66,37 @@ def fit_prompts(outcomes: Outcomes, seed: int, encoder: Encoder | None = None) -
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """The two expectations that a reliability is made of."""
+
+    worse: Estimator  # of how much lower than the full model's the score is, in [0, 1]
+    better: Estimator | None  # of how much higher; None: it does not count
+
+    def __call__(self, features: Floats) -> Floats:
+        """Reliability, [n] of [n, w]."""
+        gain = 0.0 if self.better is None else self.better(features)
+        return 0.5 * (1.0 + gain - self.worse(features))
+
+
+@dataclass(frozen=True, slots=True)
 class Judges:
     """All estimators of a set of models, and how their features are made."""
 
     prompts: Prompts
     signals: Mapping[str, Signals]  # by model
-    entry: Mapping[str, Estimator]  # by model, of the prompt alone
-    after: Mapping[Chain, Estimator]  # by the models called up to the answer, itself last
+    entry: Mapping[str, Judge]  # by model, of the prompt alone
+    after: Mapping[Chain, Judge]  # by the models called up to the answer, itself last
     scorer: Scorer  # by which answers agree
 
     def before(self, outcomes: Outcomes, features: Floats | None = None) -> dict[str, Floats]:
-        """Probability of each model, [n] each, before anything is called."""
+        """Reliability of each model, [n] each, before anything is called."""
         read = self.prompts(outcomes) if features is None else features
-        return {model: estimator(read) for model, estimator in self.entry.items()}
+        return {model: judge(read) for model, judge in self.entry.items()}
 
     def reliability(
         self, outcomes: Outcomes, chain: Chain, features: Floats | None = None
     ) -> Floats:
-        """Probability of the chain's last answer, [n]."""
+        """Reliability of the chain's last answer, [n]."""
         read = self.prompts(outcomes) if features is None else features
         return self.after[chain](self.features(outcomes, chain, read))
 
@@ -102,7 +119,7 @@ def _features(
 
 def fit_judges(
     outcomes: Outcomes,
-    good: Mapping[str, NDArray[np.bool_]],
+    gains: Mapping[str, Floats],
     chains: Sequence[Chain],
     scorer: Scorer,
     seed: int = 0,
@@ -111,22 +128,29 @@ def fit_judges(
     """Fit all estimators on the rows that fit.
 
     Args:
-        good: [n] of each model, whether its answer is as good as the full model's.
+        gains: [n] of each model, its score less the full model's; of sameness, -1 where its answer
+            is another.
         chains: all prefixes of chains that may be asked for.
 
     Returns:
-        The judges, and how each estimator does out of fold, by the names of its chain (`>`
-        between them); those of the prompt alone begin with `>`.
+        The judges, and how the estimate of a loss does out of fold, by the names of its chain
+        (`>` between them); those of the prompt alone begin with `>`.
     """
     prompts = fit_prompts(outcomes, seed, encoder)
     read = prompts(outcomes)
     told: dict[str, Fitted] = {}
-    signals = {model: fit_signals(outcomes, model) for model in good}
-    for model in good:
-        told[f">{model}"] = fit_estimator(read, good[model], seed)
+    signals = {model: fit_signals(outcomes, model) for model in gains}
+
+    def fit(name: str, features: Floats, gain: Floats, trees: bool) -> Judge:
+        told[name] = worse = fit_estimator(features, np.maximum(-gain, 0.0), seed, trees=trees)
+        if not (gain > 0.0).any():
+            return Judge(worse.estimator, None)
+        better = fit_estimator(features, np.maximum(gain, 0.0), seed, trees=trees)
+        return Judge(worse.estimator, better.estimator)
+
+    entry = {model: fit(f">{model}", read, gain, False) for model, gain in gains.items()}
+    after = {}
     for chain in chains:
         known = _features(outcomes, chain, read, signals, scorer)
-        told[">".join(chain)] = fit_estimator(known, good[chain[-1]], seed)
-    entry = {model: told[f">{model}"].estimator for model in good}
-    after = {chain: told[">".join(chain)].estimator for chain in chains}
+        after[chain] = fit(">".join(chain), known, gains[chain[-1]], True)
     return Judges(prompts, signals, entry, after, scorer), told

@@ -20,6 +20,7 @@ Scorer = Callable[[str, str], float]
 SHARE = 0.5  # of the rows must have a field for it to be read
 KINDS = 12  # different answers, such as letters of a choice, that are told apart
 COMMON = 0.9  # of the answers must be one of these, or they are not
+LONGEST = 24  # letters of a value that is told apart: what is longer is somebody's text
 _SIZES = ("tokens_in", "tokens_out", "characters", "cost", "milliseconds")
 
 
@@ -78,7 +79,8 @@ def _common(outcomes: Outcomes, field: str, place: int) -> tuple[str, ...]:
     """The field's values, if there are few and more than one."""
     if field not in outcomes.words:
         return ()
-    counts = Counter(each for each in outcomes.words[field][:, place] if each is not None)
+    values = outcomes.words[field][:, place]
+    counts = Counter(each for each in values if each is not None and len(each) <= LONGEST)
     kept = [name for name, _ in counts.most_common(KINDS)]
     enough = sum(counts[name] for name in kept) >= COMMON * max(len(outcomes), 1)
     return tuple(sorted(kept)) if enough and len(counts) > 1 else ()
