@@ -136,18 +136,25 @@ def error_of_tests(delta: float) -> float:
     return delta * (1.0 - 1.0 / SPARED)
 
 
+def lost(line: Line, labels: Ints) -> Floats:
+    """What each policy loses against the full tier on each row, [p, n], NaN where not known.
+
+    Args:
+        labels: [n], -1 where unknown.
+    """
+    differs, known = line.differs, labels >= 0
+    found = (labels == line.reference) * 1.0 - (labels == line.answers)
+    return np.where(differs, np.where(known, found, np.nan), 0.0)
+
+
 def count(line: Line, labels: Ints) -> Counts:
     """Counts of each policy.
 
     Args:
         labels: [n], -1 where unknown.
     """
-    differs, known = line.differs, labels >= 0
-    return Counts(
-        (differs & (labels == line.reference)).sum(1),
-        (differs & known & (labels == line.answers)).sum(1),
-        (differs & ~known).sum(1),
-    )
+    found = lost(line, labels)
+    return Counts((found > 0).sum(1), (found < 0).sum(1), np.isnan(found).sum(1))
 
 
 def standing(line: Line, labels: Ints) -> Standing:
@@ -220,21 +227,18 @@ def next_rows(line: Line, labels: Ints, batch: int) -> NDArray[np.int64]:
     return np.array(found[:batch], dtype=np.int64)
 
 
-def labels_for(
-    answers: Ints, reference: Ints, labels: Ints, rows: int, margin: float, delta: float
-) -> int:
+def labels_for(differs: Bools, lost: Floats, rows: int, margin: float, delta: float) -> int:
     """About how many labels decide a policy on so many unlabelled rows, going by these rows.
 
     Args:
-        answers, reference, labels: [n] the policy's, the full tier's, and -1 where unknown.
+        differs: [n] where the policy answers otherwise than the full tier.
+        lost: [n] of `adaptive.worth.lost`, NaN where it is not known.
         rows: how many there would be.
         margin: of P(worse) - P(better).
         delta: the error of the whole certificate.
     """
-    differs = answers != reference
-    known = differs & (labels >= 0)
-    count_of = [(known & (labels == each)).sum() for each in (reference, answers)]
-    shares = np.array(count_of) / max(int(known.sum()), 1)
+    known = differs & ~np.isnan(lost)
+    shares = np.array([(lost[known] > 0).sum(), (lost[known] < 0).sum()]) / max(known.sum(), 1)
     free = round(float(differs.mean()) * rows)
     test = (rows, margin, error_of_tests(delta), free)
     return _deciding(test, (0, 0, free), shares, 0, free)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.targets import about_costs
+from adaptive.targets import about_costs, may_abstain
 from adaptive.types import Target
 
 ALWAYS_ASSUMED = (
@@ -123,7 +123,7 @@ def _means(targets: Sequence[Target]) -> list[str]:
     left = [
         "Promises about answers are about the texts that are answered, as a share of those; the "
         "texts left to a person are bounded by the promise about them."
-    ] * any(target.metric == "abstention" for target in targets)
+    ] * may_abstain(targets)
     if not columns:
         mean = (
             "It holds for the mean over texts, not for each text and not for each label or group."

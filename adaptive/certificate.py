@@ -28,28 +28,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adaptive.asking import labels_for
 from adaptive.assumptions import ALWAYS_ASSUMED, assumed, population
 from adaptive.claims import MeanTest, Trial, bound_loss, shares, try_target
-from adaptive.costs import CostTable
+from adaptive.costs import Costs
 from adaptive.errors import TargetError
+from adaptive.metrics import metric_of
 from adaptive.policy import Lookup, dearest, is_bare, tier_alone
 from adaptive.promises import Certificate, Conditions, Tested, Verdict, stricter
 from adaptive.risk import fixed_sequence, worst
 from adaptive.targets import check_unit, full_may_miss, seeks_quality, several
 from adaptive.types import OutcomeTable, Policy, Target, Targets
+from adaptive.worth import lost
 
 
 def takes_unlabelled(targets: Sequence[Target]) -> bool:
     """Whether labels need be asked only where answers differ: of one drop, over all texts."""
-    return [(each.metric, each.group) for each in targets] == [("accuracy_drop", None)]
+    return [(metric_of(each).kind, each.group) for each in targets] == [("drop", None)]
 
 
 def certify(
     front: Sequence[Policy],
     table: OutcomeTable,
-    costs: CostTable,
+    costs: Costs,
     target: Targets,
     seed: int,
     conditions: Conditions,
@@ -95,9 +98,15 @@ def certify(
     if not front or (front[0] != full and not full_may_miss(targets, table)):
         raise ValueError("a front begins with the full tier alone")
     check_unit(targets, costs.unit)
-    lookup = Lookup.of(table, costs.at(table.tokens))
+    lookup = Lookup.of(table, costs.of(table))
     results = [lookup.evaluate(policy) for policy in front]
-    ceilings = dearest(front, table.stages, costs.at(np.arange(conditions.max_length + 1)))
+    ceilings = _ceilings(front, table, costs, targets, conditions.max_length)
+    for policy, (result, most) in enumerate(zip(results, ceilings.tolist(), strict=True)):
+        if result.cost.max(initial=0.0) > most:
+            raise TargetError(
+                f"policy {policy} cost a text {result.cost.max():.6g} {costs.unit}, more than the "
+                f"{most:.6g} that bound it: a text was longer than {conditions.max_length} tokens"
+            )
     strict = [stricter(each, looks) for each in targets]
     try:
         trials = [
@@ -117,11 +126,11 @@ def certify(
     if verdict == "NOT CERTIFIED":
         obstacle, needed = _shortage(trials, certified)
     labels = None
-    if needed is not None and takes_unlabelled(targets):
-        prediction, level = results[certified].prediction, targets[0].level
-        margin = level * float((table.reference == table.labels).mean())
-        delta = 1.0 - strict[0].confidence
-        labels = labels_for(prediction, table.reference, table.labels, needed, margin, delta)
+    if needed is not None and table.worth.exact and takes_unlabelled(targets):
+        result, delta = results[certified], 1.0 - strict[0].confidence
+        margin = targets[0].level * float(table.worth.reference.mean(dtype=np.float64))
+        differs = result.alike != 1.0
+        labels = labels_for(differs, lost(result, table.worth), needed, margin, delta)
     kept = None
     if good and len(table):
         confidence = strict[0].confidence
@@ -153,12 +162,33 @@ def certify(
         assumptions=(
             *ALWAYS_ASSUMED,
             *population(conditions.repeats),
-            *assumed(targets, kept, otherwise=table.in_float32 is not None),
+            *assumed(targets, kept, otherwise=not table.worth.own),
         ),
         quality=kept,
         labels_needed=labels,
         planned=looks,
     )
+
+
+def _ceilings(
+    front: Sequence[Policy],
+    table: OutcomeTable,
+    costs: Costs,
+    targets: Sequence[Target],
+    longest: int,
+) -> NDArray[np.float64]:
+    """What a text can cost at most under each policy, [p]; infinite where nothing tells."""
+    most = costs.most(longest)
+    if most is not None:
+        return dearest(front, table.stages, most)
+    for target in targets:
+        if metric_of(target).budget:
+            raise TargetError(
+                f"the target {target.metric!r} bounds a mean cost, and nothing bounds what one "
+                "text can cost, so that no number of rows would prove it; name the most that an "
+                "answer may take (of prices `max_tokens` of every stage, of recorded costs `cap`)"
+            )
+    return np.full(len(front), np.inf)
 
 
 def with_levels(certificate: Certificate, further: Sequence[Certificate]) -> Certificate:

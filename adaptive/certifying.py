@@ -31,6 +31,7 @@ from adaptive.targets import seeks_quality, several
 from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
+from adaptive.worth import reclassified
 
 logger = logging.getLogger(__name__)
 
@@ -200,9 +201,9 @@ def ordered(
 
 def full_accuracy(table: OutcomeTable) -> float:
     """The full tier's accuracy on search rows, 1 where they have no labels."""
-    if not len(table) or (table.labels < 0).any():
+    if not len(table) or not table.worth.known:
         return 1.0
-    return float((table.reference == table.labels).mean())
+    return float(table.worth.reference.mean(dtype=np.float64))
 
 
 def expected_stop(line: Sequence[Found]) -> int:
@@ -283,15 +284,15 @@ def _known(targets: Sequence[Target], table: OutcomeTable) -> list[Target]:
 
 def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
     """A table as the full tier is served now; in float32 in torch its answers are the reference."""
-    if table.in_float32 is None or not bundle.tiers[-1].in_float32:
+    if table.worth.own or not bundle.tiers[-1].in_float32:
         return table
-    predictions = np.column_stack([table.predictions[:, :-1], table.in_float32])
-    return replace(table, predictions=predictions, in_float32=None)
+    predictions = np.column_stack([table.predictions[:, :-1], table.reference])
+    return reclassified(table, predictions=predictions, in_float32=None)
 
 
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
     """The table with its labels as groups, where they are known."""
-    if (table.labels < 0).any():
+    if not table.worth.known:
         return table
     return replace(table, groups={**table.groups, "label": Groups(names, table.labels)})
 

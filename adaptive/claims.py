@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import Evaluation, is_bare
+from adaptive.metrics import metric_of
+from adaptive.policy import is_bare
 from adaptive.promises import Claim, Test
 from adaptive.risk import (
     betting,
@@ -29,7 +30,7 @@ from adaptive.risk import (
     rows_for_paired,
 )
 from adaptive.targets import divide, excess, quality
-from adaptive.types import ALWAYS, BUDGETS, OutcomeTable, Policy, Target
+from adaptive.types import Evaluation, OutcomeTable, Policy, Target
 
 Floats = NDArray[np.float64]
 MeanTest = Literal["paired", "betting", "hoeffding_bentkus"]
@@ -44,7 +45,8 @@ class Trial:
     claims: tuple[Claim, ...]  # [c]
     owner: NDArray[np.int32]  # [n] the claim that each row is about
     excess: Floats  # [p, n]
-    greatest: Floats  # [p] that the excess of any text can be
+    least: float  # that the excess of any text can be
+    greatest: Floats  # [p]
     p_values: Floats  # [c, p] for "the policy breaks the claim"
 
     @property
@@ -71,15 +73,22 @@ class Trial:
             if not share:
                 return None
             risk = float((values > 0.0).mean()) / share
-            needed = rows_for_binomial(_allowed(target), risk, delta=delta)
+            allowed = metric_of(target).allowed(target)
+            needed = rows_for_binomial(allowed, risk, delta=delta)
             needed = None if needed is None else int(np.ceil(needed / share))
         elif self.claims[claim].test == "paired":
             worse, better, both = (float(count) / len(values) for count in drop_counts(values))
             needed = rows_for_paired(worse, better, both, target.level, delta=delta)
         else:  # by betting, though Hoeffding and Bentkus' test would need more
             losses, counts = np.unique(values, return_counts=True)
-            high = float(self.greatest[policy])
-            needed = rows_for_betting(losses, 0.0, low=-1.0, high=high, weights=counts, delta=delta)
+            needed = rows_for_betting(
+                losses,
+                0.0,
+                low=self.least,
+                high=float(self.greatest[policy]),
+                weights=counts,
+                delta=delta,
+            )
         return None if needed is None else max(needed, len(own) + 1)
 
 
@@ -96,7 +105,8 @@ def try_target(
     """Test policies by what they did with certification rows.
 
     Losses of 0 and 1 (`agreement`, `accuracy`, `abstention`, `text_cost`) have the exact binomial
-    test, over the rows that are answered; of abstention and text_cost, over all. A group without
+    test, over the rows that are answered; of abstention and text_cost, over all. Where answers are
+    graded, promises about them have the betting test in place of exact ones. A group without
     rows has a p-value of 1, but for policies that keep the target whatever the text is: the full
     tier alone what is relative to itself (in float32 in torch, else it is not itself), a policy
     that always answers any abstention, one whose dearest text is within a budget that budget.
@@ -111,13 +121,14 @@ def try_target(
     Raises:
         ValueError: the table lacks labels or a column that the target needs.
     """
-    test = _test_of(target, mean_test)
+    test = _test_of(target, mean_test, table)
     values = np.stack([excess(target, result, table) for result in results])
     pairs = zip(policies, ceilings.tolist(), strict=True)
-    greatest = np.array([_greatest(target, policy, table, most) for policy, most in pairs])
+    bounds = [_bounds(target, policy, table, most) for policy, most in pairs]
+    least, greatest = bounds[0][0], np.array([high for _, high in bounds])
     groups = divide(target, table)
     p_values = by_group(
-        lambda own: _p_values(own, greatest, target, test, seed, accuracy),
+        lambda own: _p_values(own, least, greatest, target, test, seed, accuracy),
         values,
         groups.index,
         len(groups.names),
@@ -127,7 +138,7 @@ def try_target(
         Claim(target, None if target.group is None else name, count, test)
         for name, count in zip(groups.names, counts, strict=True)
     )
-    return Trial(claims, groups.index, values, greatest, p_values)
+    return Trial(claims, groups.index, values, least, greatest, p_values)
 
 
 def bound_loss(
@@ -159,7 +170,7 @@ def bound_loss(
     sought = quality(table, confidence)
     if _is_reference(policy, table):
         return sought
-    test = _test_of(sought, mean_test)
+    test = _test_of(sought, mean_test, table)
     delta, proved = (1.0 - confidence) * share, replace(sought, level=1.0)
     lost = excess(sought, result, table)
     weight = lost - excess(proved, result, table)  # an excess is linear in its level
@@ -167,7 +178,8 @@ def bound_loss(
         tried = replace(sought, level=level)
         strict = replace(tried, confidence=1.0 - delta)
         drop = (lost - level * weight)[None]
-        if _tested(drop, 1.0 - level, strict, test, seed, accuracy)[0] > delta:
+        ends = metric_of(tried).bounds(tried, np.inf)
+        if _tested(drop, ends, strict, test, seed, accuracy)[0] > delta:
             break
         proved = tried
     return proved
@@ -183,59 +195,63 @@ def shares(policies: int, expected: int) -> Floats:
     return found
 
 
-def _test_of(target: Target, mean_test: MeanTest) -> Test:
-    """The test of a target's claims: the chosen one only where losses are not just 0 and 1."""
-    if target.metric == "accuracy_drop":
-        return mean_test
-    if target.metric in BUDGETS:  # costs are of any size: there is no exact test of them
-        return "betting" if mean_test == "paired" else mean_test
-    return "binomial"
+def _test_of(target: Target, mean_test: MeanTest, table: OutcomeTable) -> Test:
+    """The test of a target's claims: exact where its losses are counts, else of a bounded mean."""
+    metric = metric_of(target)
+    counts = metric.kind != "mean" and (metric.about != "answers" or table.worth.exact)
+    if counts and metric.kind == "share":
+        return "binomial"
+    return "betting" if mean_test == "paired" and not counts else mean_test
 
 
 def _is_reference(policy: Policy, table: OutcomeTable) -> bool:
     """Whether it is the full tier alone, in float32: what relative targets are relative to."""
-    return table.in_float32 is None and is_bare(policy) and policy.on(len(table.stages) - 1)
+    return table.worth.own and is_bare(policy) and policy.on(len(table.stages) - 1)
 
 
-def _greatest(target: Target, policy: Policy, table: OutcomeTable, ceiling: float) -> float:
-    """The greatest excess of any text; where it is not above 0, nothing can break the target."""
-    if target.metric in BUDGETS:
-        return ceiling / target.level - 1.0
-    if target.metric == "accuracy":
-        return target.level
-    never = {
-        "text_cost": target.bound is not None and ceiling <= target.bound,
-        "abstention": policy.abstain == ALWAYS,
-    }.get(target.metric, _is_reference(policy, table))
-    return 0.0 if never else 1.0 - target.level
+def _bounds(
+    target: Target, policy: Policy, table: OutcomeTable, ceiling: float
+) -> tuple[float, float]:
+    """The least and the greatest excess of any text; nothing can break the target at 0 or less."""
+    metric = metric_of(target)
+    least, most = metric.bounds(target, ceiling)
+    sure = metric.sure(target, policy, ceiling, _is_reference(policy, table))
+    return least, 0.0 if sure else most
 
 
 def _p_values(
-    values: Floats, greatest: Floats, target: Target, test: Test, seed: int, accuracy: float
+    values: Floats,
+    least: float,
+    greatest: Floats,
+    target: Target,
+    test: Test,
+    seed: int,
+    accuracy: float,
 ) -> Floats:
     """P-values [p] of excesses [p, n] for H0: mean excess > 0."""
     found = np.zeros(len(values))
     for high in np.unique(greatest[greatest > 0.0]).tolist():
         like = greatest == high
-        found[like] = _tested(values[like], high, target, test, seed, accuracy)
+        found[like] = _tested(values[like], (least, high), target, test, seed, accuracy)
     return found
 
 
 def _tested(
-    values: Floats, high: float, target: Target, test: Test, seed: int, accuracy: float
+    values: Floats,
+    bounds: tuple[float, float],
+    target: Target,
+    test: Test,
+    seed: int,
+    accuracy: float,
 ) -> Floats:
+    low, high = bounds
     if test == "binomial":  # the excess is a loss of 0 or 1, less the share of losses allowed;
         # it is nothing where nobody answers
-        return binomial(values > 0.0, _allowed(target), values != 0.0)
+        return binomial(values > 0.0, metric_of(target).allowed(target), values != 0.0)
     delta = 1.0 - target.confidence
     if test == "paired":
         counts, rows = drop_counts(values), values.shape[1]
         return paired(*counts, rows, target.level, accuracy=accuracy, delta=delta)
     if test == "betting":
-        return betting(values, 0.0, low=-1.0, high=high, seed=seed, delta=delta)
-    return hoeffding_bentkus(values, 0.0, low=-1.0, high=high)
-
-
-def _allowed(target: Target) -> float:
-    """The share of losses that the target allows."""
-    return 1.0 - target.level if target.metric == "accuracy" else target.level
+        return betting(values, 0.0, low=low, high=high, seed=seed, delta=delta)
+    return hoeffding_bentkus(values, 0.0, low=low, high=high)

@@ -24,6 +24,7 @@ from adaptive.row_hashes import hash_texts
 from adaptive.tiers.store import is_rounded
 from adaptive.types import Target
 from adaptive.unlabelled import Labels, Plan
+from adaptive.worth import reclassified
 
 
 def finish(made: Plan, labels: Labels) -> Bundle:
@@ -44,7 +45,7 @@ def finish(made: Plan, labels: Labels) -> Bundle:
         costs=made.costs if made.bundle.costs is not None else None,
         policy=certificate.policy,
         ladder=ladder_of(first.front, {each.target.level: each.front for each in others}),
-        outcomes={**made.bundle.outcomes, "certify": replace(made.table, labels=labels)},
+        outcomes={**made.bundle.outcomes, "certify": reclassified(made.table, labels=labels)},
         certificate=certificate,
     )
 
@@ -72,9 +73,12 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     needed = _needed(line, counts, here, rows, target) if short else None
     labels_needed = None
     if needed is not None:
-        answers = line.answers[here.passed]
         labels_needed = asking.labels_for(
-            answers, line.reference, labels, needed, line.margin, delta
+            line.differs[here.passed],
+            asking.lost(line, labels)[here.passed],
+            needed,
+            line.margin,
+            delta,
         )
     return Certificate(
         targets=(target,),
@@ -98,7 +102,7 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
         assumptions=(
             *ALWAYS_ASSUMED,
             *population(made.count_repeats),
-            *assumed([target], None, otherwise=made.table.in_float32 is not None),
+            *assumed([target], None, otherwise=not made.table.worth.own),
             *asked_for(asked.accuracy_from),
         ),
         asked=asked,

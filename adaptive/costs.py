@@ -1,24 +1,44 @@
-"""What each piece of a cascade costs, by length of text, in one unit.
+"""What each piece of a cascade costs, in one unit.
 
-A table holds costs at a few lengths and reads between them linearly, so the same look-up
-serves measured milliseconds and counted work (which is linear in length, hence exact).
+Policies are searched and tested in whatever is told as `Costs`: by length of text, as here, or as
+recorded (`adaptive.prices`). A table holds costs at a few lengths and reads between them linearly,
+so the same look-up serves measured milliseconds and counted work (which is linear in length, hence
+exact).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.types import StageCosts
+from adaptive.types import OutcomeTable, StageCosts
 
 Array = NDArray[np.float64]
 WORK = "layers x tokens"
 MILLISECONDS = "milliseconds"
-UNITS = {"milliseconds": MILLISECONDS, "work": WORK, "text_cost": MILLISECONDS}  # of metrics
+DOLLARS = "dollars"
+
+
+class Costs(Protocol):
+    """What texts cost, and the most that any can."""
+
+    @property
+    def unit(self) -> str:
+        """Of all costs."""
+
+    def of(self, table: OutcomeTable) -> StageCosts:
+        """Of the table's texts."""
+
+    def most(self, longest: int) -> StageCosts | None:
+        """Of made-up texts, of which one is the dearest there can be; None where nothing tells.
+
+        Args:
+            longest: tokens of a text at most.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,14 @@ class CostTable:
     def __post_init__(self) -> None:
         for name in ("lengths", "embed", "segment", "head", "router", "decision"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+
+    def of(self, table: OutcomeTable) -> StageCosts:
+        """Costs of a table's texts, by their length."""
+        return self.at(table.tokens)
+
+    def most(self, longest: int) -> StageCosts:
+        """Costs of every length up to the longest."""
+        return self.at(np.arange(longest + 1))
 
     def at(self, tokens: NDArray[np.int64]) -> StageCosts:
         """Costs of texts with the given token counts [n]; linear beyond the ends too."""

@@ -22,7 +22,8 @@ import torch
 
 from adaptive.bundle.header import library_versions
 from adaptive.config.targets import show_target
-from adaptive.costs import MILLISECONDS, UNITS
+from adaptive.costs import MILLISECONDS
+from adaptive.metrics import metric_of
 from adaptive.processor import processor_of
 from adaptive.promises import Certificate, Conditions
 from adaptive.types import Policy, Target
@@ -65,7 +66,7 @@ class Coverage:
         if reasons := other_texts(certificate.conditions, use):
             self._warn([f"not covered by the certificate: {reason}" for reason in reasons])
             return NOTHING
-        timed = [each for each in certificate.targets if UNITS.get(each.metric) == MILLISECONDS]
+        timed = [each for each in certificate.targets if metric_of(each).unit == MILLISECONDS]
         changed = other_times(certificate.conditions, self.device, use.batch_size) if timed else []
         if not changed:
             return certificate.targets

@@ -55,13 +55,12 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
         costs: `bundle.costs` for milliseconds, `adaptive.work.work_of` for layers x tokens.
     """
     lookup = Lookup.of(table, costs.at(table.tokens))
-    known = bool((table.labels >= 0).all())
-    truth = table.labels if known else table.reference
+    known = table.worth.known
 
     def point(kind: str, name: str, each: Policy) -> Point:
         result = lookup.evaluate(each)
-        answered = result.prediction >= 0
-        quality = float((result.prediction == truth)[answered].mean()) if answered.any() else 0.0
+        answered, good = result.answered, result.score if known else result.alike
+        quality = float(good[answered].mean()) if answered.any() else 0.0
         return Point(kind, name, float(result.cost.mean()), quality, float(1.0 - answered.mean()))
 
     stages, tiers = bundle.stages, range(len(bundle.tiers))

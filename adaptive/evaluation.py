@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cascade import answer
-from adaptive.policy import Evaluation, evaluate, tier_alone
+from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
 from adaptive.targets import divide, excess
 from adaptive.tiers.store import reference_of
-from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Tokens
+from adaptive.types import ALWAYS, Evaluation, Groups, OutcomeTable, Policy, Target, Tokens
 from adaptive.work import work_of
 
 TIMED = 1024  # texts timed at most
@@ -51,7 +51,7 @@ def evaluate_texts(
     found = report(bundle, policy, table)
     served = ways(bundle, policy)
     times = timings(bundle, served, tokens, batch_size)
-    if table.in_float32 is not None:
+    if not table.worth.own:
         plain = in_float32(bundle)
         alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
         times |= timings(plain, {_float_name(bundle): alone}, tokens, batch_size)
@@ -76,25 +76,24 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         accuracy and agreement are held to it in float32, which has the last row.
     """
     work = work_of(bundle.tiers, bundle.router).at(table.tokens)
-    known = bool((table.labels >= 0).all())
-    full = table.reference
+    known = table.worth.known
     rows: list[dict[str, Any]] = []
     for name, way in ways(bundle, policy).items():
         result = evaluate(way, table, work)
-        answered = result.prediction >= 0
+        answered = result.answered
         row: dict[str, Any] = {
             "name": name,
-            "accuracy": _share(result.prediction == table.labels, answered) if known else None,
-            "agreement": _share(result.prediction == full, answered),
+            "accuracy": _mean(result.score, answered) if known else None,
+            "agreement": _mean(result.alike, answered),
             "work": float(result.cost.mean()),
         }
         if way.abstain != ALWAYS:
             row["abstained"] = float(1.0 - answered.mean())
         rows.append(row)
     chosen = evaluate(policy, table, work)
-    if table.in_float32 is not None:
+    if not table.worth.own:
         every = np.ones(len(table), dtype=np.bool_)
-        right = _share(full == table.labels, every) if known else None
+        right = _mean(table.worth.reference, every) if known else None
         exact = {"name": _float_name(bundle), "accuracy": right, "agreement": 1.0}
         rows.append({**exact, "work": rows[-1]["work"]})
     first, last = rows[0], rows[-1]
@@ -102,7 +101,7 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
         "texts": len(table),
         "rows": rows,
         "stage_shares": stage_shares(bundle, chosen.stage),
-        "groups": group_rows(table, chosen.prediction),
+        "groups": group_rows(table, chosen),
         "accuracy_ratio": _ratio(first["accuracy"], last["accuracy"]),
         "work_ratio": _ratio(last["work"], first["work"]),
     }
@@ -161,22 +160,21 @@ def _keeps(targets: Sequence[Target], result: Evaluation, table: OutcomeTable) -
     return True
 
 
-def group_rows(table: OutcomeTable, prediction: NDArray[np.int32]) -> list[dict[str, Any]]:
-    """How the texts of each group were answered, [n], and how the full tier answers them."""
-    known = bool((table.labels >= 0).all())
-    full, rows = table.reference, []
+def group_rows(table: OutcomeTable, result: Evaluation) -> list[dict[str, Any]]:
+    """How the texts of each group were answered, and how the full tier answers them."""
+    known, rows = table.worth.known, []
     for column, groups in table.groups.items():
         for number, name in enumerate(groups.names):
             own = groups.index == number
             if own.any():
-                answered = own & (prediction >= 0)
+                answered = own & result.answered
                 rows.append(
                     {
                         "group": f"{column} = {name}",
                         "texts": int(own.sum()),
-                        "accuracy": _share(prediction == table.labels, answered) if known else None,
-                        "full_accuracy": _share(full == table.labels, own) if known else None,
-                        "agreement": _share(prediction == full, answered),
+                        "accuracy": _mean(result.score, answered) if known else None,
+                        "full_accuracy": _mean(table.worth.reference, own) if known else None,
+                        "agreement": _mean(result.alike, answered),
                     }
                 )
     return rows
@@ -242,9 +240,9 @@ def _seconds(bundle: Bundle, tokens: Tokens, policy: Policy, batch_size: int) ->
     return time.perf_counter() - start
 
 
-def _share(kept: NDArray[np.bool_], rows: NDArray[np.bool_]) -> float | None:
-    """Of the rows, those that are kept; None where there are none."""
-    return float(kept[rows].mean()) if rows.any() else None
+def _mean(values: NDArray[np.floating], rows: NDArray[np.bool_]) -> float | None:
+    """Over the rows; None where there are none."""
+    return float(values[rows].mean(dtype=np.float64)) if rows.any() else None
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:

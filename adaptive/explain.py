@@ -123,7 +123,7 @@ def explain(
         price=_prices(policy, table, names),
         statistics=dict(zip(STATISTICS, statistics, strict=True)),
         stages=stages,
-        label=bundle.labels[label] if result.prediction[0] >= 0 else None,
+        label=bundle.labels[label] if result.answered[0] else None,
         score=stages[answered].probability,
         cost=float(result.cost[0]),
         unit=costs.unit,

@@ -13,7 +13,7 @@ from adaptive.freedom import Floats, best_line
 from adaptive.lines import completed, moving
 from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
 from adaptive.search import Found, Judge, Score, search
-from adaptive.targets import about_costs, seeks_quality, several
+from adaptive.targets import about_costs, may_abstain, seeks_quality, several
 from adaptive.types import Policy, Targets
 
 FRONT = 200  # policies of a front at most
@@ -53,7 +53,7 @@ def front(
         base = next((f.policy for f in found if not is_bare(f.policy)), base)
     if is_bare(base):
         base = search(lookup, target, margin=0.0, sweeps=sweeps, routed=False)[0].policy
-    abstains = any(each.metric == "abstention" for each in targets)
+    abstains = may_abstain(targets)
     if about_costs(targets) or abstains or is_bare(base):
         whole = base if about_costs(targets) else completed(lookup, base)
         policies = [base, *moving(lookup, whole)]

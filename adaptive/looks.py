@@ -136,7 +136,11 @@ def design_of(certificate: Certificate, table: OutcomeTable) -> str:
         "served": [conditions.device, conditions.dtype, conditions.max_length],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(table.predictions, dtype="<i4").tobytes())
+    if table.classes is not None:
+        digest.update(np.ascontiguousarray(table.predictions, dtype="<i4").tobytes())
+    else:
+        for values in (table.worth.score, table.worth.alike, table.reliability):
+            digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
     return digest.hexdigest()
 
 

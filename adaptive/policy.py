@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adaptive.types import (
     ALWAYS,
     NEVER,
+    Evaluation,
     OutcomeTable,
     Policy,
     Stage,
@@ -20,20 +21,6 @@ from adaptive.types import (
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a policy did with each text."""
-
-    stage: Ints  # [n] the stage that answered
-    entry: Ints  # [n] the tier entered
-    prediction: Ints  # [n] -1 where nobody answers
-    cost: Floats  # [n]
-
-    def take(self, rows: NDArray[np.integer]) -> Evaluation:
-        """What it did with the given texts."""
-        return Evaluation(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 def single_stage(stages: tuple[Stage, ...], stage: int) -> Policy:
@@ -69,18 +56,19 @@ def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:
 def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
     """The tiers that may stand on a path: the first, the full one, and those between that pay.
 
-    A tier between is left out where a cheaper one is better: where the gain in right answers of
-    its last exit over that of a cheaper tier, and a standard error of the gain, come to zero or
-    less. Without labels, the full tier's answers are the right ones.
+    A tier between is left out where a cheaper one is better: where the gain in score of its last
+    exit over that of a cheaper tier, and a standard error of the gain, come to zero or less.
+    Without scores, likeness to the reference takes their place. So is a first tier that is never
+    right: one that is there for what it tells the router, such as an embedding, answers nothing.
     """
     last = {s.tier: k for k, s in enumerate(table.stages)}
-    truth = table.reference if (table.labels < 0).any() else table.labels
-    right = {tier: table.predictions[:, k] == truth for tier, k in last.items()}
+    score = table.worth.score if table.worth.known else table.worth.alike
+    right = {tier: score[:, k].astype(np.float64) for tier, k in last.items()}
     first, *between = sorted(last)
-    kept = [first]
+    kept = [first] if right[first].any() or not len(table) or not between else []
     for tier in between[:-1]:
-        best = max((right[each] for each in kept), key=lambda each: each.sum())
-        gain = right[tier].astype(float) - best
+        best = max((right[each] for each in kept), key=lambda each: each.sum(), default=None)
+        gain = right[tier] if best is None else right[tier] - best
         if gain.mean() + gain.std() / np.sqrt(max(len(gain), 1)) > 0.0:
             kept.append(tier)
     return (*kept, *between[-1:])
@@ -228,23 +216,28 @@ class Lookup:
         return replace(self, table=_in_columns(self.table.take(rows)), **parts)
 
     def evaluate(self, policy: Policy) -> Evaluation:
-        """Stage, prediction and cost of each text under the policy."""
+        """What the policy does with each text."""
         table = self.table
         entry = choose_entry(policy, table.risk)
         stage = _answering(policy, table, entry)
         run = self.bare if is_bare(policy) else self.run
         cost = spent(policy, table.stages, run, self, stage, entry)
-        prediction = _at(table.predictions, stage)
+        answered = np.ones(len(table), dtype=np.bool_)
         if policy.abstain != ALWAYS:
             reliability = _at(table.reliability, stage)
-            prediction[abstains(policy, table.stages, stage, reliability)] = -1
-        return Evaluation(stage, entry, prediction, cost)
+            answered = ~abstains(policy, table.stages, stage, reliability)
+        score, alike = (
+            _at(each, stage).astype(np.float64) for each in (table.worth.score, table.worth.alike)
+        )
+        return Evaluation(stage, entry, answered, score, alike, cost)
 
 
 def _in_columns(table: OutcomeTable) -> OutcomeTable:
-    names = ("predictions", "reliability", "risk")
-    columns: dict[str, Any] = {name: np.asfortranarray(getattr(table, name)) for name in names}
-    return replace(table, **columns)
+    def columns(value: Any, *names: str) -> dict[str, Any]:
+        return {name: np.asfortranarray(getattr(value, name)) for name in names}
+
+    worth = replace(table.worth, **columns(table.worth, "score", "alike"))
+    return replace(table, worth=worth, **columns(table, "reliability", "risk"))
 
 
 def _answering(policy: Policy, table: OutcomeTable, entry: Ints) -> Ints:
@@ -273,3 +266,13 @@ def _at(values: NDArray[Any], stage: Ints) -> NDArray[Any]:
 def evaluate(policy: Policy, table: OutcomeTable, costs: StageCosts) -> Evaluation:
     """What the policy would have done with the table's texts."""
     return Lookup.of(table, costs).evaluate(policy)
+
+
+def predicted(result: Evaluation, table: OutcomeTable) -> Ints:
+    """The classes that a policy answered, [n], -1 where it leaves a text to a person.
+
+    Raises:
+        ValueError: the table holds no classes.
+    """
+    found: Ints = np.where(result.answered, _at(table.predictions, result.stage), -1)
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from adaptive.routers.features import router_features, token_statistics
 from adaptive.tiers.store import reference_of
 from adaptive.tiers.tier import Tier
 from adaptive.types import OutcomeTable, Stage, Tokens
+from adaptive.worth import classified, concatenate
 
 ROWS = 4096  # texts recorded at once; bounds memory at rows x stages x (hidden + classes)
 
@@ -128,7 +128,7 @@ def tabulate(
     risk = torch.zeros(len(labels), tiers)
     if router is not None:
         risk = router.risk(routing_features(record, reliability, log_frequency))
-    return OutcomeTable(
+    return classified(
         stages=record.stages,
         predictions=np.stack([_answers(logits) for logits in record.logits], 1),
         reliability=torch.stack(scores, 1).cpu().numpy(),
@@ -163,14 +163,3 @@ def outcomes(
             )
         )
     return concatenate(tables)
-
-
-def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
-    """One table of several with the same stages, and without groups."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name in ("predictions", "reliability", "risk", "labels", "tokens")
-    }
-    if tables[0].in_float32 is not None:
-        columns["in_float32"] = np.concatenate([table.reference for table in tables])
-    return OutcomeTable(tables[0].stages, **columns)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import Evaluation, Lookup, choose_entry, spent
+from adaptive.policy import Lookup, choose_entry, spent
 from adaptive.targets import divide, excess
-from adaptive.types import ALWAYS, Policy, Target
+from adaptive.types import ALWAYS, Evaluation, Policy, Target
 
 Floats = NDArray[np.float64]
 
@@ -98,6 +98,7 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
     inside = [np.zeros(len(table), dtype=np.int32), *(each.index for each in groups)]
     widths = [1, *(len(each.names) for each in groups)]
     totals = [np.zeros((2, size + 1, width)) for width in widths]
+    everyone = np.ones(len(table), dtype=np.bool_)
     until = np.full(len(table), size)  # later stages answer before this place of the line
     for stage in on:
         since = np.zeros(len(table), dtype=np.int64)
@@ -107,7 +108,10 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
             since = np.minimum(since, until)
         where = np.full(len(table), stage, dtype=np.int32)
         cost = spent(first, table.stages, lookup.run, lookup, where, entry)
-        answer = Evaluation(where, entry, table.predictions[:, stage], cost)
+        score, alike = (
+            each[:, stage].astype(np.float64) for each in (table.worth.score, table.worth.alike)
+        )
+        answer = Evaluation(where, entry, everyone, score, alike, cost)
         lost = [excess(target, answer, table, _drop(lookup, answer)) for target in targets]
         for total, width, index, values in zip(totals, widths, inside, [cost, *lost], strict=True):
             for power in (0, 1):

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.policy import (
-    Evaluation,
     Lookup,
     is_bare,
     last_exits,
@@ -34,11 +33,12 @@ from adaptive.targets import (
     check_unit,
     full_may_miss,
     loss,
+    may_abstain,
     mean_excess,
     seeks_quality,
     several,
 )
-from adaptive.types import ALWAYS, NEVER, Policy, Stage, Targets
+from adaptive.types import ALWAYS, NEVER, Evaluation, Policy, Stage, Targets
 
 LEVELS = 24  # thresholds tried at each stage: quantiles of its reliability
 WEIGHTS = 7  # risk weights tried for the router's entry rule
@@ -156,7 +156,7 @@ class Judge:
         scores: dict[Policy, Score] | None = None,
     ) -> None:
         self.lookup, self.targets, self.margin = lookup, several(target), margin
-        self.abstains = any(target.metric == "abstention" for target in self.targets)
+        self.abstains = may_abstain(self.targets)
         self.good = seeks_quality(self.targets)
         self.may_miss = full_may_miss(self.targets, lookup.table)
         check_unit(self.targets, lookup.unit)
@@ -173,7 +173,12 @@ class Judge:
         """The policy that keeps the target if any does: the full tier alone, or the cheapest."""
         if not self.good:
             return self(tier_alone(self.stages, self.stages[-1].tier))
-        alone = [self(single_stage(self.stages, k)) for k in range(len(self.stages))]
+        useful = useful_tiers(self.lookup.table)
+        alone = [
+            self(single_stage(self.stages, k))
+            for k, stage in enumerate(self.stages)
+            if stage.tier in useful
+        ]
         return min(alone, key=lambda f: f.cost)
 
     def safest(self, policy: Policy) -> tuple[float, ...]:
@@ -208,7 +213,7 @@ class Judge:
     def _loss(self, policy: Policy, result: Evaluation, drop: NDArray[np.float64] | None) -> float:
         """Half a text at least: that nothing is lost is known of the full tier alone."""
         table = self.lookup.table
-        if table.in_float32 is None and is_bare(policy) and policy.on(len(self.stages) - 1):
+        if table.worth.own and is_bare(policy) and policy.on(len(self.stages) - 1):
             return 0.0
         return max(loss(result, table, drop), 0.5 / max(len(table), 1))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from adaptive.costs import UNITS
 from adaptive.errors import TargetError
-from adaptive.policy import Evaluation, Floats
-from adaptive.types import BUDGETS, Groups, OutcomeTable, Target, Targets
+from adaptive.metrics import METRICS, metric_of, target_fault
+from adaptive.policy import Floats
+from adaptive.types import Evaluation, Groups, OutcomeTable, Target, Targets
 
 
 def excess(
@@ -17,42 +18,23 @@ def excess(
 ) -> Floats:
     """Each text's share in breaking the target, [n]: the target holds where the mean is <= 0.
 
-    Every metric becomes a mean of bounded values this way, so that one test serves them all.
-    A text that nobody answers weighs nothing: E[answered x (loss - level)] <= 0 just where
-    E[loss | answered] <= level, so the target is then about the texts that are answered. What it
-    cost is counted all the same.
+    Every metric becomes a mean of bounded values this way, see `adaptive.metrics`.
 
     Args:
         result: what a policy did with the table's texts.
-        drop: [n] what the predictions are expected to lose against the full tier's, in place of
-            what the labels say they lost; `agreement` has no use for it.
+        drop: [n] what the answers are expected to lose against the full tier's, in place of
+            what their scores say they lost; `agreement` has no use for it.
 
     Raises:
         ValueError: the metric needs labels and the table has none.
     """
-    prediction, full = result.prediction, table.reference
-    answered = prediction >= 0
-    if target.metric in BUDGETS:  # as a share of the budget, as other excesses are shares
-        dear: Floats = result.cost / target.level - 1.0
-        return dear
-    if target.bound is not None:
-        slow: Floats = (result.cost > target.bound).astype(np.float64)
-        return slow - target.level
-    if target.metric == "abstention":
-        nobody: Floats = (~answered).astype(np.float64)
-        return nobody - target.level
-    if target.metric == "agreement":
-        differs: Floats = (prediction != full).astype(np.float64)
-        return (differs - target.level) * answered
-    if (table.labels < 0).any():
-        raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
-    full_right: Floats = (full == table.labels).astype(np.float64)
-    right: Floats = (prediction == table.labels).astype(np.float64)
-    if drop is not None:
-        right = full_right - drop
-    if target.metric == "accuracy":
-        return (target.level - right) * answered
-    return ((1.0 - target.level) * full_right - right) * answered
+    metric, reference = metric_of(target), table.worth.reference
+    if metric.labelled:
+        if not table.worth.known:
+            raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
+        if drop is not None:
+            result = replace(result, score=reference - drop)
+    return metric.excess(target, result, reference)
 
 
 def several(target: Targets) -> tuple[Target, ...]:
@@ -64,8 +46,8 @@ def several(target: Targets) -> tuple[Target, ...]:
     """
     targets = (target,) if isinstance(target, Target) else tuple(target)
     for each in targets:
-        if each.fault:
-            raise ValueError(f"target {each.metric!r}: {each.fault}")
+        if fault := target_fault(each):
+            raise ValueError(f"target {each.metric!r}: {fault}")
     found = sorted({each.confidence for each in targets})
     if len(found) != 1:
         told = " and ".join(f"{each:g}" for each in found) or "no target at all"
@@ -75,21 +57,27 @@ def several(target: Targets) -> tuple[Target, ...]:
 
 def seeks_quality(targets: Sequence[Target]) -> bool:
     """Whether costs are all that is promised, so that answers are to be as good as they allow."""
-    about = {target.metric for target in targets} - {"abstention"}
-    return bool(about) and about <= UNITS.keys()
+    about = {metric_of(target).about for target in targets} - {"abstention"}
+    return about == {"costs"}
 
 
 def about_costs(targets: Sequence[Target]) -> bool:
     """Whether any of the targets is about costs."""
-    return any(target.metric in UNITS for target in targets)
+    return any(metric_of(target).about == "costs" for target in targets)
+
+
+def may_abstain(targets: Sequence[Target]) -> bool:
+    """Whether the targets let policies leave texts to a person."""
+    return any(metric_of(target).about == "abstention" for target in targets)
 
 
 def full_may_miss(targets: Sequence[Target], table: OutcomeTable) -> bool:
     """Whether the full tier alone can miss a target other than `accuracy`.
 
-    It can by its cost, and where it is not served in float32 in torch, which it is held to.
+    It can by its cost, and where it is not the reference itself: where it is not served in float32
+    in torch, which it is held to.
     """
-    return about_costs(targets) or table.in_float32 is not None
+    return about_costs(targets) or not table.worth.own
 
 
 def check_unit(targets: Sequence[Target], unit: str) -> None:
@@ -99,9 +87,10 @@ def check_unit(targets: Sequence[Target], unit: str) -> None:
         TargetError: naming the first that is not.
     """
     for target in targets:
-        if UNITS.get(target.metric, unit) != unit:
+        wanted = metric_of(target).unit or unit
+        if wanted != unit:
             raise TargetError(
-                f"the target {target.metric!r} is in {UNITS[target.metric]}, and the costs are in "
+                f"the target {target.metric!r} is in {wanted}, and the costs are in "
                 f"{unit}; name a target in that unit, or bring costs in the target's "
                 "(a recipe's `search.minimise`)"
             )
@@ -110,17 +99,17 @@ def check_unit(targets: Sequence[Target], unit: str) -> None:
 def quality(table: OutcomeTable, confidence: float = 0.95) -> Target:
     """What answers are compared by beside a promise about costs, at a level of nothing lost.
 
-    `accuracy_drop` where every label is known, else `agreement`.
+    A drop in accuracy, or in a graded score, where every score is known; else `agreement`.
     """
-    known = bool((table.labels >= 0).all())
-    return Target("accuracy_drop" if known else "agreement", 0.0, confidence)
+    drop = "accuracy_drop" if table.worth.exact else "score_drop"
+    return Target(drop if table.worth.known else "agreement", 0.0, confidence)
 
 
 def loss(result: Evaluation, table: OutcomeTable, drop: Floats | None = None) -> float:
     """The least level at which the rows would keep `quality`; below 0 where answers are better."""
-    target, weight = quality(table), result.prediction >= 0
-    if target.metric == "accuracy_drop":
-        weight = weight & (table.reference == table.labels)
+    target, weight = quality(table), result.answered.astype(np.float64)
+    if METRICS[target.metric].kind == "drop":
+        weight = weight * table.worth.reference
     return float(excess(target, result, table, drop).sum() / max(weight.sum(), 1))
 
 

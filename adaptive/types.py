@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,8 @@ from adaptive.scalars import plain
 if TYPE_CHECKING:
     import torch
 
-Metric = Literal[
-    "agreement", "accuracy_drop", "accuracy", "abstention", "milliseconds", "work", "text_cost"
-]
 FORMER_METRICS = {"latency": "text_cost"}  # names of before, which are still read
 MOST_SURE = 0.9999  # the greatest confidence that is certified
-BUDGETS = ("milliseconds", "work")  # metrics whose level is a mean cost, in that unit
 NEVER = math.inf  # a threshold no reliability reaches: the exit is switched off
 ALWAYS = -math.inf  # a threshold every reliability reaches
 
@@ -70,28 +66,13 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The promise. Levels are losses, but for `accuracy`, a floor, and budgets, which are costs.
-
-    agreement: share of texts answered unlike the full tier, at most `level`.
-    accuracy_drop: accuracy lost against the full tier, as a share of the full tier's
-        accuracy, at most `level`; right answers where the full tier errs are credited.
-    accuracy: share of right answers, at least `level`.
-    abstention: share of texts that are answered by nobody, at most `level`; beside another
-        target it lets policies leave texts to a person, and the other targets are then about
-        the texts that are answered.
-    milliseconds, work: what a text costs in the mean, answered or not, at most `level`, in
-        milliseconds or layers x tokens: a budget.
-    text_cost: share of texts that cost more than `bound` milliseconds, at most `level`. It is a
-        text's share of its batch's time, not how long a request waits.
-
-    What a text costs is read from the cost table. Where all targets but an abstention are about
-    costs, the best policy that keeps them is sought; else the cheapest.
+    """The promise: a metric of `adaptive.metrics`, and the level that it keeps.
 
     With a `group`, it holds in each of that column's groups by itself, of its own texts and of
     the full tier's accuracy there; hence for any mix of them, the mean over all texts included.
     """
 
-    metric: Metric
+    metric: str
     level: float
     confidence: float = 0.95
     group: str | None = None  # a column of the data; `label`: each class, by its true label
@@ -102,11 +83,6 @@ class Target:
         object.__setattr__(self, "metric", metric_now(self.metric))
         for name in ("level", "confidence", "bound"):
             object.__setattr__(self, name, plain(getattr(self, name)))
-
-    @property
-    def fault(self) -> str | None:
-        """What is wrong with the level or the bound, in words; None where nothing is."""
-        return level_fault(self.metric, self.level) or bound_fault(self.metric, self.bound)
 
 
 def metric_now(name: Any) -> Any:
@@ -123,14 +99,6 @@ def metric_now(name: Any) -> Any:
     return now
 
 
-def level_fault(metric: Metric, level: float) -> str | None:
-    """What is wrong with a metric's level, in words; None where nothing is."""
-    if metric in BUDGETS:
-        fine = 0.0 < level < math.inf
-        return None if fine else f"{level:g} is no budget; expected {metric} above 0"
-    return None if 0.0 <= level <= 1.0 else f"{level:g} is no share; expected a number from 0 to 1"
-
-
 def confidence_fault(confidence: float) -> str | None:
     """Why nothing is certified at a confidence, in words; None where it can be."""
     if not 0.0 < confidence < 1.0:
@@ -141,14 +109,6 @@ def confidence_fault(confidence: float) -> str | None:
         f"a confidence of {confidence:.10g} is more than {MOST_SURE}: the exact tests would need "
         "gigabytes of memory, and assumptions about the texts to come are not that sure"
     )
-
-
-def bound_fault(metric: Metric, bound: float | None) -> str | None:
-    """What is wrong with a metric's bound, in words; None where nothing is."""
-    if metric != "text_cost":
-        return None if bound is None else f"{metric} takes no bound; text_cost does"
-    fine = bound is not None and 0.0 < bound < math.inf
-    return None if fine else "text_cost needs a bound above 0, in milliseconds"
 
 
 Targets = Target | Sequence[Target]  # all must hold, each in every one of its groups
@@ -195,42 +155,136 @@ class Groups:
         return Groups(self.names, self.index[rows])
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeTable:
-    """What every stage would answer for held-out texts, so that any policy is a look-up."""
+Rows = NDArray[np.integer] | slice  # some of the texts
 
-    stages: tuple[Stage, ...]  # [k]
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What every stage's answers are worth. It knows nothing of what an answer is."""
+
+    score: NDArray[np.float32]  # [n, k] in [0, 1], 1 is right; NaN in rows where it is not known
+    alike: NDArray[np.float32]  # [n, k] in [0, 1], 1 where the answer is the reference's
+    reference: NDArray[np.float32]  # [n] the reference's score; NaN where it is not known
+    exact: bool  # all of these are 0 or 1, so that exact tests apply
+    # the reference is the last stage's own answer. Not so where the full tier is served otherwise
+    # than it is held to: in int8, or in half precision
+    own: bool = True
+
+    @property
+    def known(self) -> bool:
+        """Whether every row has its scores."""
+        return not bool(np.isnan(self.reference).any())
+
+    def take(self, rows: Rows) -> Worth:
+        """That of the given texts."""
+        parts = {name: getattr(self, name)[rows] for name in ("score", "alike", "reference")}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a classifier's stages answered; `adaptive.worth` makes a `Worth` of it."""
+
     predictions: NDArray[np.int32]  # [n, k]
-    reliability: NDArray[np.float32]  # [n, k]
-    risk: NDArray[np.float32]  # [n, m] the router's estimate, zeros without a router
     labels: NDArray[np.int32]  # [n], -1 where unknown
-    tokens: NDArray[np.int64]  # [n] tokens of each text
-    groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
     # [n] answers of the full tier in float32 in torch, where it is served otherwise; else None
     in_float32: NDArray[np.int32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.predictions)
 
     @property
     def reference(self) -> NDArray[np.int32]:
         """The full tier's answers in float32, [n]: what all others are held to."""
         return self.predictions[:, -1] if self.in_float32 is None else self.in_float32
 
-    def take(self, rows: NDArray[np.integer] | slice) -> OutcomeTable:
+    def take(self, rows: Rows) -> Classes:
+        """Those of the given texts."""
+        exact = None if self.in_float32 is None else self.in_float32[rows]
+        return Classes(self.predictions[rows], self.labels[rows], exact)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What each stage's answer took, as it was recorded; costs are read from it."""
+
+    tokens_in: NDArray[np.int64] | None = None  # [n, k] of the prompt, cached ones included
+    tokens_out: NDArray[np.int64] | None = None  # [n, k] of the answer
+    tokens_cached: NDArray[np.int64] | None = None  # [n, k] of the prompt, read from a cache
+    milliseconds: NDArray[np.float64] | None = None  # [n, k]
+    dollars: NDArray[np.float64] | None = None  # [n, k]
+
+    def take(self, rows: Rows) -> Usage:
+        """That of the given texts."""
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Usage(**{k: None if v is None else v[rows] for k, v in columns.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """What every stage would answer for held-out texts, so that any policy is a look-up."""
+
+    stages: tuple[Stage, ...]  # [k]
+    worth: Worth
+    reliability: NDArray[np.float32]  # [n, k]
+    risk: NDArray[np.float32]  # [n, m] the router's estimate, zeros without a router
+    tokens: NDArray[np.int64]  # [n] tokens of each text
+    groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
+    classes: Classes | None = None  # of a classifier, whose worth they are
+    usage: Usage | None = None  # of stages whose costs are not read by length
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def predictions(self) -> NDArray[np.int32]:
+        """The classes that stages answered, [n, k]."""
+        return self._classes.predictions
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The true classes, [n], -1 where unknown."""
+        return self._classes.labels
+
+    @property
+    def reference(self) -> NDArray[np.int32]:
+        """The classes that all answers are held to, [n]."""
+        return self._classes.reference
+
+    @property
+    def _classes(self) -> Classes:
+        if self.classes is None:
+            raise ValueError("this outcome table holds no classes, only what answers are worth")
+        return self.classes
+
+    def take(self, rows: Rows) -> OutcomeTable:
         """The given texts, in the given order."""
-        columns = ("predictions", "reliability", "risk", "labels", "tokens")
+        columns = ("reliability", "risk", "tokens")
+        parts = ("worth", "classes", "usage")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in columns},
+            **{n: None if (p := getattr(self, n)) is None else p.take(rows) for n in parts},
             groups={name: each.take(rows) for name, each in self.groups.items()},
-            in_float32=None if self.in_float32 is None else self.in_float32[rows],
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a policy did with each text."""
+
+    stage: NDArray[np.int32]  # [n] the stage that answered
+    entry: NDArray[np.int32]  # [n] the tier entered
+    answered: NDArray[np.bool_]  # [n] not left to a person
+    score: NDArray[np.float64]  # [n] of the stage's answer, be it given or not; NaN where unknown
+    alike: NDArray[np.float64]  # [n] likewise, its sameness with the reference
+    cost: NDArray[np.float64]  # [n]
+
+    def take(self, rows: NDArray[np.integer]) -> Evaluation:
+        """What it did with the given texts."""
+        return Evaluation(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class StageCosts:
-    """What each piece of the cascade costs each text, in one unit (layers x tokens or ms).
+    """What each piece of the cascade costs each text, in one unit: ms, layers x tokens, dollars.
 
     A policy's cost is a sum of these, see `adaptive.policy.evaluate`.
     """

@@ -8,7 +8,7 @@ It is for a drop in accuracy against the full tier, over all texts; `agreement` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,22 @@ from adaptive.certifying import (
 )
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Evaluation, Lookup, tier_alone
+from adaptive.policy import Lookup, predicted, tier_alone
 from adaptive.promises import stricter
 from adaptive.recording import outcomes
 from adaptive.row_hashes import unseen
 from adaptive.targets import several
 from adaptive.timing import costs_here
-from adaptive.types import OutcomeTable, Policy, Target, Targets, Tokens, confidence_fault
+from adaptive.types import (
+    Evaluation,
+    OutcomeTable,
+    Policy,
+    Target,
+    Targets,
+    Tokens,
+    confidence_fault,
+)
+from adaptive.worth import lost, reclassified
 
 Labels = NDArray[np.int32]
 
@@ -135,8 +144,8 @@ def plan(
         recorded = costs, outcomes(bundle, tokens, unknown, batch_size, quiet)
     costs, table = recorded
     if used is None:
-        refuse_known(table, replace(known, labels=np.full_like(known.labels, -1)))
-    lookups = [Lookup.of(each, costs.at(each.tokens)) for each in (known, table)]
+        refuse_known(table, reclassified(known, labels=np.full_like(known.labels, -1)))
+    lookups = [Lookup.of(each, costs.of(each)) for each in (known, table)]
     found = ordered(bundle, lookups[0], [(each,) for each in promises], costs)
     fronts = [[each.policy for each in line] for line in found]
     results = [[lookups[1].evaluate(policy) for policy in front] for front in fronts]
@@ -258,26 +267,25 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
 
 
 def _searched(known: OutcomeTable) -> Accuracy:
-    labelled = known.labels >= 0
-    if not labelled.any():
+    scores = known.worth.reference[~np.isnan(known.worth.reference)]
+    if not len(scores):
         raise TargetError(
             "the bundle's search rows have no labels, so that nothing bounds the full tier's "
             "accuracy, of which the drop is a share; give a labelled sample, or use agreement, "
             "which needs no labels"
         )
-    right = (known.reference == known.labels)[labelled]
-    return Accuracy(int(right.sum()), len(right))
+    return Accuracy(int(scores.sum(dtype=np.float64)), len(scores))
 
 
 def _guess(searched: Lookup, front: Sequence[Policy]) -> NDArray[np.float64]:
     """How each policy's differing rows fall on the search rows: shares worse and better, [p, 2]."""
     table, found = searched.table, []
     for policy in front:
-        prediction = searched.evaluate(policy).prediction
-        differs = (prediction != table.reference) & (table.labels >= 0)
-        lost = int((differs & (table.labels == table.reference)).sum())
-        won = int((differs & (table.labels == prediction)).sum())
-        found.append([(lost + 1) / (differs.sum() + 3), (won + 1) / (differs.sum() + 3)])
+        result = searched.evaluate(policy)
+        less = lost(result, table.worth)
+        differs = ((result.alike != 1.0) & ~np.isnan(less)).sum()
+        counts = np.array([(less > 0).sum(), (less < 0).sum()])
+        found.append((counts + 1) / (differs + 3))
     return np.array(found)
 
 
@@ -293,11 +301,11 @@ def _line(
     delta = 1.0 - target.confidence
     full = tier_alone(table.stages, table.stages[-1].tier)
     return Line(
-        answers=np.stack([result.prediction for result in results]),
+        answers=np.stack([predicted(result, table) for result in results]),
         reference=table.reference,
         margin=target.level * accuracy.bound(delta),
         error=asking.error_of_tests(delta),
-        sure=np.array([table.in_float32 is None and policy == full for policy in front]),
+        sure=np.array([table.worth.own and policy == full for policy in front]),
         guess=guess,
         seed=seed,
     )

@@ -21,6 +21,7 @@ from adaptive.bundle.policies import (
 )
 from adaptive.errors import BundleError
 from adaptive.types import ALWAYS, NEVER, Groups, OutcomeTable, Policy, Target
+from adaptive.worth import classified
 
 STAGES = stages_of(((0,), (2, 4)))
 
@@ -83,7 +84,7 @@ def test_targets_survive_json() -> None:
 
 def make_table() -> OutcomeTable:
     draw = np.random.default_rng(1)
-    return OutcomeTable(
+    return classified(
         stages=STAGES,
         # Column-major, as slicing and transposing leave arrays
         predictions=np.asfortranarray(draw.integers(0, 9, (7, 3), dtype=np.int32)),

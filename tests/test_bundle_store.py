@@ -33,6 +33,7 @@ from adaptive.tiers.bag import Bag
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target, TokenBatch
+from adaptive.worth import classified
 
 LABELS = ("bad", "good", "so-so")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fine", "dull", "film"]
@@ -103,7 +104,7 @@ def make_costs() -> CostTable:
 
 def make_outcomes(bundle: Bundle) -> OutcomeTable:
     draw = np.random.default_rng(0)
-    return OutcomeTable(
+    return classified(
         stages=bundle.stages,
         predictions=draw.integers(0, 3, (5, 3), dtype=np.int32),
         reliability=draw.random((5, 3), dtype=np.float32),

@@ -20,6 +20,7 @@ from adaptive.risk import binomial
 from adaptive.search import search
 from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target
+from adaptive.worth import reclassified
 
 RISK = 0.4  # of the least reliable text; none of the most reliable one's
 CHEAP = Policy((0,), (ALWAYS, NEVER))
@@ -31,7 +32,7 @@ def draw(rows: int, rng: np.random.Generator) -> OutcomeTable:
     wrong = rng.random(rows) < RISK * (1.0 - table.reliability[:, 0])
     predictions = table.predictions.copy()
     predictions[wrong, 0] = 0
-    return replace(table, predictions=predictions)
+    return reclassified(table, predictions=predictions)
 
 
 def truth(policy: Policy, targets: list[Target]) -> float:
@@ -68,7 +69,8 @@ def test_a_policy_that_abstains_is_the_same_but_for_its_least_sure_last_answers(
     last = last_exits(whole, THREE)[whole.path[-1]]
     unsure = (before.stage == last) & (table.reliability[:, last] < np.float32(0.6))
     assert (after.stage == before.stage).all()
-    assert (after.prediction == np.where(unsure, -1, before.prediction)).all()
+    assert (after.answered == ~unsure).all() and before.answered.all()
+    assert (after.score == before.score).all() and (after.alike == before.alike).all()
     assert unsure.any() or last not in before.stage
     assert not abstains(whole, THREE, before.stage, table.reliability[:, 0]).any()
     assert is_bare(CHEAP) and not is_bare(leaving(0.2))  # its reliability has to be computed
@@ -82,11 +84,11 @@ def test_an_excess_weighs_the_texts_that_are_answered() -> None:
     some = table.take(np.flatnonzero(prediction >= 0))
     for metric in ("agreement", "accuracy", "accuracy_drop"):
         target = Target(metric, 0.2)  # type: ignore[arg-type]
-        values = excess(target, saying(prediction), table)
+        values = excess(target, saying(prediction, table), table)
         assert (values[::3] == 0).all()
-        inside = excess(target, saying(some.predictions[:, 0]), some)
+        inside = excess(target, saying(some.predictions[:, 0], some), some)
         assert values.sum() == pytest.approx(inside.sum())
-    rate = excess(Target("abstention", 0.25), saying(prediction), table)
+    rate = excess(Target("abstention", 0.25), saying(prediction, table), table)
     assert rate.mean() == pytest.approx((prediction < 0).mean() - 0.25)
 
 

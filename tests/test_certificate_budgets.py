@@ -25,6 +25,7 @@ from adaptive.promises import Certificate
 from adaptive.search import search
 from adaptive.targets import excess, loss, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.worth import reclassified
 
 PEOPLE = Population()
 KEEN = Population(better=0.0)  # every text that the cheap stage answers costs quality
@@ -46,7 +47,8 @@ def cheap_to_good(*shares: float) -> list[Policy]:
 
 
 def test_excess_of_each_text_by_hand() -> None:
-    rows, result = table(4), saying([0, -1, 1, 1], [1.0, 2.0, 3.0, 4.0])  # one by nobody
+    rows = table(4)
+    result = saying([0, -1, 1, 1], rows, [1.0, 2.0, 3.0, 4.0])  # one by nobody
     budget = excess(Target("milliseconds", 2.0), result, rows)
     assert budget.tolist() == excess(Target("work", 2.0), result, rows).tolist()
     assert budget.tolist() == [-0.5, 0.0, 0.5, 1.0]
@@ -57,12 +59,12 @@ def test_excess_of_each_text_by_hand() -> None:
 def test_a_loss_is_the_least_level_that_the_rows_would_keep() -> None:
     rows = table(500)
     result = looked_up(rows).evaluate(answering(0.7))
-    unlabelled = replace(rows, labels=np.full(500, -1, np.int32))
+    unlabelled = reclassified(rows, labels=np.full(500, -1, np.int32))
     for metric, known in (("accuracy_drop", rows), ("agreement", unlabelled)):
         lost = loss(result, known)
         target = Target(metric, lost)  # type: ignore[arg-type]
         assert lost > 0.0 and excess(target, result, known).mean() == pytest.approx(0.0)
-    half = replace(result, prediction=np.where(np.arange(500) % 2, result.prediction, -1))
+    half = replace(result, answered=np.arange(500) % 2 == 1)
     whole = rows.take(np.arange(1, 500, 2))
     assert loss(half, rows) == pytest.approx(loss(result.take(np.arange(1, 500, 2)), whole))
 
@@ -329,7 +331,7 @@ def bounds(metric: str, draws: int, family: int) -> list[float]:
     for draw in range(draws):
         rows = PEOPLE.draw(300, np.random.default_rng([34, draw]))
         if metric == "agreement":
-            rows = replace(rows, labels=np.full(300, -1, np.int32))
+            rows = reclassified(rows, labels=np.full(300, -1, np.int32))
         result = looked_up(rows).evaluate(policy)
         found.append(bound_loss(policy, result, rows, 0.9, 1.0 / family, draw, "betting").level)
     return found

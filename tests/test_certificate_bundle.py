@@ -33,6 +33,7 @@ from adaptive.recording import outcomes
 from adaptive.row_hashes import hash_rows, hashes_of
 from adaptive.timing import costs_here, measure_costs
 from adaptive.types import NEVER, Groups, Policy, Target, Tokens
+from adaptive.worth import reclassified
 
 ROWS, TEXTS = 300, tiny_texts(30, 5)
 UNKNOWN = np.full(ROWS, -1, np.int32)
@@ -528,7 +529,7 @@ def test_without_search_rows_there_is_no_order_to_certify_in(certified: Bundle) 
 def test_a_full_tier_that_misses_an_accuracy_answers_without_a_promise(folder: Path) -> None:
     bundle = load_bundle(folder)
     search = bundle.outcomes["search"]
-    known = replace(search, labels=search.predictions[:, -1].copy())
+    known = reclassified(search, labels=search.predictions[:, -1].copy())
     labels = np.zeros(ROWS, np.int32)
     again = recertify(
         replace(bundle, outcomes={"search": known}),

@@ -14,6 +14,7 @@ from adaptive.fronts import order
 from adaptive.policy import Lookup
 from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
+from adaptive.worth import classified
 
 METRICS = ("agreement", "accuracy_drop", "accuracy")
 PEOPLE = Population()
@@ -93,7 +94,7 @@ def lottery(rows: int, rng: np.random.Generator) -> OutcomeTable:
     stages = tuple(Stage(tier, 0, 0) for tier in range(21))
     differs = rng.random((rows, 21)) < 0.2
     differs[:, -1] = False
-    return OutcomeTable(
+    return classified(
         stages,
         differs.astype(np.int32),
         np.ones((rows, 21), np.float32),

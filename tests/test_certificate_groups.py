@@ -41,13 +41,13 @@ def grouped(seed: int, names: tuple[str, ...] = ("x", "y", "z"), rows: int = 60)
 @pytest.mark.parametrize("metric", ["agreement", "accuracy_drop", "accuracy"])
 def test_mean_excesses_are_those_of_each_target_in_each_of_its_groups(metric: str) -> None:
     rows = grouped(0)
-    result = saying(rows.predictions[:, 2])
+    result = saying(rows.predictions[:, 2], rows)
     targets = [Target(metric, 0.2, group="kind"), Target("agreement", 0.3)]  # type: ignore[arg-type]
     means, errors = mean_excess(targets, result, rows)
     assert means.shape == errors.shape == (4,)
     for number in range(3):
         own = rows.take(np.flatnonzero(rows.groups["kind"].index == number))
-        values = excess(targets[0], saying(own.predictions[:, 2]), own)
+        values = excess(targets[0], saying(own.predictions[:, 2], own), own)
         assert means[number] == pytest.approx(values.mean())
         assert errors[number] == pytest.approx(values.std() / np.sqrt(len(values)))
     assert means[3] == excess(targets[1], result, rows).mean()
@@ -57,7 +57,7 @@ def test_a_group_without_texts_speaks_against_no_policy_in_the_search() -> None:
     rows = grouped(1)
     more = Groups((*rows.groups["kind"].names, "unseen"), rows.groups["kind"].index)
     means, errors = mean_excess(
-        [replace(EACH)], saying(rows.predictions[:, 0]), replace(rows, groups={"kind": more})
+        [replace(EACH)], saying(rows.predictions[:, 0], rows), replace(rows, groups={"kind": more})
     )
     assert means[3] == -np.inf and errors[3] == 0.0
     assert np.isfinite(means[:3]).all()

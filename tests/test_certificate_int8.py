@@ -13,11 +13,11 @@ from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.claims import try_target
 from adaptive.errors import BundleError
 from adaptive.policy import Lookup, tier_alone
-from adaptive.recording import concatenate
 from adaptive.targets import excess
 from adaptive.training.choose import worse_of
 from adaptive.training.smooth import expected_drop
 from adaptive.types import OutcomeTable, Target
+from adaptive.worth import concatenate, reclassified
 
 ROWS = 400
 
@@ -28,7 +28,7 @@ def in_int8(share: float) -> OutcomeTable:
     exact = table.predictions[:, -1].copy()
     changed = np.arange(ROWS) < share * ROWS
     exact[changed] = (exact[changed] + 1) % 3
-    return replace(table, in_float32=exact)
+    return reclassified(table, in_float32=exact)
 
 
 def first_p_value(table: OutcomeTable, target: Target) -> float:
@@ -48,10 +48,10 @@ def test_the_full_tier_keeps_nothing_by_definition_once_it_is_in_int8(metric: st
 
 def test_what_answers_are_held_to_is_the_full_tier_in_float32() -> None:
     table = in_int8(0.25)
-    found = excess(Target("agreement", 0.1), saying(table.predictions[:, -1]), table)
+    found = excess(Target("agreement", 0.1), saying(table.predictions[:, -1], table), table)
     assert found.mean() == pytest.approx(0.25 - 0.1)
-    assert (excess(Target("agreement", 0.1), saying(table.reference), table) == -0.1).all()
-    lost = excess(Target("accuracy_drop", 0.0), saying(table.predictions[:, -1]), table)
+    assert (excess(Target("agreement", 0.1), saying(table.reference, table), table) == -0.1).all()
+    lost = excess(Target("accuracy_drop", 0.0), saying(table.predictions[:, -1], table), table)
     right = (table.predictions[:, -1] == table.labels, table.reference == table.labels)
     assert lost.mean() == pytest.approx(right[1].mean() - right[0].mean())
     assert worse_of(table)[:, -1].any() and not worse_of(random_table(3, ROWS))[:, -1].any()
@@ -74,9 +74,10 @@ def test_a_table_keeps_the_float32_answers_through_files_pieces_and_choices(
     save_outcomes(table, path)
     assert np.array_equal(load_outcomes(path, STAGES, "x").reference, table.reference)
     save_outcomes(random_table(3), path)
-    assert load_outcomes(path, STAGES, "x").in_float32 is None
+    assert load_outcomes(path, STAGES, "x").worth.own
     halves = [table.take(slice(0, 100)), table.take(slice(100, None))]
     assert np.array_equal(concatenate(halves).reference, table.reference)
-    save_outcomes(replace(table, in_float32=table.reference[:9]), path)
+    short = replace(table.classes, in_float32=table.reference[:9])
+    save_outcomes(replace(table, classes=short), path)
     with pytest.raises(BundleError, match="reference must be int32"):
         load_outcomes(path, STAGES, "x")

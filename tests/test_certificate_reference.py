@@ -59,8 +59,8 @@ def test_a_full_tier_in_half_precision_is_tested_against_itself_in_float32(plain
     again = recertify(half, rows_of(half, 3), UNKNOWN, TARGET)
     found, table = again.certificate, again.outcomes["certify"]
     expected = outcomes(whole, rows_of(whole, 3), UNKNOWN, 32)
-    assert expected.in_float32 is None
-    assert table.in_float32 is not None
+    assert expected.worth.own
+    assert not table.worth.own
     assert np.array_equal(table.reference, expected.predictions[:, -1])
     assert (table.predictions[:, -1] != table.reference).any()  # so what bfloat16 loses is counted
     assert found is not None and found.front[0].policy == tier_alone(half.stages, 2)
@@ -108,7 +108,7 @@ def test_search_rows_recorded_in_half_precision_order_a_front_in_float32(plain: 
     )
     found = again.certificate
     assert found is not None and found.front[0].policy == tier_alone(whole.stages, 2)
-    assert again.outcomes["certify"].in_float32 is None
+    assert again.outcomes["certify"].worth.own
 
 
 def test_a_table_without_float32_answers_does_not_fit_a_full_tier_in_int8(plain: Path) -> None:

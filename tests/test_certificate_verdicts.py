@@ -16,6 +16,7 @@ from adaptive.errors import BundleError, TargetError
 from adaptive.policy import tier_alone
 from adaptive.promises import Certificate
 from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.worth import reclassified
 
 PEOPLE = Population()
 CHEAP = tier_alone(STAGES, 0)
@@ -123,7 +124,7 @@ def test_credit_is_given_for_what_only_the_cheap_stage_knows() -> None:
 def test_the_order_of_rows_matters_to_betting_alone_and_is_kept_by_its_seed() -> None:
     rows = table(400)
     shuffled = np.random.default_rng(1).permutation(400)
-    other = replace(rows, predictions=rows.predictions[shuffled], labels=rows.labels[shuffled])
+    other = reclassified(rows, predictions=rows.predictions[shuffled], labels=rows.labels[shuffled])
     other = replace(other, reliability=rows.reliability[shuffled], tokens=rows.tokens[shuffled])
     ordered = [FULL, answering(0.3)]
 

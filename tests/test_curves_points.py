@@ -18,6 +18,7 @@ from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.types import OutcomeTable
 from adaptive.work import work_of
+from adaptive.worth import reclassified
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_family_goes_from_the_first_tier_to_the_whole_cascade(
 
 
 def test_without_labels_agreement_stands_in(tiny_cascade: Bundle, table: OutcomeTable) -> None:
-    blind = replace(table, labels=np.full_like(table.labels, -1))
+    blind = reclassified(table, labels=np.full_like(table.labels, -1))
     costs = work_of(tiny_cascade.tiers, tiny_cascade.router)
     found = curve(tiny_cascade, tiny_cascade.policy, blind, costs)
     assert found.quality == "agreement"

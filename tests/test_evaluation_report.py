@@ -131,9 +131,7 @@ def test_the_best_single_tier_is_the_fastest_that_keeps_the_target(
     found = outcomes(tiny_cascade, tokens, labels, 8)
     full = tier_alone(tiny_cascade.stages, 2)
     differs = [
-        np.mean(
-            evaluate(way, found, found_costs(tiny_cascade, found)).prediction != found.reference
-        )
+        np.mean(evaluate(way, found, found_costs(tiny_cascade, found)).alike != 1.0)
         for way in (tier_alone(tiny_cascade.stages, 0), tier_alone(tiny_cascade.stages, 1), full)
     ]
     assert differs[0] > differs[2] == 0 and differs[1] > 0
@@ -149,12 +147,11 @@ def test_a_tier_that_misses_the_target_in_a_group_does_not_keep_it(
     tiny_cascade: Bundle, tokens: Tokens, labels: NDArray[np.int32]
 ) -> None:
     found = outcomes(tiny_cascade, tokens, labels, 8)
-    tiny = evaluate(
-        tier_alone(tiny_cascade.stages, 0), found, found_costs(tiny_cascade, found)
-    ).prediction
-    groups = {"agrees": Groups(("no", "yes"), (tiny == found.reference).astype(np.int32))}
+    alone, costs = tier_alone(tiny_cascade.stages, 0), found_costs(tiny_cascade, found)
+    alike = evaluate(alone, found, costs).alike
+    groups = {"agrees": Groups(("no", "yes"), alike.astype(np.int32))}
     whole: dict[str, Any] = {"metric": "agreement"}
-    whole["level"] = float(np.mean(tiny != found.reference))
+    whole["level"] = float(1.0 - alike.mean())
     assert single(tiny_cascade, tokens, labels, groups=groups, **whole)["name"] == "tiny alone"
     best = single(tiny_cascade, tokens, labels, groups=groups, **whole, group="agrees")
     assert best["name"] != "tiny alone"

@@ -25,6 +25,7 @@ from adaptive.promises import Certificate
 from adaptive.row_hashes import hash_rows
 from adaptive.types import Groups, Target
 from adaptive.unlabelled import outlook, plan, sampled
+from adaptive.worth import reclassified
 
 DROP = Target("accuracy_drop", 0.3)
 
@@ -153,7 +154,7 @@ def test_what_cannot_be_certified_so_is_refused(
         with pytest.raises(TargetError, match="serve one promise of accuracy_drop"):
             plan(bundle, tokens, target)
     search = bundle.outcomes["search"]
-    blind = replace(search, labels=np.full(len(search), -1, np.int32))
+    blind = reclassified(search, labels=np.full(len(search), -1, np.int32))
     with pytest.raises(TargetError, match="search rows have no labels"):
         plan(replace(bundle, outcomes={"search": blind}), tokens, DROP)
     with pytest.raises(TargetError, match="served for nothing else"):

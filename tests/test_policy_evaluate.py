@@ -15,6 +15,7 @@ from adaptive.policy import (
 )
 from adaptive.targets import excess, mean_excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts, Target
+from adaptive.worth import classified
 
 
 def walk(
@@ -62,7 +63,8 @@ def test_a_policy_does_to_each_text_what_a_walk_through_the_cascade_does(
     for row in range(len(table)):
         stage, entry, cost = walk(policy, table, costs, row)
         assert (found.stage[row], found.entry[row]) == (stage, entry)
-        assert found.prediction[row] == table.predictions[row, stage]
+        assert found.score[row] == (table.predictions[row, stage] == table.labels[row])
+        assert found.alike[row] == (table.predictions[row, stage] == table.predictions[row, -1])
         assert found.cost[row] == pytest.approx(cost)
 
 
@@ -104,7 +106,7 @@ def test_a_router_makes_even_one_stage_pay_for_the_anchor_and_for_routing() -> N
 def test_a_text_enters_where_price_and_risk_are_least() -> None:
     table, costs = random_table(3, rows=3), random_costs(3, rows=3)
     risk = np.array([[0.0, 0.9, 0.9], [0.5, 0.1, 0.0], [0.9, 0.9, 0.0]], dtype=np.float32)
-    table = OutcomeTable(
+    table = classified(
         table.stages, table.predictions, table.reliability, risk, table.labels, table.tokens
     )
     policy = Policy((0, 1, 2), (0.5,) * len(STAGES), 1.0, (0.0, 0.1, 0.5))
@@ -131,7 +133,7 @@ def labelled(full: list[int], labels: list[int]) -> OutcomeTable:
     predictions = np.zeros((len(full), len(STAGES)), dtype=np.int32)
     predictions[:, -1] = full
     table = random_table(0, rows=len(full))
-    return OutcomeTable(
+    return classified(
         STAGES, predictions, table.reliability, table.risk, np.array(labels, np.int32), table.tokens
     )
 
@@ -153,20 +155,21 @@ FULL, LABELS, GIVEN = [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0]
 )
 def test_excess_of_each_text_by_hand(target: Target, expected: list[float]) -> None:
     table = labelled(FULL, LABELS)
-    found = excess(target, saying(GIVEN), table)
+    found = excess(target, saying(GIVEN, table), table)
     np.testing.assert_allclose(found, expected)
 
 
 def test_agreement_needs_no_labels_and_the_others_say_that_they_do() -> None:
     table = labelled(FULL, [0, 1, -1, 1])
-    assert len(excess(Target("agreement", 0.0), saying(GIVEN), table)) == 4
+    assert len(excess(Target("agreement", 0.0), saying(GIVEN, table), table)) == 4
     for metric in ("accuracy", "accuracy_drop"):
         with pytest.raises(ValueError, match="needs labels; `agreement` needs none"):
-            excess(Target(metric, 0.1), saying(GIVEN), table)
+            excess(Target(metric, 0.1), saying(GIVEN, table), table)
 
 
 def test_a_margin_asks_for_standard_errors_to_spare() -> None:
+    known = labelled(FULL, LABELS)
     # two of four differ, so excesses of +-0.5 around their mean
-    means, errors = mean_excess([Target("agreement", 0.6)], saying(GIVEN), labelled(FULL, LABELS))
+    means, errors = mean_excess([Target("agreement", 0.6)], saying(GIVEN, known), known)
     np.testing.assert_allclose(means, [-0.1])
     np.testing.assert_allclose(errors, [0.5 / 2])

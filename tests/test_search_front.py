@@ -15,6 +15,7 @@ from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
 from adaptive.search import Found, Judge, search
 from adaptive.targets import excess
 from adaptive.types import NEVER, Policy, Target
+from adaptive.worth import reclassified
 
 TARGETS = [Target("agreement", 0.3), Target("accuracy_drop", 0.2), Target("accuracy", 0.5)]
 FULL = tier_alone(STAGES, 2)
@@ -151,7 +152,7 @@ def test_a_tier_alone_that_keeps_the_target_at_the_least_cost_ends_the_front() -
     lookup = cascade(3)
     answers = lookup.table.predictions.copy()
     answers[:, 3] = answers[:, -1]  # the middle tier says what the full one says
-    lookup = replace(lookup, table=replace(lookup.table, predictions=answers))
+    lookup = replace(lookup, table=reclassified(lookup.table, predictions=answers))
     ordered = order(lookup, Target("agreement", 0.0), [])
     assert [f.policy for f in ordered] == [FULL, tier_alone(STAGES, 1)]
 

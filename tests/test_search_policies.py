@@ -12,7 +12,8 @@ from adaptive.bundle.contents import stages_of
 from adaptive.policy import Evaluation, Lookup, tier_alone
 from adaptive.search import Found, refine, search, shared_thresholds
 from adaptive.targets import excess
-from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts, Target
+from adaptive.types import ALWAYS, NEVER, Policy, StageCosts, Target
+from adaptive.worth import classified, reclassified
 
 TARGETS = [Target("agreement", 0.2), Target("accuracy_drop", 0.1), Target("accuracy", 0.6)]
 
@@ -24,7 +25,7 @@ def made_up(reliability: list[np.ndarray], good: list[np.ndarray], prices: list[
     rows = len(reliability[0])
     labels = np.arange(rows, dtype=np.int32) % 2
     predictions = np.stack([np.where(each, labels, 1 - labels) for each in good], 1)
-    table = OutcomeTable(
+    table = classified(
         stages,
         predictions.astype(np.int32),
         np.stack(reliability, 1).astype(np.float32),
@@ -249,7 +250,7 @@ def test_no_path_has_a_tier_that_a_cheaper_one_is_better_than(routed: bool) -> N
     middle = sorted(last)[1]
     predictions = table.predictions.copy(order="F")
     predictions[:, last[middle]] = (table.labels + 1) % 3
-    spoilt = replace(lookup, table=replace(table, predictions=predictions))
+    spoilt = replace(lookup, table=reclassified(table, predictions=predictions))
     target = Target("accuracy_drop", 0.1, 0.95)
     found = search(spoilt, target, margin=0.0, sweeps=2, routed=routed)
     assert len(found) > 1

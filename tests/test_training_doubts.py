@@ -8,6 +8,7 @@ import pytest
 from adaptive.policy import useful_tiers
 from adaptive.training.doubts import about_full, about_order, about_useless
 from adaptive.types import OutcomeTable, Stage
+from adaptive.worth import classified, reclassified
 
 LABELS = np.random.default_rng(0).integers(0, 12, 240).astype(np.int32)
 
@@ -69,7 +70,7 @@ def table_of(shares: list[float], labels: np.ndarray = LABELS) -> OutcomeTable:
     """Tiers of one exit each that are right in such shares of the rows."""
     columns = [answers(share, seed=5 + number) for number, share in enumerate(shares)]
     rows, tiers = len(labels), len(shares)
-    return OutcomeTable(
+    return classified(
         stages=tuple(Stage(tier, 0, 0) for tier in range(tiers)),
         predictions=np.stack(columns, 1),
         reliability=np.zeros((rows, tiers), np.float32),
@@ -99,18 +100,18 @@ def test_better_tiers_and_the_full_one_are_kept(shares: list[float]) -> None:
 
 def test_a_tier_that_answers_just_as_a_cheaper_one_is_left_out() -> None:
     table = table_of([0.8, 0.8, 0.9])
-    table.predictions[:, 1] = table.predictions[:, 0]
-    assert useful_tiers(table) == (0, 2)
+    predictions = table.predictions[:, [0, 0, 2]]
+    assert useful_tiers(reclassified(table, predictions=predictions)) == (0, 2)
 
 
 def test_a_tier_that_may_well_be_as_good_is_kept() -> None:
     table = table_of([0.8, 0.8, 0.9])
     right = table.predictions[:, 0] == table.labels
-    table.predictions[:, 1] = table.predictions[:, 0]
+    predictions = table.predictions[:, [0, 0, 2]]
     worse, better = np.flatnonzero(right)[:21], np.flatnonzero(~right)[:20]
-    table.predictions[worse, 1] = (table.labels[worse] + 1) % 12
-    table.predictions[better, 1] = table.labels[better]
-    assert useful_tiers(table) == (0, 1, 2)
+    predictions[worse, 1] = (table.labels[worse] + 1) % 12
+    predictions[better, 1] = table.labels[better]
+    assert useful_tiers(reclassified(table, predictions=predictions)) == (0, 1, 2)
 
 
 def test_without_labels_tiers_are_held_to_the_full_ones_answers() -> None:

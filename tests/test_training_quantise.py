@@ -31,6 +31,7 @@ from adaptive.training.build import steps_of
 from adaptive.training.choose import _best
 from adaptive.training.record_outcomes import load_table
 from adaptive.types import ALWAYS, Policy, Target
+from adaptive.worth import reclassified
 
 DTYPE = "float32, int8 in mid and full"
 CHANGES: dict[str, Any] = {"quantise": {"tiers": ["mid", "full"]}}
@@ -86,15 +87,15 @@ def test_weights_in_the_bundle_are_the_ones_that_were_trained(built: Path) -> No
 def test_outcomes_hold_the_answers_of_the_full_tier_in_float32(built: Path, bundle: Bundle) -> None:
     table = load_table(context_of(recipe_in(built, CHANGES), built / "run"), "certify")
     kept = bundle.outcomes["certify"]
-    assert table.in_float32 is not None and kept.in_float32 is not None
-    assert np.array_equal(table.in_float32, kept.in_float32)
+    assert not table.worth.own and not kept.worth.own
+    assert np.array_equal(table.reference, kept.reference)
     texts = ["the great plot", "a dull cast", "very warm story and film the a"] * 20
     tokens = token_rows.tokenize(bundle.tokenizer, texts, max_length=16)
     unknown = np.full(len(texts), -1, np.int32)
     plain = replace(bundle, tiers=tuple(reference_of(tier) for tier in bundle.tiers))
     found = outcomes(bundle, tokens, unknown, 32)
     expected = outcomes(plain, tokens, unknown, 32)
-    assert expected.in_float32 is None
+    assert expected.worth.own
     assert np.array_equal(found.reference, expected.predictions[:, -1])
     assert not np.array_equal(found.reliability, expected.reliability)
 
@@ -114,7 +115,7 @@ def test_the_step_tells_what_int8_does_to_each_exit(built: Path, bundle: Bundle)
 
 def test_reports_hold_answers_to_the_full_tier_in_float32(bundle: Bundle) -> None:
     table = bundle.outcomes["certify"]
-    other = replace(table, in_float32=1 - table.predictions[:, -1])  # two labels
+    other = reclassified(table, in_float32=1 - table.predictions[:, -1])  # two labels
     rows = report(bundle, bundle.policy, other)["rows"]
     assert [row["name"] for row in rows[-2:]] == ["full alone", "full alone, float32"]
     assert rows[-2]["agreement"] == 0.0 and rows[-1]["agreement"] == 1.0
@@ -145,7 +146,7 @@ def test_a_bundle_in_int8_is_certified_anew_against_float32(bundle: Bundle, fold
     found = recertify(bundle, tokens, unknown, Target("agreement", 0.2))
     assert found.certificate is not None and found.certificate.conditions.dtype == DTYPE
     assert found.certificate.front[0].p_value > 0.0
-    assert found.outcomes["certify"].in_float32 is not None
+    assert not found.outcomes["certify"].worth.own
     recertify_bundle(found, folder, card=render_card(found))
     assert load_bundle(folder).certificate is not None
 

@@ -14,6 +14,7 @@ from adaptive.search import refine
 from adaptive.targets import excess, mean_excess
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.types import OutcomeTable, StageCosts, Target
+from adaptive.worth import classified
 
 STAGES = stages_of(((0,), (0,)))
 TARGET = Target("accuracy_drop", 0.01)
@@ -28,7 +29,7 @@ def world(seed: int, rows: int, sharpness: float = 1.0) -> tuple[Record, Outcome
     cheap = truth + rng.normal(0, 1.0, truth.shape)
     logits = [torch.tensor(cheap).float(), torch.tensor(truth * sharpness).float()]
     predictions = np.stack([each.argmax(1).numpy() for each in logits], 1).astype(np.int32)
-    table = OutcomeTable(
+    table = classified(
         STAGES,
         predictions,
         np.full((rows, 2), 0.5, np.float32),
@@ -94,7 +95,7 @@ def test_the_search_counts_the_expected_losses_where_it_has_them() -> None:
 
 def test_a_drop_that_repeats_the_labels_changes_no_target() -> None:
     _, table, _ = world(1, 300)
-    result = saying(table.predictions[:, 0])
+    result = saying(table.predictions[:, 0], table)
     right = table.predictions == table.labels[:, None]
     drop = right[:, 1].astype(float) - right[:, 0]
     for metric in ("agreement", "accuracy_drop", "accuracy"):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adaptive.bundle.contents import stages_of
-from adaptive.policy import Evaluation
-from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts
+from adaptive.types import ALWAYS, NEVER, Evaluation, OutcomeTable, Policy, StageCosts
+from adaptive.worth import classified
 
 DEPTHS = ((0,), (0, 1, 3), (0, 2, 4, 6))
 STAGES = stages_of(DEPTHS)
@@ -16,7 +16,7 @@ STAGES = stages_of(DEPTHS)
 def random_table(seed: int, rows: int = 40, classes: int = 3) -> OutcomeTable:
     """Stages that disagree and are sure or unsure at random."""
     rng = np.random.default_rng(seed)
-    return OutcomeTable(
+    return classified(
         stages=STAGES,
         predictions=rng.integers(0, classes, (rows, len(STAGES))).astype(np.int32),
         reliability=rng.random((rows, len(STAGES)), dtype=np.float32),
@@ -55,8 +55,11 @@ def random_policy(seed: int, *, routed: bool) -> Policy:
     return Policy(path, tuple(thresholds), float(rng.random() * 2), prices)
 
 
-def saying(prediction: ArrayLike, cost: ArrayLike = 0.0) -> Evaluation:
-    """What a policy that answers so would have done, as far as targets ask."""
+def saying(prediction: ArrayLike, table: OutcomeTable, cost: ArrayLike = 0.0) -> Evaluation:
+    """What a policy that answers so, -1 for nobody, would have done, as far as targets ask."""
     answers = np.array(prediction, dtype=np.int32)
     nowhere = np.zeros_like(answers)
-    return Evaluation(nowhere, nowhere, answers, np.broadcast_to(cost, answers.shape))
+    score = np.where(table.labels < 0, np.nan, answers == table.labels)
+    alike = (answers == table.reference).astype(np.float64)
+    costs = np.broadcast_to(cost, answers.shape)
+    return Evaluation(nowhere, nowhere, answers >= 0, score, alike, costs)

@@ -12,6 +12,7 @@ from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.recording import outcomes
 from adaptive.types import NEVER, OutcomeTable, Policy, Tokens
+from adaptive.worth import reclassified
 
 
 def texts_of(rows: int, seed: int) -> list[str]:
@@ -40,7 +41,7 @@ def searched(bundle: Bundle, rows: int = 300) -> Bundle:
         levels = tuple(np.quantile(search.reliability, share, axis=0).tolist())
         family += [Policy((0, 1, 2), levels), Policy((2,), (*[NEVER] * 4, *levels[4:]))]
     ladder = tuple(LadderEntry(str(index), each) for index, each in enumerate(family))
-    search = replace(search, labels=truth(search, 1))
+    search = reclassified(search, labels=truth(search, 1))
     return replace(bundle, outcomes={"search": search}, ladder=ladder)
 
 

@@ -15,6 +15,7 @@ from adaptive.policy import Lookup
 from adaptive.promises import Certificate, Conditions
 from adaptive.search import search
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
+from adaptive.worth import classified, reclassified
 
 STAGES = stages_of(((0,), (0,)))
 FULL = Policy((1,), (float("inf"), ALWAYS))
@@ -47,7 +48,7 @@ class Population:
         edges = np.cumsum([self.worse, self.better, self.accuracy - self.worse])
         kind = np.searchsorted(edges, rng.random(rows), side="right")
         full, cheap = np.isin(kind, (0, 2)), np.isin(kind, (1, 2))
-        return OutcomeTable(
+        return classified(
             STAGES,
             np.stack([cheap, full], 1).astype(np.int32),
             np.stack([rng.random(rows), np.ones(rows)], 1).astype(np.float32),
@@ -152,9 +153,11 @@ class Mixed:
         """So many independent texts, in random order of their kinds."""
         index = rng.choice(len(self.kinds), rows, p=self.shares).astype(np.int32)
         table = self.kinds[0].draw(rows, rng)
+        predictions = table.predictions.copy()
         for number, people in enumerate(self.kinds):
             own = index == number
-            table.predictions[own] = people.draw(int(own.sum()), rng).predictions
+            predictions[own] = people.draw(int(own.sum()), rng).predictions
+        table = reclassified(table, predictions=predictions)
         return replace(table, groups={"kind": Groups(self.names, index)})
 
     def excess(self, policy: Policy, targets: Sequence[Target]) -> float:

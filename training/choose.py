@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from adaptive.bundle.page import promise
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.certificate import at_levels
-from adaptive.costs import UNITS, CostTable
+from adaptive.costs import CostTable
 from adaptive.errors import TargetError
 from adaptive.fronts import front
+from adaptive.metrics import metric_of, promise
 from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router, from_state, to_state
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
@@ -30,10 +30,11 @@ from adaptive.timing import with_router
 from adaptive.training.doubts import about_useless
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers, steps_by_tier
-from adaptive.training.record_outcomes import as_good, load_drop, load_features, load_table
+from adaptive.training.record_outcomes import load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 from adaptive.work import work_of
+from adaptive.worth import as_good
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -44,7 +45,7 @@ def _work(context: Context, folder: Path) -> Figures:
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
     ladder = _search(context, lookup, targets, routed=False)  # best first
-    plain = _best(ladder, targets, exact=table.in_float32 is None)
+    plain = _best(ladder, targets, exact=table.worth.own)
     best, router = plain, None
     figures: Figures = {f"{what}_no_router": getattr(plain, what)}
     for kind in recipe.router.candidates:
@@ -106,8 +107,7 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
         TargetError: no policy keeps a target that the full tier may miss.
     """
     kept = [f for f in found if f.excess <= 0.0]
-    about = ("accuracy", *UNITS)
-    asked = [target for target in targets if target.metric in about or not exact]
+    asked = [target for target in targets if not (metric_of(target).full_keeps and exact)]
     if not kept and asked:
         told, least = " and ".join(map(promise, asked)), min(f.excess for f in found)
         lead = "cheapest stage" if seeks_quality(targets) else "full tier"
@@ -143,9 +143,7 @@ def fit_candidate(context: Context, kind: str) -> Router:
 def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
     """Whether each tier's last answer is worse than the full tier's, [n, m]."""
     last = {s.tier: k for k, s in enumerate(table.stages)}
-    full = table.reference
-    columns = [as_good(table.predictions[:, k], full, table.labels) for k in last.values()]
-    return ~np.stack(columns, 1)
+    return ~as_good(table.worth)[:, list(last.values())]
 
 
 @torch.inference_mode()

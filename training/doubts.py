@@ -66,10 +66,10 @@ def about_useless(table: OutcomeTable, names: Sequence[str]) -> list[str]:
         names: of its tiers.
     """
     useful = useful_tiers(table)
-    known = not (table.labels < 0).any()
-    truth = table.labels if known else table.reference
+    known, worth = table.worth.known, table.worth
+    score = worth.score if known else worth.alike
     last = {s.tier: k for k, s in enumerate(table.stages)}
-    right = {tier: float((table.predictions[:, k] == truth).mean()) for tier, k in last.items()}
+    right = {tier: float(score[:, k].mean(dtype=np.float64)) for tier, k in last.items()}
     what = "the right label" if known else "the full tier's answer"
     found = []
     for tier in sorted(set(last) - set(useful)):

@@ -120,7 +120,7 @@ def load_drop(context: Context) -> NDArray[np.float64] | None:
     """
     files = [context.folder("outcomes") / f"{split}.chance.safetensors" for split in SMOOTHED]
     tables = [load_table(context, split) for split in SMOOTHED]
-    if not all(file.is_file() for file in files) or (tables[1].labels < 0).any():
+    if not all(file.is_file() for file in files) or not tables[1].worth.known:
         return None
     return expected_drop(tables, [load_file(file)["chance"].numpy() for file in files], 1)
 

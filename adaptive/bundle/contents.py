@@ -116,7 +116,7 @@ def check(bundle: Bundle) -> None:
     for tier in bundle.tiers:
         _check_tier(tier, bundle)
     for split, table in bundle.outcomes.items():
-        if bundle.tiers[-1].int8 and table.in_float32 is None:
+        if bundle.tiers[-1].int8 and table.worth.own:
             raise BundleError(
                 f"{LAYOUT.outcomes(split)}: recorded with a full tier that is not in int8, unlike "
                 "the bundle's"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from adaptive.bundle.files import read_numpy, write_numpy
 from adaptive.errors import BundleError
 from adaptive.types import Groups, OutcomeTable, Stage
+from adaptive.worth import classified
 
 # field -> dtype and axes; n texts, k stages, m tiers
 _FIELDS: dict[str, tuple[type[np.generic], str]] = {
@@ -32,8 +33,8 @@ def save_outcomes(table: OutcomeTable, path: Path) -> None:
     stages = [[stage.tier, stage.exit, stage.depth] for stage in table.stages]
     arrays = {name: getattr(table, name) for name in _FIELDS}
     arrays |= {_GROUP + column: each.index for column, each in table.groups.items()}
-    if table.in_float32 is not None:
-        arrays[_REFERENCE] = table.in_float32
+    if not table.worth.own:
+        arrays[_REFERENCE] = table.reference
     names = {column: list(each.names) for column, each in table.groups.items()}
     write_numpy(path, arrays, {"stages": json.dumps(stages), "groups": json.dumps(names)})
 
@@ -62,7 +63,7 @@ def load_outcomes(path: Path, stages: tuple[Stage, ...], name: str) -> OutcomeTa
             raise BundleError(f"{name}: group {column!r} has rows of a group without a name")
     if reference is not None:
         _check(reference, np.dtype(np.int32), (sizes["n"],), f"{name}: {_REFERENCE}")
-    return OutcomeTable(stages=stages, **arrays, groups=groups, in_float32=reference)
+    return classified(stages, **arrays, groups=groups, in_float32=reference)
 
 
 def _groups(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.costs import UNITS
+from adaptive.metrics import promise
 from adaptive.promises import Certificate, Conditions, Tested
 from adaptive.targets import about_costs, seeks_quality
-from adaptive.types import BUDGETS, Policy, Stage, Target
+from adaptive.types import Policy, Stage, Target
 
 _TESTS = {
     "binomial": "the exact binomial test of losses of 0 and 1 (Clopper and Pearson 1934)",
@@ -135,22 +135,6 @@ def _proved_besides(certificate: Certificate) -> dict[str, str]:
 def promises(targets: Sequence[Target]) -> str:
     """What the targets promise together, in words."""
     return "; and ".join(map(promise, targets))
-
-
-def promise(target: Target) -> str:
-    """What the target promises, in words."""
-    if target.metric in BUDGETS:
-        told = f"at most {target.level:g} {UNITS[target.metric]} a text in the mean"
-        return told if target.group is None else f"{told}, in each {target.group}"
-    told = {
-        "agreement": f"at most {target.level:.2%} of the texts answered unlike the full tier",
-        "accuracy_drop": f"at most {target.level:.2%} of the full tier's accuracy lost",
-        "accuracy": f"accuracy of at least {target.level:.2%}",
-        "abstention": f"at most {target.level:.2%} of the texts answered by nobody",
-        "text_cost": f"at most {target.level:.2%} of the texts above {target.bound} milliseconds "
-        "as their share of a batch",
-    }[target.metric]
-    return told if target.group is None else f"{told}, in each {target.group}"
 
 
 def policy_line(policy: Policy, places: Sequence[str]) -> str:

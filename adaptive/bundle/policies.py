@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
+from adaptive.metrics import METRICS, target_fault
 from adaptive.targets import several
-from adaptive.types import ALWAYS, NEVER, Metric, Policy, Stage, Target, metric_now
+from adaptive.types import ALWAYS, NEVER, Policy, Stage, Target, metric_now
 
 # JSON has no infinities, and a reader should see what they mean
 _WORDS = {"never": NEVER, "always": ALWAYS}
@@ -78,15 +79,14 @@ def _target(found: Any, file: str) -> Target:
     metric, group = metric_now(fields["metric"]), fields["group"]
     if group is not None and (not isinstance(group, str) or not group):
         raise BundleError(f"{file}: a target's `group` must be a column's name or null")
-    if metric not in get_args(Metric):
-        raise BundleError(
-            f"{file}: unknown metric {metric!r}; known: {', '.join(get_args(Metric))}"
-        )
+    if metric not in METRICS:
+        raise BundleError(f"{file}: unknown metric {metric!r}; known: {', '.join(METRICS)}")
     level, confidence = _number(fields["level"], file), _number(fields["confidence"], file)
     bound = _number(fields["bound"], file) if told else None
     target = Target(metric, level, confidence, group, bound)
-    if target.fault or not 0 < confidence < 1:
-        fault = target.fault or f"a confidence of {confidence:g} is no share"
+    fault = target_fault(target)
+    if fault or not 0 < confidence < 1:
+        fault = fault or f"a confidence of {confidence:g} is no share"
         raise BundleError(f"{file}: target {metric!r}: {fault}")
     return target
 

@@ -13,7 +13,8 @@ from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
-from adaptive.types import Target, confidence_fault, level_fault
+from adaptive.metrics import metric_of
+from adaptive.types import Target, confidence_fault
 
 if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
@@ -56,7 +57,7 @@ def choose_levels(
     if given is None:
         return _old_levels(first, pipeline)
     for level in given:
-        if fault := level_fault(first.metric, level):
+        if fault := metric_of(first).level_fault(first.metric, level):
             raise ConfigError(f"--level {level:g}: {fault}")
     return tuple(given)
 

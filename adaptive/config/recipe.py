@@ -23,8 +23,8 @@ from adaptive.config.steps import (
     TeacherConfig,
     TinyConfig,
 )
-from adaptive.costs import UNITS
-from adaptive.types import BUDGETS, Target, level_fault
+from adaptive.metrics import METRICS, metric_of
+from adaptive.types import Target
 
 OnBadRow = Literal["stop", "skip"]
 
@@ -136,7 +136,7 @@ class Recipe(Section):
     @property
     def abstains(self) -> bool:
         """Whether policies may leave texts to nobody."""
-        return any(target.metric == "abstention" for target in self.targets)
+        return any(metric_of(target).about == "abstention" for target in self.targets)
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -161,7 +161,7 @@ def _label_faults(recipe: Recipe) -> list[str]:
         return []
     faults = []
     for path, target in _targets(recipe):
-        if target.metric not in ("agreement", "abstention", *UNITS):
+        if METRICS[target.metric].labelled:
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
         if target.group == "label":
             faults.append(f"{path}.group: classes need labels, and data.label is null")
@@ -176,18 +176,19 @@ def _target_faults(recipe: Recipe) -> list[str]:
     if len(found) > 1:
         told = " and ".join(f"{each:g}" for each in found)
         faults += [f"target: targets that must hold together share one confidence, found {told}"]
-    if recipe.targets[0].metric == "abstention":
+    if metric_of(recipe.targets[0]).about == "abstention":
         faults += ["target: abstention comes behind a target about the texts that are answered"]
     for path, target in _targets(recipe):
-        if target.metric in BUDGETS and "level" not in target.model_fields_set:
+        metric = METRICS[target.metric]
+        if metric.budget and "level" not in target.model_fields_set:
             faults += [f"{path}.level: a budget has to be named, in {target.metric}"]
-        unit = "work" if target.metric == "work" else "milliseconds"
-        if target.metric in UNITS and recipe.search.minimise != unit:
-            told = f"{target.metric} needs costs in {unit}, and search.minimise is"
+        if metric.unit not in (None, METRICS[recipe.search.minimise].unit):
+            told = f"{target.metric} needs costs in {metric.unit}, and search.minimise is"
             faults += [f"{path}.metric: {told} {recipe.search.minimise}"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]
-    wrong = (level_fault(recipe.targets[0].metric, each) for each in recipe.levels)
+    first = recipe.targets[0].metric
+    wrong = (METRICS[first].level_fault(first, each) for each in recipe.levels)
     return faults + [f"certificate.levels: {each}" for each in wrong if each]
 
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from adaptive.config.fields import Float
 from adaptive.errors import ConfigError
-from adaptive.types import (
-    Metric,
-    Target,
-    bound_fault,
-    confidence_fault,
-    level_fault,
-    metric_now,
-)
+from adaptive.metrics import METRICS, target_fault
+from adaptive.types import Target, confidence_fault, metric_now
+
+
+def _metric(name: str) -> str:
+    known = name in METRICS
+    _refuse(None if known else f"no metric is called {name!r}; known: {', '.join(METRICS)}")
+    return name
 
 
 def _level(level: float, info: ValidationInfo) -> float:
-    _refuse(level_fault(info.data["metric"], level) if "metric" in info.data else None)
+    name = info.data.get("metric")
+    _refuse(METRICS[name].level_fault(name, level) if name else None)
     return level
 
 
 def _bound(bound: float | None, info: ValidationInfo) -> float | None:
-    _refuse(bound_fault(info.data["metric"], bound) if "metric" in info.data else None)
+    name = info.data.get("metric")
+    _refuse(METRICS[name].bound_fault(name, bound) if name else None)
     return bound
 
 
@@ -38,7 +40,7 @@ def _refuse(fault: str | None) -> None:
         raise ValueError(fault)
 
 
-MetricName = Annotated[Metric, BeforeValidator(metric_now)]
+MetricName = Annotated[str, BeforeValidator(metric_now), AfterValidator(_metric)]
 # of sections in which a `metric` stands before them
 Level = Annotated[Float, AfterValidator(_level)]
 Confidence = Annotated[Float, AfterValidator(_confidence)]
@@ -55,10 +57,9 @@ def read_target(text: str) -> dict[str, Any]:
     name, _, rest = text.partition("=")
     name = metric_now(name)
     numbers, at, group = rest.partition("@")
-    known = get_args(Metric)
-    if name not in known:
+    if name not in METRICS:
         raise ConfigError(
-            f"target {text!r}: expected one of {', '.join(known)}, then = and a level"
+            f"target {text!r}: expected one of {', '.join(METRICS)}, then = and a level"
         )
     try:
         level, *bound = map(float, numbers.split(":", 1))
@@ -68,7 +69,7 @@ def read_target(text: str) -> dict[str, Any]:
         raise ConfigError(f"target {text!r}: expected a column of the data behind @")
     fields: dict[str, Any] = {"metric": name, "level": level, "group": group or None}
     fields["bound"] = bound[0] if bound else None
-    if fault := Target(**fields).fault:
+    if fault := target_fault(Target(**fields)):
         raise ConfigError(f"target {text!r}: {fault}")
     return fields
 
