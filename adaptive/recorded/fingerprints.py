@@ -20,7 +20,9 @@ class Fingerprint:
 
     asked: str  # the model's name in the request
     returned: tuple[str, ...] = ()  # names that came back, ascending; none: not recorded
-    settings: Mapping[str, Any] = field(default_factory=dict)  # sampling, template's hash, max_tokens
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # sampling, template's hash, max_tokens
     price: Mapping[str, Any] = field(default_factory=dict)
     dates: tuple[str, ...] = ()  # first and last
 
@@ -87,9 +89,8 @@ def compare(known: Fingerprint, now: Fingerprint, *, priced: bool) -> Coverage:
     reasons = []
     if now.asked != known.asked:
         reasons.append("another model is asked for")
-    if unseen := set(now.returned) - set(known.returned):
-        if known.returned:
-            reasons.append(f"{len(unseen)} of the names that came back were not recorded")
+    if (unseen := set(now.returned) - set(known.returned)) and known.returned:
+        reasons.append(f"{len(unseen)} of the names that came back were not recorded")
     for key in sorted(set(known.settings) | set(now.settings)):
         if known.settings.get(key) != now.settings.get(key):
             reasons.append(f"the setting {key} is another")

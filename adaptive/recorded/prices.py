@@ -1,12 +1,12 @@
 """A price list, and what is known of a model's setting, from a YAML file.
 
-    gpt-4o-mini:
-      input: 0.15          # dollars per million tokens of the prompt
-      output: 0.60         # of the answer
-      call: 0              # dollars a call
-      max_input: 4000      # tokens; with max_tokens the ceiling that a mean cost needs
-      max_tokens: 1024
-      settings: {model: gpt-4o-mini-2024-07-18, temperature: 0, template: 3f1c9a}
+gpt-4o-mini:
+  input: 0.15          # dollars per million tokens of the prompt
+  output: 0.60         # of the answer
+  call: 0              # dollars a call
+  max_input: 4000      # tokens; with max_tokens the ceiling that a mean cost needs
+  max_tokens: 1024
+  settings: {model: gpt-4o-mini-2024-07-18, temperature: 0, template: 3f1c9a}
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def price_list(values: Any, name: str = "prices") -> PriceList:
             faults.append(f"{model}.settings: expected a mapping")
         unknown = sorted(set(map(str, told)) - known)
         faults += [f"{model}.{key}: expected one of {', '.join(sorted(known))}" for key in unknown]
-        wrong = [key for key in known & set(told) if (told[key] is not None and _bad(key, told[key]))]
+        wrong = [
+            key for key in known & set(told) if (told[key] is not None and _bad(key, told[key]))
+        ]
         faults += [f"{model}.{key}: expected a number of 0 or more" for key in sorted(wrong)]
         if not unknown and not wrong:
             prices[str(model)] = Price(**told)
