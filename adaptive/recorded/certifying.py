@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import at_levels, certify, with_levels
+from adaptive.certificate import at_levels, certify, verdict_of, with_levels
 from adaptive.certifying import expected_stop, row_seed
 from adaptive.costs import Costs
 from adaptive.errors import DataError, TargetError
-from adaptive.fronts import front
+from adaptive.fronts import HOPE, front
 from adaptive.looks import count_look
-from adaptive.policy import Lookup
+from adaptive.policy import Lookup, is_bare, single_stage, useful_tiers
 from adaptive.promises import Certificate, Conditions
 from adaptive.recorded.assumptions import assumed_of
 from adaptive.recorded.dealing import SHARES, Deal, deal
@@ -35,12 +35,14 @@ from adaptive.recorded.prices import PriceList, price_list, read_prices
 from adaptive.recorded.reading import Source, read_outcomes
 from adaptive.recorded.scorers import Scorer, scorer_of
 from adaptive.recorded.texts import Encoder
-from adaptive.search import Found, search
-from adaptive.targets import several
-from adaptive.types import Groups, OutcomeTable, Targets, confidence_fault
+from adaptive.search import Found, Judge, search
+from adaptive.targets import seeks_quality, several
+from adaptive.types import Groups, OutcomeTable, Policy, Stage, Targets, confidence_fault
 
 MARGIN = 1.0  # standard errors to spare where policies are searched
 SWEEPS = 3
+NEAR = 0.002  # share of its cost by which a policy does no more than a model alone
+SIMPLE = 0.02  # share by which a model alone may cost more than a policy and be served
 GROUP = "group"  # the column of outcomes for each value of which promises can be made
 Given = PriceList | Mapping[str, Any] | str | Path | None
 
@@ -168,6 +170,48 @@ def searched(lookup: Lookup, targets: Targets) -> list[Found]:
     return search(lookup, targets, margin=MARGIN, sweeps=SWEEPS, routed=True)
 
 
+def line_of(lookup: Lookup, ladder: Sequence[Found], targets: Targets, rows: int) -> list[Found]:
+    """The policies to certify, safe to cheap, with cheaper models alone at their end.
+
+    That one of them replaces the full model is the most wanted proof, and what stands at the end of
+    a sequence of tests costs those before it nothing. Policies of the line that do no more than a
+    model alone give way to it.
+
+    Args:
+        rows: that will be certified on.
+    """
+    line = front(lookup, targets, ladder, sweeps=SWEEPS, rows=rows)
+    if seeks_quality(several(targets)):
+        return line
+    hopeful, judge = (Judge(lookup, targets, margin) for margin in (-HOPE, 0.0))
+    tiers = useful_tiers(lookup.table)[:-1]
+    alone = [judge(single_stage(judge.stages, first_of(judge.stages, tier))) for tier in tiers]
+    alone = [f for f in alone if hopeful(f.policy).excess <= 0.0 and f.cost < line[0].cost]
+    for each in sorted(alone, key=lambda f: -f.cost):
+        if each.policy in [f.policy for f in line]:
+            continue
+        kept = [f for f in line if f.cost > (1.0 + NEAR) * each.cost]
+        if len(kept) == len(line) or all(not is_bare(f.policy) for f in line[len(kept) :]):
+            line = [*kept, each]
+    return line
+
+
+def served_of(policies: Sequence[Policy], costs: Sequence[float]) -> Policy:
+    """Of certified policies the cheapest; a model alone, if it costs hardly more."""
+    least = min(costs)
+    near = [
+        (cost, policy)
+        for policy, cost in zip(policies, costs, strict=True)
+        if is_bare(policy) and cost <= (1.0 + SIMPLE) * least
+    ]
+    return min(near, key=lambda each: each[0])[1] if near else policies[costs.index(least)]
+
+
+def first_of(stages: Sequence[Stage], tier: int) -> int:
+    """The first stage of a tier: the model that its chain begins with."""
+    return min(k for k, stage in enumerate(stages) if stage.tier == tier)
+
+
 def certify_line(
     lookup: Lookup,
     ladder: Sequence[Found],
@@ -180,7 +224,7 @@ def certify_line(
     count_repeats: bool = False,
 ) -> Certificate:
     """Test the front of what was searched on the certification rows' table."""
-    line = front(lookup, targets, ladder, sweeps=SWEEPS, rows=len(table))
+    line = line_of(lookup, ladder, targets, len(table))
     worth = lookup.table.worth
     digest = hashlib.sha256(table.worth.score.tobytes() + table.reliability.tobytes())
     conditions = Conditions(
@@ -191,8 +235,8 @@ def certify_line(
         versions=library_versions(),
         repeats=count_repeats,
     )
-    return certify(
-        [found.policy for found in line],
+    found = certify(
+        [each.policy for each in line],
         table,
         costs,
         targets,
@@ -202,6 +246,13 @@ def certify_line(
         expected=expected_stop(line),
         looks=looks,
     )
+    if seeks_quality(several(targets)) or not found.certified:
+        return found
+    passed = found.front[: found.certified]
+    served = served_of([each.policy for each in passed], [each.cost for each in passed])
+    policies = [each.policy for each in found.front]
+    verdict = verdict_of(policies, policies.index(served), found.certified)
+    return replace(found, policy=served, verdict=verdict)
 
 
 def table_for(layout: Layout, prepared: Prepared, judges: Judges) -> OutcomeTable:

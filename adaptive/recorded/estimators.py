@@ -122,12 +122,12 @@ def fit_estimator(
         trees: whether boosted trees are tried too.
     """
     shares = np.asarray(shares, dtype=np.float64)
-    if min(shares.sum(), len(shares) - shares.sum()) < FEWEST:
+    if min(shares.sum(), len(shares) - shares.sum()) < FEWEST or not features.shape[1]:
         share = float((shares.sum() + 0.5) / (len(shares) + 1.0))
         width = features.shape[1]
         plain = Estimator(np.zeros(width), np.ones(width), np.zeros(width), float(_odds(share)))
-        told = np.full(len(shares), share)
-        return Fitted(plain, "constant", _log_loss(told, shares), told)
+        even = np.full(len(shares), share)
+        return Fitted(plain, "constant", _log_loss(even, shares), even)
     fold = np.random.default_rng([seed, 5]).permutation(len(shares)) % FOLDS
     ways = {
         strength: _held_out(features, shares, fold, partial(_logistic, strength=strength))
