@@ -66,8 +66,8 @@ End = Literal["asking", "failed", "passed"]
 class Line:
     """A front on unlabelled rows: everything that is fixed before a label is seen."""
 
-    answers: Ints  # [p, n] of each policy, in the order of their tests
-    reference: Ints  # [n] the full tier's, in float32
+    # [p, n] where each policy answers otherwise than the full tier, in the order of their tests
+    differs: Bools
     margin: float  # of P(worse) - P(better), a constant
     error: float  # of each test, see `error_of_tests`
     sure: Bools  # [p] keeps the promise by definition, so it has no test
@@ -82,13 +82,7 @@ class Line:
         hardly anything, and then one critical score decides all policies.
         """
         most = int(self.differs.sum(1).max(initial=0))
-        return self.answers.shape[1], self.margin, self.error, most
-
-    @property
-    def differs(self) -> Bools:
-        """Where each policy answers otherwise than the full tier, [p, n]."""
-        found: Bools = self.answers != self.reference
-        return found
+        return self.differs.shape[1], self.margin, self.error, most
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,60 +130,50 @@ def error_of_tests(delta: float) -> float:
     return delta * (1.0 - 1.0 / SPARED)
 
 
-def lost(line: Line, labels: Ints) -> Floats:
-    """What each policy loses against the full tier on each row, [p, n], NaN where not known.
-
-    Args:
-        labels: [n], -1 where unknown.
-    """
-    differs, known = line.differs, labels >= 0
-    found = (labels == line.reference) * 1.0 - (labels == line.answers)
-    return np.where(differs, np.where(known, found, np.nan), 0.0)
-
-
-def count(line: Line, labels: Ints) -> Counts:
+def count(lost: Floats) -> Counts:
     """Counts of each policy.
 
     Args:
-        labels: [n], -1 where unknown.
+        lost: [p, n] how much lower than the full tier each policy scores, of 0 and 1: 1 where it
+            is worse, -1 where better, 0 where neither, as wherever answers do not differ; NaN
+            where that depends on a label that is not known. See `adaptive.worth.lost`.
     """
-    found = lost(line, labels)
-    return Counts((found > 0).sum(1), (found < 0).sum(1), np.isnan(found).sum(1))
+    return Counts((lost > 0).sum(1), (lost < 0).sum(1), np.isnan(lost).sum(1))
 
 
-def standing(line: Line, labels: Ints) -> Standing:
+def standing(line: Line, lost: Floats) -> Standing:
     """Walk the line as far as the labels known so far decide.
 
     Args:
-        labels: [n], -1 where unknown.
+        lost: [p, n], as `count` takes it.
     """
-    counts, test = count(line, labels), line.test
-    for policy in range(len(line.answers)):
+    counts, test = count(lost), line.test
+    for policy in range(len(line.differs)):
         if line.sure[policy]:
             continue
         worse, better, unknown = counts.of(policy)
         if not _passes(test, worse + unknown, better):
             open_still = _passes(test, worse, better + unknown)
             return Standing(policy, "asking" if open_still else "failed")
-    return Standing(len(line.answers), "passed")
+    return Standing(len(line.differs), "passed")
 
 
-def greatest(line: Line, labels: Ints) -> Floats:
+def greatest(line: Line, lost: Floats) -> Floats:
     """The greatest p-value that its unknown labels allow of each policy that is tested, [p].
 
     Those behind the first that does not pass are not: theirs is 1.
     """
-    counts, (rows, margin, error, differing) = count(line, labels), line.test
-    reached = standing(line, labels).passed + 1
+    counts, (rows, margin, error, differing) = count(lost), line.test
+    reached = standing(line, lost).passed + 1
     worse, better = counts.worse + counts.unknown, counts.better
-    found = np.ones(len(line.answers))
+    found = np.ones(len(line.differs))
     if rows:
         tested = (worse[:reached], better[:reached], rows, margin)
         found[:reached] = paired_margin(*tested, differing=differing, delta=error)
     return np.where(line.sure, 0.0, found)
 
 
-def steps(line: Line, labels: Ints) -> Iterator[Step]:
+def steps(line: Line, lost: Floats) -> Iterator[Step]:
     """The next steps of the line, as they are expected to go, up to one expected to fail.
 
     A policy's differing rows are expected to fall as those of it that are labelled, and as its
@@ -197,17 +181,17 @@ def steps(line: Line, labels: Ints) -> Iterator[Step]:
     first: one label then serves them all.
 
     Args:
-        labels: [n], -1 where unknown.
+        lost: [p, n], as `count` takes it.
     """
-    start = standing(line, labels)
+    start = standing(line, lost)
     if start.end != "asking":
         return
-    differs, counts = line.differs, count(line, labels)
-    lots = np.random.default_rng(line.seed).random(len(labels))
-    promised = np.zeros(len(labels), dtype=np.bool_)  # rows of earlier steps
+    differs, counts, rows = line.differs, count(lost), line.differs.shape[1]
+    lots = np.random.default_rng(line.seed).random(rows)
+    promised = np.zeros(rows, dtype=np.bool_)  # rows of earlier steps
     for policy in range(start.passed, len(differs)):
         use = differs[policy:].sum(0) + lots
-        free = np.flatnonzero(differs[policy] & (labels < 0) & ~promised)
+        free = np.flatnonzero(np.isnan(lost[policy]) & ~promised)
         free = free[np.argsort(-use[free], kind="stable")]
         before = int((differs[policy] & promised).sum())
         more, passes = _expected(line, counts, policy, before, len(free))
@@ -217,10 +201,10 @@ def steps(line: Line, labels: Ints) -> Iterator[Step]:
             return
 
 
-def next_rows(line: Line, labels: Ints, batch: int) -> NDArray[np.int64]:
+def next_rows(line: Line, lost: Floats, batch: int) -> NDArray[np.int64]:
     """At most so many rows to label next, most decisive first; none where all is decided."""
     found: list[int] = []
-    for step in steps(line, labels):
+    for step in steps(line, lost):
         found += step.rows.tolist()
         if len(found) >= batch:
             break

@@ -201,6 +201,8 @@ def ordered(
 
 def full_accuracy(table: OutcomeTable) -> float:
     """The full tier's accuracy on search rows, 1 where they have no labels."""
+    if table.sampled is not None:
+        return table.sampled.accuracy
     if not len(table) or not table.worth.known:
         return 1.0
     return float(table.worth.reference.mean(dtype=np.float64))

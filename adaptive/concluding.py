@@ -53,10 +53,11 @@ def finish(made: Plan, labels: Labels) -> Bundle:
 def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     line, target, front = made.lines[number], made.targets[number], made.fronts[number]
     prices, rows, delta = made.prices[number], len(made), (1.0 - target.confidence) / made.looks
-    here, counts = asking.standing(line, labels), asking.count(line, labels)
+    behind = made.lost(number, labels)
+    here, counts = asking.standing(line, behind), asking.count(behind)
     # the bound on the accuracy is paid for in each p-value; the full tier itself needs none
     spare = np.where(line.sure, 0.0, delta - line.error)
-    p_values = np.minimum(asking.greatest(line, labels) + spare, 1.0)
+    p_values = np.minimum(asking.greatest(line, behind) + spare, 1.0)
     p_values[: here.passed] = np.minimum(p_values[: here.passed], delta)  # whatever rounding did
     lost = ((counts.worse + counts.unknown - counts.better) / rows - line.margin).tolist()
     excesses = np.where(line.sure, -line.margin, lost).tolist()
@@ -75,7 +76,7 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
     if needed is not None:
         labels_needed = asking.labels_for(
             line.differs[here.passed],
-            asking.lost(line, labels)[here.passed],
+            behind[here.passed],
             needed,
             line.margin,
             delta,
@@ -128,7 +129,7 @@ def _conditions(made: Plan, labels: Labels) -> Conditions:
 
 def _needed(line: Line, counts: Counts, here: Standing, rows: int, target: Target) -> int | None:
     """About the rows with which the policy that is next would pass."""
-    if here.passed >= len(line.answers):
+    if here.passed >= len(line.differs):
         return None
     differing = int(line.differs[here.passed].sum())
     known = max(differing - int(counts.unknown[here.passed]), 1)

@@ -48,13 +48,13 @@ class Labelling:
         batch_size: int = 32,
     ) -> None:
         """Run every stage on the texts; the arguments are those of `certify`."""
-        self._given, self._batch = list(texts), batch
+        given = list(texts)
         bundle = source if isinstance(source, Bundle) else source.bundle
-        first, pairs, faults = inputs.check(self._given)
+        first, pairs, faults = inputs.check(given)
         if faults:
             raise InputError(faults)
         tokens = token_rows.tokenize(bundle.tokenizer, first, pairs, max_length=bundle.max_length)
-        self.plan: Plan = unlabelled.plan(
+        plan = unlabelled.plan(
             bundle,
             tokens,
             bundle.targets if target is None else target,
@@ -65,7 +65,22 @@ class Labelling:
             batch_size=batch_size,
             pairs=pairs is not None,
         )
-        self.labels = self.plan.table.labels.copy()
+        self._begin(plan, given, batch)
+
+    @classmethod
+    def of(cls, plan: Plan, texts: Texts, batch: int = BATCH) -> Labelling:
+        """One on a plan that is made already.
+
+        Args:
+            texts: that the plan's `rows` are places of.
+        """
+        made = cls.__new__(cls)
+        made._begin(plan, list(texts), batch)
+        return made
+
+    def _begin(self, plan: Plan, texts: list[Any], batch: int) -> None:
+        self.plan, self._given, self._batch = plan, texts, batch
+        self.labels = plan.table.labels.copy()
         self._unlabelled = np.zeros(len(self.plan), dtype=np.bool_)  # no label is known
         self._choose()
 

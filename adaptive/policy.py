@@ -18,6 +18,7 @@ from adaptive.types import (
     Stage,
     StageCosts,
 )
+from adaptive.worth import scores_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -61,8 +62,7 @@ def useful_tiers(table: OutcomeTable) -> tuple[int, ...]:
     Without scores, likeness to the reference takes their place. So is a first tier that is never
     right: one that is there for what it tells the router, such as an embedding, answers nothing.
     """
-    last = {s.tier: k for k, s in enumerate(table.stages)}
-    score = table.worth.score if table.worth.known else table.worth.alike
+    last, score = {s.tier: k for k, s in enumerate(table.stages)}, scores_of(table)
     right = {tier: score[:, k].astype(np.float64) for tier, k in last.items()}
     first, *between = sorted(last)
     kept = [first] if right[first].any() or not len(table) or not between else []

@@ -11,6 +11,7 @@ from adaptive.errors import TargetError
 from adaptive.metrics import METRICS, metric_of, target_fault
 from adaptive.policy import Floats
 from adaptive.types import Evaluation, Groups, OutcomeTable, Target, Targets
+from adaptive.worth import lost_at_most
 
 
 def excess(
@@ -28,13 +29,16 @@ def excess(
     Raises:
         ValueError: the metric needs labels and the table has none.
     """
-    metric, reference = metric_of(target), table.worth.reference
+    metric, worth = metric_of(target), table.worth
     if metric.labelled:
-        if not table.worth.known:
+        if table.sampled is not None and metric.kind == "drop":
+            lost = lost_at_most(result, worth)
+            return (lost - target.level * table.sampled.accuracy) * result.answered
+        if not worth.known:
             raise ValueError(f"the target {target.metric!r} needs labels; `agreement` needs none")
         if drop is not None:
-            result = replace(result, score=reference - drop)
-    return metric.excess(target, result, reference)
+            result = replace(result, score=worth.reference - drop)
+    return metric.excess(target, result, worth.reference)
 
 
 def several(target: Targets) -> tuple[Target, ...]:
@@ -99,16 +103,20 @@ def check_unit(targets: Sequence[Target], unit: str) -> None:
 def quality(table: OutcomeTable, confidence: float = 0.95) -> Target:
     """What answers are compared by beside a promise about costs, at a level of nothing lost.
 
-    A drop in accuracy, or in a graded score, where every score is known; else `agreement`.
+    A drop in accuracy, or in a graded score, where every score is known, or asked for where it
+    decides; else `agreement`.
     """
     drop = "accuracy_drop" if table.worth.exact else "score_drop"
-    return Target(drop if table.worth.known else "agreement", 0.0, confidence)
+    known = table.worth.known or table.sampled is not None
+    return Target(drop if known else "agreement", 0.0, confidence)
 
 
 def loss(result: Evaluation, table: OutcomeTable, drop: Floats | None = None) -> float:
     """The least level at which the rows would keep `quality`; below 0 where answers are better."""
     target, weight = quality(table), result.answered.astype(np.float64)
-    if METRICS[target.metric].kind == "drop":
+    if table.sampled is not None:
+        weight = weight * table.sampled.accuracy
+    elif METRICS[target.metric].kind == "drop":
         weight = weight * table.worth.reference
     return float(excess(target, result, table, drop).sum() / max(weight.sum(), 1))
 

@@ -182,6 +182,24 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a random sample of texts says of the full tier, in float32.
+
+    It stands beside a table of texts of which few have labels: those of the sample, and those that
+    a stage answers unlike the full tier. A text that is answered alike needs none, since nothing is
+    lost there whatever its label is.
+    """
+
+    right: int  # texts of the sample that the full tier has right
+    texts: int
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return self.right / self.texts
+
+
+@dataclass(frozen=True, slots=True)
 class Classes:
     """What a classifier's stages answered; `adaptive.worth` makes a `Worth` of it."""
 
@@ -229,6 +247,7 @@ class OutcomeTable:
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
     classes: Classes | None = None  # of a classifier, whose worth they are
     usage: Usage | None = None  # of stages whose costs are not read by length
+    sampled: Sampled | None = None  # where labels were asked for, else None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -257,12 +276,13 @@ class OutcomeTable:
     def take(self, rows: Rows) -> OutcomeTable:
         """The given texts, in the given order."""
         columns = ("reliability", "risk", "tokens")
-        parts = ("worth", "classes", "usage")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in columns},
-            **{n: None if (p := getattr(self, n)) is None else p.take(rows) for n in parts},
+            worth=self.worth.take(rows),
             groups={name: each.take(rows) for name, each in self.groups.items()},
+            classes=None if self.classes is None else self.classes.take(rows),
+            usage=None if self.usage is None else self.usage.take(rows),
         )
 
 

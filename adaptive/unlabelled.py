@@ -28,7 +28,7 @@ from adaptive.certifying import (
 )
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
-from adaptive.policy import Lookup, predicted, tier_alone
+from adaptive.policy import Lookup, tier_alone
 from adaptive.promises import stricter
 from adaptive.recording import outcomes
 from adaptive.row_hashes import unseen
@@ -43,7 +43,8 @@ from adaptive.types import (
     Tokens,
     confidence_fault,
 )
-from adaptive.worth import lost, reclassified
+from adaptive.worth import lost as lost_by
+from adaptive.worth import reclassified
 
 Labels = NDArray[np.int32]
 
@@ -73,6 +74,7 @@ class Plan:
     fronts: tuple[tuple[Policy, ...], ...]  # [l] the policies in the order of their tests
     prices: tuple[tuple[float, ...], ...]  # [l] mean cost of each on these rows
     lines: tuple[Line, ...]  # [l]
+    answering: tuple[NDArray[np.int32], ...]  # [l] the stage [p, n] that answers under each policy
     accuracy: Accuracy
     tokens: Tokens  # [n]
     seed: int
@@ -83,6 +85,16 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def lost(self, number: int, labels: Labels) -> NDArray[np.float64]:
+        """What a level's policies lose on each row, [p, n], as `adaptive.asking.count` takes it.
+
+        Args:
+            labels: [n], positions in the bundle's labels; -1 where unknown.
+        """
+        worth = reclassified(self.table, labels=labels).worth
+        score = worth.score[np.arange(len(labels)), self.answering[number]].astype(np.float64)
+        return np.where(self.lines[number].differs, worth.reference - score, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,7 @@ def plan(
         tuple(tuple(front) for front in fronts),
         tuple(tuple(float(result.cost.mean()) for result in own) for own in results),
         lines,
+        tuple(np.stack([result.stage for result in own]) for own in results),
         accuracy,
         tokens,
         seed,
@@ -223,8 +236,8 @@ def next_rows(made: Plan, labels: Labels, batch: int) -> NDArray[np.int64]:
     Args:
         labels: [n] of the plan's rows, positions in the bundle's labels; -1 where unknown.
     """
-    for line in made.lines:
-        rows = asking.next_rows(line, labels, batch)
+    for number, line in enumerate(made.lines):
+        rows = asking.next_rows(line, made.lost(number, labels), batch)
         if len(rows):
             return rows
     return np.zeros(0, dtype=np.int64)
@@ -232,18 +245,20 @@ def next_rows(made: Plan, labels: Labels, batch: int) -> NDArray[np.int64]:
 
 def standings(made: Plan, labels: Labels) -> list[Standing]:
     """How far each level has come."""
-    return [asking.standing(line, labels) for line in made.lines]
+    lines = enumerate(made.lines)
+    return [asking.standing(line, made.lost(number, labels)) for number, line in lines]
 
 
 def outlook(made: Plan, labels: Labels, most: int = 5) -> list[Outlook]:
     """What the next steps of the first level that is open are expected to take and to give."""
-    for line, prices in zip(made.lines, made.prices, strict=True):
-        start = asking.standing(line, labels)
+    for number, (line, prices) in enumerate(zip(made.lines, made.prices, strict=True)):
+        lost = made.lost(number, labels)
+        start = asking.standing(line, lost)
         if start.end != "asking":
             continue
         served = min(prices[: start.passed], default=max(prices))
         found = []
-        for step, _ in zip(asking.steps(line, labels), range(most), strict=False):
+        for step, _ in zip(asking.steps(line, lost), range(most), strict=False):
             saved = 1.0 - prices[step.policy] / served if served else 0.0
             found.append(Outlook(len(step.rows), step.passes, saved))
         return found
@@ -267,6 +282,8 @@ def _promises(target: Targets, levels: Sequence[float]) -> list[tuple[Target, ..
 
 
 def _searched(known: OutcomeTable) -> Accuracy:
+    if known.sampled is not None:
+        return Accuracy(known.sampled.right, known.sampled.texts, "sampled rows")
     scores = known.worth.reference[~np.isnan(known.worth.reference)]
     if not len(scores):
         raise TargetError(
@@ -282,7 +299,7 @@ def _guess(searched: Lookup, front: Sequence[Policy]) -> NDArray[np.float64]:
     table, found = searched.table, []
     for policy in front:
         result = searched.evaluate(policy)
-        less = lost(result, table.worth)
+        less = lost_by(result, table.worth)
         differs = ((result.alike != 1.0) & ~np.isnan(less)).sum()
         counts = np.array([(less > 0).sum(), (less < 0).sum()])
         found.append((counts + 1) / (differs + 3))
@@ -301,8 +318,7 @@ def _line(
     delta = 1.0 - target.confidence
     full = tier_alone(table.stages, table.stages[-1].tier)
     return Line(
-        answers=np.stack([predicted(result, table) for result in results]),
-        reference=table.reference,
+        differs=np.stack([result.alike != 1.0 for result in results]),
         margin=target.level * accuracy.bound(delta),
         error=asking.error_of_tests(delta),
         sure=np.array([table.worth.own and policy == full for policy in front]),

@@ -7,13 +7,13 @@ needs nothing but a way of its own to score answers. `graded` checks such scores
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adaptive.types import Classes, Evaluation, Groups, OutcomeTable, Stage, Usage, Worth
+from adaptive.types import Classes, Evaluation, Groups, OutcomeTable, Stage, Worth
 
 Floats = NDArray[np.float64]
 _JOINED = ("reliability", "risk", "tokens")
@@ -114,15 +114,42 @@ def lost(result: Evaluation, worth: Worth) -> Floats:
     return np.where(result.answered & ~same, found, 0.0)
 
 
+def lost_at_most(result: Evaluation, worth: Worth) -> Floats:
+    """What a policy's answers may have lost, [n]: all of it where no score says less.
+
+    An answer unlike the reference's counts as lost where its score is not known.
+    """
+    known = lost(result, worth)
+    return np.where(np.isnan(known), 1.0 - result.alike, known)
+
+
+def scores_of(table: OutcomeTable) -> NDArray[np.float32]:
+    """Scores [n, k] where all are known, or those that decide were asked for; else likeness.
+
+    Likeness to the reference stands in for scores that nothing was asked about.
+    """
+    worth = table.worth
+    if worth.known:
+        return worth.score
+    if table.sampled is None:
+        return worth.alike
+    return np.where(np.isnan(worth.score), worth.alike, worth.score)
+
+
 def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
     """One table of several with the same stages, and without groups."""
     first = tables[0]
-    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _JOINED}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(table, name) for table in tables]) for name in _JOINED
+    }
     return replace(
         first,
         **columns,
         groups={},
-        worth=_join([table.worth for table in tables]),
+        worth=replace(
+            _join([table.worth for table in tables]),
+            exact=all(table.worth.exact for table in tables),
+        ),
         classes=None if first.classes is None else _join([table.classes for table in tables]),
         usage=None if first.usage is None else _join([table.usage for table in tables]),
     )
@@ -130,10 +157,7 @@ def concatenate(tables: Sequence[OutcomeTable]) -> OutcomeTable:
 
 def _join(parts: Sequence[Any]) -> Any:
     """The arrays of frozen values one behind the other; what is no array is the first's."""
-    first: Worth | Classes | Usage = parts[0]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in type(first).__slots__
-        if isinstance(getattr(first, name), np.ndarray)
-    }
+    first = parts[0]
+    names = [f.name for f in fields(first) if isinstance(getattr(first, f.name), np.ndarray)]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **arrays)

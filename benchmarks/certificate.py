@@ -34,7 +34,7 @@ from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
 from adaptive.evaluation import REPEATS, TIMED, in_float32, report, timings
 from adaptive.fronts import front, order
-from adaptive.policy import Lookup, tier_alone
+from adaptive.policy import Lookup, predicted, tier_alone
 from adaptive.recording import outcomes
 from adaptive.search import search
 from adaptive.training.build import build
@@ -153,7 +153,7 @@ def figures(bundle: Bundle, tokens: Tokens, table: OutcomeTable, sweeps: int) ->
         **by_clock(bundle, policies, tokens),
         "by_cost_table": {"unit": costs.unit, **ratios(read)},
         "work_ratio": seen["work_ratio"],
-        **risk(table, lookup.evaluate(bundle.policy).prediction),
+        **risk(table, predicted(lookup.evaluate(bundle.policy), table)),
         "stage_shares": seen["stage_shares"],
         "timing": {"texts": min(TIMED, len(tokens)), "repeats": ROUNDS * REPEATS, "batch": BATCH},
     }

@@ -36,10 +36,10 @@ from adaptive.bundle.store import load_bundle
 from adaptive.certifying import row_seed
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
-from adaptive.policy import Lookup, is_bare, tier_alone
-from adaptive.recording import concatenate
+from adaptive.policy import Lookup, is_bare, predicted, tier_alone
 from adaptive.risk import fixed_sequence, paired
 from adaptive.types import OutcomeTable, Policy, Target
+from adaptive.worth import concatenate
 
 HERE = Path(__file__).parent
 BATCH = 20
@@ -150,7 +150,7 @@ def front_of(people: People, lookup: Lookup, rows: NDArray[np.int64]) -> Front:
         routed=people.routed,
     )
     results = [lookup.evaluate(policy) for policy in ordered]
-    answers = np.stack([result.prediction for result in results])
+    answers = np.stack([predicted(result, people.table) for result in results])
     prices = np.stack([result.cost for result in results])
     whole = people.table
     worse, better = lost_and_won(answers, whole.reference, whole.labels)
@@ -177,16 +177,21 @@ def lost_and_won(
     return (differs & (labels == reference)).sum(1), (differs & (labels == answers)).sum(1)
 
 
+def lost(answers: Labels, reference: Labels, labels: Labels) -> NDArray[np.float64]:
+    """What each policy loses on each row, [p, n], NaN where it depends on an unknown label, -1."""
+    found = np.where(labels < 0, np.nan, (labels == reference) * 1.0 - (labels == answers))
+    return np.where(answers != reference, found, 0.0)
+
+
 def run(
     people: People, front: Front, rows: NDArray[np.int64], draw: int, *, compare: bool
 ) -> dict[str, float]:
     """One pool: labels that were asked, and what is certified."""
     whole = people.table
     labels, reference = whole.labels[rows], whole.reference[rows]
-    sure = whole.in_float32 is None
+    sure, answers = whole.worth.own, front.answers[:, rows]
     line = Line(
-        front.answers[:, rows],
-        reference,
+        answers != reference,
         people.target.level * asking.accuracy_bound(*front.accuracy, DELTA),
         asking.error_of_tests(DELTA),
         np.array([sure and each == 0 and is_bare(p) for each, p in enumerate(front.policies)]),
@@ -194,11 +199,11 @@ def run(
         row_seed(draw),
     )
     known = np.full(len(rows), -1, dtype=np.int32)
-    passed = asking.standing(line, known).passed
+    passed = asking.standing(line, lost(answers, reference, known)).passed
     last = 0  # labels with which the last policy passed; what came behind proved that no more does
-    while len(chosen := asking.next_rows(line, known, BATCH)):
+    while len(chosen := asking.next_rows(line, lost(answers, reference, known), BATCH)):
         known[chosen] = labels[chosen]
-        before, passed = passed, asking.standing(line, known).passed
+        before, passed = passed, asking.standing(line, lost(answers, reference, known)).passed
         last = int((known >= 0).sum()) if passed > before else last
     found = {
         "labels": int((known >= 0).sum()),
@@ -207,7 +212,7 @@ def run(
         **judged(front, rows, passed, ""),
     }
     if compare:
-        worse, better = lost_and_won(line.answers, reference, labels)
+        worse, better = lost_and_won(answers, reference, labels)
         both = (reference == labels).sum() - worse
         right, seen = front.accuracy
         p_values = paired(
@@ -258,13 +263,14 @@ def type1(draws: int, rows: int = 400, other: int = 300) -> Iterator[list[dict[s
     told = f"a policy at the level, {rows} rows, accuracy bounded from {other} others"
     wrong = labels_asked = 0
     for draw in range(draws):
-        line, labels = boundary(np.random.default_rng([8, draw]), rows, other, accuracy, level)
+        rng = np.random.default_rng([8, draw])
+        line, answers, reference, labels = boundary(rng, rows, other, accuracy, level)
         known = np.full(rows, -1, dtype=np.int32)
-        won = (line.answers == labels) & line.differs
+        won = (answers == labels) & line.differs
         order = np.argsort(~won.any(0), kind="stable")  # what speaks for a policy comes first
         for few in np.array_split(order[line.differs.any(0)[order]], 8):
             known[few] = labels[few]
-            here = asking.standing(line, known)
+            here = asking.standing(line, lost(answers, reference, known))
             if here.passed > 1 or here.end != "asking":
                 break
         wrong += here.passed > 1
@@ -277,9 +283,9 @@ def type1(draws: int, rows: int = 400, other: int = 300) -> Iterator[list[dict[s
 
 def boundary(
     rng: np.random.Generator, rows: int, other: int, accuracy: float, level: float
-) -> tuple[Line, Labels]:
+) -> tuple[Line, Labels, Labels, Labels]:
     """A line whose first policy loses half of what the level allows, its second just that, its
-    third more; and the labels."""
+    third more; the answers [p, n] behind it, the full tier's and the labels."""
     better = 0.02
     worse = better + accuracy * level
     kind = rng.choice(3, rows, p=[worse, better, 1.0 - worse - better])
@@ -296,7 +302,8 @@ def boundary(
     bound = asking.accuracy_bound(int(rng.binomial(other, accuracy)), other, DELTA)
     error = asking.error_of_tests(DELTA)
     none = np.zeros(3, dtype=np.bool_)
-    return Line(answers, reference, level * bound, error, none, np.full((3, 2), 0.4)), labels
+    line = Line(answers != reference, level * bound, error, none, np.full((3, 2), 0.4))
+    return line, answers, reference, labels
 
 
 if __name__ == "__main__":

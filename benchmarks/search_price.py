@@ -39,10 +39,10 @@ from adaptive.costs import MILLISECONDS, CostTable
 from adaptive.fronts import MARGIN, along, front
 from adaptive.lines import completed, moving, shifting
 from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
-from adaptive.recording import concatenate
 from adaptive.search import Judge, paths, search
 from adaptive.targets import mean_excess
 from adaptive.types import OutcomeTable, Policy, Stage, Target
+from adaptive.worth import concatenate
 
 HERE = Path(__file__).parent
 TARGET = Target("accuracy_drop", 0.01, 0.95)

@@ -34,6 +34,7 @@ from adaptive.evaluation import report, stage_name
 from adaptive.policy import Lookup
 from adaptive.search import shared_thresholds
 from adaptive.work import work_of
+from adaptive.worth import as_good
 
 pipeline = AdaptivePipeline.from_config(
     os.environ.get("ADAPTIVE_BUNDLE", "../bundles/rotten_tomatoes")
@@ -122,10 +123,8 @@ _ = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # the full tier's. Exits that the policy switched off are left out.
 
 # %%
-full = table.predictions[:, -1:]
-known = bool((table.labels >= 0).all())
-truth = table.labels[:, None]
-good = (table.predictions == truth) | (full != truth) if known else table.predictions == full
+known = table.worth.known
+good = as_good(table.worth)
 figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
 axes.plot([0, 1], [0, 1], color="0.7")
 for stage, name in enumerate(names):
@@ -147,11 +146,10 @@ _ = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
 quality = "accuracy" if known else "agreement"
-right = table.labels if known else full[:, 0]
 tiers = range(len(bundle.tiers))
 for level in (0.8, 0.9, 0.95, 0.99):
     own = lookup.evaluate(shared_thresholds(bundle.stages, tiers, level))
-    hit = (own.prediction == right).mean()
+    hit = (own.score if known else own.alike).mean()
     print(f"threshold {level:.2f}: {quality} {hit:.3f} at {own.cost.mean():.2f} {counted.unit}")
 
 # %% [markdown]

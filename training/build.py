@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adaptive.config.recipe import Recipe
-from adaptive.errors import BuildError
+from adaptive.errors import BuildError, DataError
 from adaptive.training import (
+    ask_labels,
     certify_policy,
+    certify_pool,
     choose,
     export,
     full,
@@ -31,7 +34,7 @@ from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
-from adaptive.training.steps import Context, Figures, Step, forget, run
+from adaptive.training.steps import Ask, Context, Figures, Step, forget, run
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ def steps_of(context: Context) -> list[Step]:
         record_outcomes.step(done),
         measure_costs.step(done),
         groups.STEP,
-        choose.step(done),
+        *[ask_labels.STEP] * context.pooled,
+        choose.step(done, pooled=context.pooled),
         certify_policy.step(done),
         pack.step(done),
     ]
@@ -63,6 +67,7 @@ def build(
     force: str | None = None,
     quiet: bool = False,
     data: Dataset | None = None,
+    ask: Ask | None = None,
 ) -> Path:
     """Run a recipe and return the bundle's folder.
 
@@ -75,6 +80,9 @@ def build(
         quiet: no progress bars; the log then tells every 30 seconds how far a step is.
         data: texts and labels in memory, in place of the recipe's source; see
             `adaptive.training.data.from_memory` and `from_frame`.
+        ask: is given texts of `data.pool` and returns the label of each, by name, or None where it
+            is not known. It is called for the search's labels at once, then for the certificate's
+            in turns. It must not see what any tier answers.
         force: a step to do again although nothing changed, and with it all that read from it.
 
     Returns:
@@ -87,9 +95,15 @@ def build(
         ConfigError: several things are wrong with recipe, data, model or folders; all of them are
             listed, before any step runs.
     """
-    context = _context(recipe, workdir, quiet=quiet, data=data)
+    context = _context(recipe, workdir, quiet=quiet, data=data, ask=ask)
     steps = steps_of(context)
     names = [step.name for step in steps]
+    asking = context.pooled and until not in names[:-4]  # labels, policy, certify, pack
+    if asking and ask is None:
+        raise BuildError(
+            "data.pool: labels of some of its texts are asked for: name a file for them with --ask "
+            "todo.csv, or give `build` a function as `ask`"
+        )
     for name in (until, force):
         if name is not None and name not in names:
             raise BuildError(f"no step {name!r}; the steps are {', '.join(names)}")
@@ -101,6 +115,8 @@ def build(
             for step in _with_readers(steps, force):
                 forget(step, context)
             _run_all(steps, context, until)
+            if context.pooled and until is None:
+                certify_pool.certify(context)
     finally:
         context.journal.close()
     return Path(recipe.output)
@@ -132,10 +148,34 @@ def check(recipe: Recipe, workdir: str | Path, *, data: Dataset | None = None) -
     return preflight.check(context, [step.name for step in steps_of(context)])
 
 
-def _context(recipe: Recipe, workdir: str | Path, *, quiet: bool, data: Dataset | None) -> Context:
+def _context(
+    recipe: Recipe,
+    workdir: str | Path,
+    *,
+    quiet: bool,
+    data: Dataset | None,
+    ask: Ask | None = None,
+) -> Context:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(workdir)
-    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data)
+    ask = None if ask is None else remembering(ask)
+    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data, ask)
+
+
+def remembering(ask: Ask) -> Ask:
+    """The same, with no text asked about twice."""
+    known: dict[Any, str | None] = {}
+
+    def asked(texts: list[Any]) -> list[str | None]:
+        fresh = list(dict.fromkeys(text for text in texts if text not in known))
+        if fresh:
+            given = ask(fresh)
+            if isinstance(given, str) or len(given) != len(fresh):
+                raise DataError(f"{len(fresh)} texts were asked for, {len(given)} labels came")
+            known.update(zip(fresh, given, strict=True))
+        return [known[text] for text in texts]
+
+    return asked
 
 
 def _with_readers(steps: list[Step], name: str | None) -> list[Step]:

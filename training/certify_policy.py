@@ -25,10 +25,10 @@ from adaptive.types import OutcomeTable
 
 def _work(context: Context, folder: Path) -> Figures:
     recipe = context.recipe
-    if recipe.certificate is None:
+    if recipe.certificate is None or context.pooled:  # a pool's is `certify_pool`'s
         return {}
     costs = costs_of(context, load_router(context))
-    table = _table(context)
+    table = certified_table(context)
     tokens, labels = load_rows(context.folder("data") / "certify.safetensors")
     conditions = conditions_of(
         context.device.type,
@@ -83,7 +83,7 @@ def _work(context: Context, folder: Path) -> Figures:
     }
 
 
-def _table(context: Context) -> OutcomeTable:
+def certified_table(context: Context) -> OutcomeTable:
     """Outcomes of the certification rows, of none where the split is empty."""
     if not context.figures("data")["certify"]:
         return load_table(context, "search").take(slice(0))

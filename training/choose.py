@@ -30,7 +30,7 @@ from adaptive.timing import with_router
 from adaptive.training.doubts import about_useless
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import load_tiers, steps_by_tier
-from adaptive.training.record_outcomes import load_drop, load_features, load_table
+from adaptive.training.record_outcomes import ASKED, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import OutcomeTable, Policy, Target, Targets
 from adaptive.work import work_of
@@ -251,9 +251,14 @@ def load_fronts(context: Context) -> tuple[Policy, list[list[Found]]]:
     return policy_from_json(content["chosen"], stages, "chosen"), fronts
 
 
-def step(tiers: tuple[str, ...]) -> Step:
-    """The step for a cascade whose tiers were left by these steps."""
-    return Step("policy", (*tiers, "outcomes", "costs", "groups"), _reads, _work)
+def step(tiers: tuple[str, ...], *, pooled: bool = False) -> Step:
+    """The step for a cascade whose tiers were left by these steps.
+
+    Args:
+        pooled: labels of the search rows were asked for, by a step of its own.
+    """
+    asked = (ASKED,) * pooled
+    return Step("policy", (*tiers, "outcomes", "costs", "groups", *asked), _reads, _work)
 
 
 def _reads(context: Context) -> Mapping[str, Any]:

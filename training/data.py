@@ -15,6 +15,7 @@ from adaptive.errors import DataError
 from adaptive.training.files import Places, Table
 from adaptive.training.labels import as_name, known_hint, label_fault, number_groups, number_labels
 from adaptive.training.sources import cells, read_frame, read_frames, read_source
+from adaptive.training.splits import POOL
 from adaptive.types import Groups
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class Dataset:
 
     texts: list[str]  # [n]
     pairs: list[str] | None  # [n] second texts
-    labels: NDArray[np.int32] | None  # [n]; None = unlabelled
+    labels: NDArray[np.int32] | None  # [n], -1 in a pool; None = unlabelled
     label_names: tuple[str, ...]  # [c]
-    split: NDArray[np.str_] | None  # [n] train, validation or test where the source tells
+    # [n] train, validation or test where the source tells, and pool, see `with_pool`
+    split: NDArray[np.str_] | None
     places: Places
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
 
@@ -125,6 +127,31 @@ def load_data(config: DataConfig, seed: int = 0, groups: Sequence[str] = ()) -> 
         return data
     random = np.random.default_rng(seed if config.seed is None else config.seed)
     return data.take(np.sort(random.choice(len(data), config.limit, replace=False)))
+
+
+def with_pool(data: Dataset, pool: Dataset) -> Dataset:
+    """The data, and behind them texts without labels that search and certify are dealt from.
+
+    Raises:
+        DataError: one has pairs of texts and the other does not.
+    """
+    if (data.pairs is None) != (pool.pairs is None):
+        raise DataError(f"{data.name}, {pool.name}: one has pairs of texts, the other single texts")
+    split = np.full(len(data), "train") if data.split is None else data.split
+    labels = np.full(len(data), -1, np.int32) if data.labels is None else data.labels
+    places, more = data.places, pool.places
+    return Dataset(
+        texts=[*data.texts, *pool.texts],
+        pairs=None if data.pairs is None or pool.pairs is None else [*data.pairs, *pool.pairs],
+        labels=np.concatenate([labels, np.full(len(pool), -1, np.int32)]),
+        label_names=data.label_names,
+        split=np.concatenate([split, np.full(len(pool), POOL)]),
+        places=Places(
+            (*places.tables, *more.tables),
+            np.concatenate([places.table, more.table + np.int32(len(places.tables))]),
+            np.concatenate([places.row, more.row]),
+        ),
+    )
 
 
 def from_memory(

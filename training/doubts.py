@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from adaptive.policy import useful_tiers
 from adaptive.risk import binomial
 from adaptive.types import OutcomeTable
+from adaptive.worth import scores_of
 
 CHANCE = 1e-3  # of so few right answers by guessing, below which they are told
 WIDE = 0.2  # of the rows: what another order of the classes must be better by
@@ -66,8 +67,7 @@ def about_useless(table: OutcomeTable, names: Sequence[str]) -> list[str]:
         names: of its tiers.
     """
     useful = useful_tiers(table)
-    known, worth = table.worth.known, table.worth
-    score = worth.score if known else worth.alike
+    known, score = table.sampled is not None or table.worth.known, scores_of(table)
     last = {s.tier: k for k, s in enumerate(table.stages)}
     right = {tier: float(score[:, k].mean(dtype=np.float64)) for tier, k in last.items()}
     what = "the right label" if known else "the full tier's answer"

@@ -36,6 +36,7 @@ from adaptive.training.parts import (
 )
 from adaptive.training.published import keep_beside, public_source, published, to_yaml
 from adaptive.training.record_outcomes import (
+    ASKED,
     HELD_OUT,
     load_features,
     load_reliability,
@@ -218,6 +219,12 @@ def _routing(figures: Figures, margin: float) -> str:
 
 def _promise(context: Context) -> str:
     figures = context.figures("certify")
+    if context.pooled and context.recipe.certificate is not None:
+        asked = context.figures(ASKED)
+        return (
+            f"Search rows: {asked['labels']:,} labels were asked for, of {asked['rows']:,} texts; "
+            "those of the certificate were asked for behind it."
+        )
     if not figures:
         return "Policy: a held-out choice, not a certificate; the recipe asks for none."
     return (

@@ -18,7 +18,7 @@ from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
 from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of
-from adaptive.training.data import Dataset, load_data
+from adaptive.training.data import Dataset, load_data, with_pool
 from adaptive.training.rows import save_rows
 from adaptive.training.splits import Splits, fold, make_splits, repeats
 from adaptive.training.steps import Context, Figures, Step
@@ -31,7 +31,7 @@ def _reads(context: Context) -> Any:
     """The recipe's data section and the texts themselves."""
     recipe = context.recipe
     digest = hashlib.sha256()
-    main = load_data(recipe.data, recipe.seed) if context.data is None else context.data
+    main = load_whole(recipe) if context.data is None else context.data
     extra = [load_data(source, recipe.seed) for source in recipe.data.unlabelled]
     for dataset in (main, *extra):
         for text in (*dataset.texts, *(dataset.pairs or ())):
@@ -40,13 +40,22 @@ def _reads(context: Context) -> Any:
             digest.update(dataset.labels.tobytes())
     return {
         "seed": recipe.seed,
-        "data": recipe.data.model_dump(mode="json"),
+        # without a pool the files of builds before there were any stay good
+        "data": recipe.data.model_dump(
+            mode="json", exclude={"pool"} if recipe.data.pool is None else None
+        ),
         "content": digest.hexdigest(),
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
         "as it is": recipe.full.tune == "none",
         # named only where it matters, so that the files of other builds stay good
         **({"copies": "leave after dealing"} if repeats(main) else {}),
     }
+
+
+def load_whole(recipe: Recipe, groups: Sequence[str] = ()) -> Dataset:
+    """A recipe's data, with its pool behind them if it names one."""
+    data, pool = load_data(recipe.data, recipe.seed, groups), recipe.data.pool
+    return data if pool is None else with_pool(data, load_data(pool, recipe.seed))
 
 
 def load_splits(
@@ -61,7 +70,7 @@ def load_splits(
     Raises:
         DataError: the data are wrong; the message names file and row.
     """
-    dataset = load_data(recipe.data, recipe.seed, groups) if data is None else data
+    dataset = load_whole(recipe, groups) if data is None else data
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     return dataset, make_splits(dataset, recipe.data.splits, seed)
 

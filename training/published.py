@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
 from adaptive.bundle.layout import LAYOUT
 from adaptive.config import load_recipe
-from adaptive.config.recipe import Recipe
+from adaptive.config.recipe import DataConfig, Recipe
 from adaptive.errors import DataError
 
 
@@ -31,17 +32,20 @@ def public_source(source: str) -> str:
 def published(recipe: Recipe) -> Recipe:
     """The recipe with every path of this machine cut to its last part."""
     data = recipe.data
-    unlabelled = tuple(
-        each.model_copy(update={"source": public_source(each.source)}) for each in data.unlabelled
-    )
-    changes = {"source": public_source(data.source), "unlabelled": unlabelled}
+    changes: dict[str, Any] = {"unlabelled": tuple(map(_public_data, data.unlabelled))}
+    if data.pool is not None:
+        changes["pool"] = _public_data(data.pool)
     return recipe.model_copy(
         update={
             "model": recipe.model.model_copy(update={"id": public_source(recipe.model.id)}),
-            "data": data.model_copy(update=changes),
+            "data": _public_data(data).model_copy(update=changes),
             "output": public_source(os.path.abspath(recipe.output)),
         }
     )
+
+
+def _public_data(data: DataConfig) -> DataConfig:
+    return data.model_copy(update={"source": public_source(data.source)})
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
@@ -22,9 +23,11 @@ from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of
 from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
-from adaptive.types import OutcomeTable, Stage
+from adaptive.types import OutcomeTable, Sampled, Stage
+from adaptive.worth import reclassified
 
 HELD_OUT = ("fit", "search", "certify", "test")
+ASKED = "labels"  # the step that asks for labels, see `adaptive.training.ask_labels`
 SMOOTHED = ("fit", "search")  # whose rows' losses the search smoothes
 BATCH = 128
 
@@ -105,7 +108,16 @@ def load_table(context: Context, split: str) -> OutcomeTable:
     described = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     stages = tuple(Stage(*values) for values in described)
     table = load_outcomes(folder / f"{split}.safetensors", stages, split)
+    if split == "search" and (context.folder(ASKED) / "step.json").is_file():
+        table = _with_labels(table, context.folder(ASKED))
     return replace(table, groups=load_groups(context, split))
+
+
+def _with_labels(table: OutcomeTable, folder: Path) -> OutcomeTable:
+    """The outcomes of a pool's search rows with the labels that were asked for."""
+    labels = load_numpy(folder / "search.safetensors")["labels"]
+    sampled = Sampled(**json.loads((folder / "sampled.json").read_text(encoding="utf-8")))
+    return replace(reclassified(table, labels=labels), sampled=sampled)
 
 
 def load_features(context: Context, split: str) -> torch.Tensor:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adaptive.config.recipe import SplitSizes
     from adaptive.training.data import Dataset
 
+POOL = "pool"  # see `adaptive.training.data.with_pool`
 PARTS = ("train", "fit", "search", "certify", "test")
 _USUAL = {"train": 6, "fit": 1, "search": 1, "certify": 1, "test": 1}  # of rows without a size
 _LEAST = 8  # rows of each part; with fewer, nothing fitted or measured on them means anything
@@ -54,9 +55,10 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
 
     A source's own test rows stay test rows, its validation rows give fit, search and certify
     (joined by `sizes.from_train` rows that training gives up), its train rows whatever the
-    others do not. Sizes are rows, or shares of the rows they are
-    drawn from (`validation` for fit where there is one, and so on); parts without a size
-    divide what is left, all of it. Labels are spread evenly over the parts of each source.
+    others do not. A pool's rows give search and certify in their place. Sizes are rows, or shares
+    of the rows they are drawn from (`validation` for fit where there is one, and so on); parts
+    without a size divide what is left, all of it. Labels are spread evenly over the parts of each
+    source.
 
     Rows are dealt as they come, repeated texts and all, so that certify and test hold each text as
     often as the data do. Then copies leave the other three, so that these are smaller than their
@@ -93,7 +95,7 @@ def _pools(data: Dataset) -> dict[str, Rows]:
         return {"train": np.arange(len(data), dtype=np.int64)}
     pools = {
         name: np.flatnonzero(data.split == name)
-        for name in ("test", "validation", "train")
+        for name in ("test", "validation", "train", POOL)
         if (data.split == name).any()
     }
     if "train" not in pools:
@@ -102,11 +104,11 @@ def _pools(data: Dataset) -> dict[str, Rows]:
 
 
 def _parts_of(pool: str, pools: dict[str, Rows]) -> list[str]:
+    held_out = "validation" if "validation" in pools else "train"
     giver = {
         "test": "test" if "test" in pools else "train",
-        **dict.fromkeys(
-            ("fit", "search", "certify"), "validation" if "validation" in pools else "train"
-        ),
+        "fit": held_out,
+        **dict.fromkeys(("search", "certify"), POOL if POOL in pools else held_out),
         "train": "train",
     }
     return [part for part in PARTS if giver[part] == pool]
@@ -264,7 +266,8 @@ def _require_known_labels(data: Dataset, parts: dict[str, Rows], left: str = "")
         return
     known = np.isin(np.arange(len(data.label_names)), data.labels[parts["train"]])
     for part in ("fit", "search", "certify", "test"):
-        strange = parts[part][~known[data.labels[parts[part]]]]
+        rows = parts[part][data.labels[parts[part]] >= 0]  # a pool's have none
+        strange = rows[~known[data.labels[rows]]]
         if len(strange):
             row = int(strange[0])
             raise DataError(

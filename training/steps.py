@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
 from adaptive.training.progress import telling
+from adaptive.training.splits import POOL
 
 FORMAT = 2  # raised when what steps write changes, so that old folders are not reused
 Figures = dict[str, Any]
+# is given texts (pairs, where the data have them), and returns the label of each, None where it is
+# not known
+Ask = Callable[[list[Any]], Sequence[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,13 @@ class Context:
     quiet: bool
     device: torch.device  # where training and measuring happen
     data: Dataset | None = None  # in memory, in place of the recipe's source
+    ask: Ask | None = None  # for labels of a pool's texts
+
+    @property
+    def pooled(self) -> bool:
+        """Whether search and certify rows are of a pool, whose labels are asked for."""
+        split = None if self.data is None else self.data.split
+        return self.recipe.data.pool is not None or (split is not None and POOL in split)
 
     def folder(self, step: str) -> Path:
         """Where a finished step left its files."""

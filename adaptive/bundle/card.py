@@ -11,7 +11,8 @@ import yaml
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
-from adaptive.bundle.page import promise, promises
+from adaptive.bundle.page import promises
+from adaptive.metrics import promise
 from adaptive.types import ALWAYS, Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)

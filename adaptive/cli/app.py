@@ -55,6 +55,14 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Only look for faults: no step runs.")
     ] = False,
+    ask: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL file for the texts of data.pool to label next."),
+    ] = None,
+    labels: options.Labels = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Go on without the labels that are missing.")
+    ] = False,
     threads: options.Threads = None,
 ) -> None:
     """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
@@ -70,6 +78,9 @@ def build(
         workdir=workdir,
         force=force_step,
         threads=threads,
+        ask=ask,
+        labels=labels,
+        finish=finish,
     )
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,6 +14,9 @@ from adaptive.cli.evaluate import show_report
 from adaptive.cli.session import Session
 from adaptive.cli.threads import set_threads
 from adaptive.config import load_recipe
+
+if TYPE_CHECKING:
+    from adaptive.cli.pool import Waiting
 
 
 def build(
@@ -25,6 +28,9 @@ def build(
     force: str | None,
     until: str | None = None,
     threads: int | None = None,
+    ask: Path | None = None,
+    labels: Path | None = None,
+    finish: bool = False,
 ) -> None:
     """Runs a build, or the part of it up to the step `until`, and shows the figures.
 
@@ -36,15 +42,37 @@ def build(
     recipe = load_recipe(recipe_file, overrides)
     folder = workdir or Path("runs") / recipe.name
     from adaptive.bundle.header import read_header
+    from adaptive.cli.pool import Waiting, asker
     from adaptive.training.build import build
 
     set_threads(threads, session)
+    asked = asker(recipe, folder, ask, labels, finish=finish)
     with _resumable(session, folder, recipe_file, overrides, workdir, until):
-        result = build(recipe, folder, until=until, force=force, quiet=not session.bars)
+        try:
+            result = build(
+                recipe, folder, until=until, force=force, quiet=not session.bars, ask=asked
+            )
+        except Waiting as waiting:
+            _tell_waiting(session, waiting)
+            return
     if until is not None:
         _emit(session, folder / until, {})
     else:
         _emit(session, result, read_header(result).info)
+
+
+def _tell_waiting(session: Session, waiting: Waiting) -> None:
+    """What is to be done next."""
+    told = (
+        f"{waiting.texts:,} text{'s' * (waiting.texts != 1)} to label: {waiting.file}. Fill in "
+        f"`label`, and run the same command with --labels {waiting.file}; with --finish those that "
+        "nothing is known of count as lost"
+    )
+
+    def show(console: Console) -> None:
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+    session.emit({"result": None, "todo": str(waiting.file), "asked": waiting.texts}, show)
 
 
 def check(

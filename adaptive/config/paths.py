@@ -61,7 +61,8 @@ def _trails(value: Mapping[str, Any]) -> Iterator[Trail]:
     data = value.get("data")
     others = data.get("unlabelled") if isinstance(data, Mapping) else None
     count = len(others) if isinstance(others, list) else 0
-    more = [("data", "unlabelled", index, "source") for index in range(count)]
+    more: list[Trail] = [("data", "unlabelled", index, "source") for index in range(count)]
+    more.append(("data", "pool", "source"))
     for trail in (_WRITTEN, *_READ, *more):
         at: Any = value
         for step in trail[:-1]:

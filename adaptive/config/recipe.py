@@ -60,6 +60,9 @@ class DataConfig(Section):
     splits: SplitSizes = SplitSizes()
     seed: Count | None = None  # of the splits; None = the recipe's
     unlabelled: tuple[DataConfig, ...] = ()  # text for distillation
+    # texts without labels that search and certify are dealt from; labels are asked for where they
+    # decide, see `adaptive.training.ask_labels`
+    pool: DataConfig | None = None
 
     @field_validator("unlabelled", mode="before")
     @classmethod
@@ -68,15 +71,31 @@ class DataConfig(Section):
             return sources
         return [{"label": None, **each} if isinstance(each, dict) else each for each in sources]
 
+    @field_validator("pool", mode="before")
+    @classmethod
+    def _pool_without_labels(cls, source: Any) -> Any:
+        return {"label": None, **source} if isinstance(source, dict) else source
+
     @field_validator("unlabelled")
     @classmethod
     def _plain(cls, sources: tuple[DataConfig, ...]) -> tuple[DataConfig, ...]:
         for index, source in enumerate(sources):
-            given = [key for key in ("label", "rename", "unlabelled") if getattr(source, key)]
-            given += ["splits"] * (source.splits != SplitSizes())
-            if given:
+            if given := source.without_use:
                 raise ValueError(f"source {index} has no use for {', '.join(given)}")
         return sources
+
+    @field_validator("pool")
+    @classmethod
+    def _plain_pool(cls, source: DataConfig | None) -> DataConfig | None:
+        if source is not None and (given := source.without_use):
+            raise ValueError(f"has no use for {', '.join(given)}")
+        return source
+
+    @property
+    def without_use(self) -> list[str]:
+        """Fields that are given and mean nothing to texts without labels."""
+        given = [key for key in ("label", "rename", "unlabelled", "pool") if getattr(self, key)]
+        return given + ["splits"] * (self.splits != SplitSizes())
 
     @model_validator(mode="after")
     def _shares_fit(self) -> DataConfig:
@@ -158,8 +177,10 @@ def _targets(recipe: Recipe) -> list[tuple[str, TargetConfig]]:
 
 def _label_faults(recipe: Recipe) -> list[str]:
     if recipe.data.label is not None:
-        return []
+        return _pool_faults(recipe)
     faults = []
+    if recipe.data.pool is not None:
+        faults.append("data.pool: labels are asked of its texts, and data.label is null")
     for path, target in _targets(recipe):
         if METRICS[target.metric].labelled:
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
@@ -167,6 +188,25 @@ def _label_faults(recipe: Recipe) -> list[str]:
             faults.append(f"{path}.group: classes need labels, and data.label is null")
     if recipe.full.tune != "none":
         faults.append(f"full.tune: {recipe.full.tune} needs labels, and data.label is null")
+    return faults
+
+
+def _pool_faults(recipe: Recipe) -> list[str]:
+    """Promises that few labels cannot prove, where search and certify rows have none."""
+    if recipe.data.pool is None:
+        return []
+    faults = []
+    for path, target in _targets(recipe):
+        drop = METRICS[target.metric].kind == "drop"
+        if drop and target.group is None and len(recipe.targets) == 1:
+            continue
+        faults.append(
+            f"{path}: of the texts of data.pool few are labelled, which serves one accuracy_drop "
+            f"over all texts, found {target.metric}"
+            + (f" in each {target.group}" if target.group else "")
+        )
+    if recipe.data.splits.from_train is not None:
+        faults.append("data.splits.from_train: search and certify rows come from data.pool")
     return faults
 
 
