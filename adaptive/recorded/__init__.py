@@ -10,3 +10,21 @@
 
 No model runs. See docs/outcomes.md for the file.
 """
+
+from adaptive.recorded.certifying import Certified, certify_outcomes
+from adaptive.recorded.deciding import Router
+from adaptive.recorded.fingerprints import Coverage, Fingerprint
+from adaptive.recorded.reading import Source, read_outcomes
+from adaptive.recorded.store import open, write
+
+__all__ = [
+    "Certified",
+    "Coverage",
+    "Fingerprint",
+    "Router",
+    "Source",
+    "certify_outcomes",
+    "open",
+    "read_outcomes",
+    "write",
+]

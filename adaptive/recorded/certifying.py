@@ -35,7 +35,7 @@ from adaptive.recorded.prices import PriceList, price_list, read_prices
 from adaptive.recorded.reading import Source, read_outcomes
 from adaptive.recorded.scorers import Scorer, scorer_of
 from adaptive.recorded.texts import Encoder
-from adaptive.search import Found, Judge, search
+from adaptive.search import Found, Judge, search, shared_thresholds
 from adaptive.targets import seeks_quality, several
 from adaptive.types import Groups, OutcomeTable, Policy, Stage, Targets, confidence_fault
 
@@ -180,11 +180,14 @@ def line_of(lookup: Lookup, ladder: Sequence[Found], targets: Targets, rows: int
     Args:
         rows: that will be certified on.
     """
-    line = front(lookup, targets, ladder, sweeps=SWEEPS, rows=rows)
     if seeks_quality(several(targets)):
-        return line
+        return front(lookup, targets, ladder, sweeps=SWEEPS, rows=rows)
     hopeful, judge = (Judge(lookup, targets, margin) for margin in (-HOPE, 0.0))
-    tiers = useful_tiers(lookup.table)[:-1]
+    *tiers, full = useful_tiers(lookup.table)
+    mixed = [f for f in ladder if not is_bare(f.policy)]
+    if not mixed and tiers:  # a model alone is best, and may still fail where less of it passes
+        mixed = [judge(shared_thresholds(judge.stages, (tiers[0], full), 0.5))]
+    line = front(lookup, targets, mixed or ladder, sweeps=SWEEPS, rows=rows)
     alone = [judge(single_stage(judge.stages, first_of(judge.stages, tier))) for tier in tiers]
     alone = [f for f in alone if hopeful(f.policy).excess <= 0.0 and f.cost < line[0].cost]
     for each in sorted(alone, key=lambda f: -f.cost):

@@ -26,7 +26,7 @@ from adaptive.recorded.texts import Encoder, Texts, fit_texts, shape_of
 Floats = NDArray[np.float64]
 Chain = tuple[str, ...]  # models, in the order they are called
 Scorer = Callable[[str, str], float]
-GROUPS = 40  # values of a group that are told apart
+GROUPS = 100  # values of a group that are told apart
 
 
 @dataclass(frozen=True, slots=True)
