@@ -11,20 +11,37 @@
 No model runs. See docs/outcomes.md for the file.
 """
 
-from adaptive.recorded.certifying import Certified, certify_outcomes
-from adaptive.recorded.deciding import Router
-from adaptive.recorded.fingerprints import Coverage, Fingerprint
-from adaptive.recorded.reading import Source, read_outcomes
-from adaptive.recorded.store import open, write
+from __future__ import annotations
 
-__all__ = [
-    "Certified",
-    "Coverage",
-    "Fingerprint",
-    "Router",
-    "Source",
-    "certify_outcomes",
-    "open",
-    "read_outcomes",
-    "write",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptive.recorded.certifying import Certified as Certified
+    from adaptive.recorded.certifying import certify_outcomes as certify_outcomes
+    from adaptive.recorded.deciding import Router as Router
+    from adaptive.recorded.fingerprints import Coverage as Coverage
+    from adaptive.recorded.fingerprints import Fingerprint as Fingerprint
+    from adaptive.recorded.reading import Source as Source
+    from adaptive.recorded.reading import read_outcomes as read_outcomes
+    from adaptive.recorded.store import open as open
+    from adaptive.recorded.store import write as write
+
+_LAZY = {
+    "Certified": "certifying",
+    "Coverage": "fingerprints",
+    "Fingerprint": "fingerprints",
+    "Router": "deciding",
+    "Source": "reading",
+    "certify_outcomes": "certifying",
+    "open": "store",
+    "read_outcomes": "reading",
+    "write": "store",
+}
+__all__ = sorted(_LAZY)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"adaptive.recorded.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'adaptive.recorded' has no attribute {name!r}")

@@ -112,16 +112,16 @@ class Fitted:
 
 
 def fit_estimator(
-    features: Floats, shares: NDArray[np.floating], seed: int = 0, *, trees: bool = True
+    features: Floats, given: NDArray[np.floating], seed: int = 0, *, trees: bool = True
 ) -> Fitted:
-    """Fit the expectation of shares in [0, 1], [n], from features [n, w].
+    """Fit the expectation of shares in [0, 1], given [n], from features [n, w].
 
     A share counts as so much of a row that is 1, and the rest of one that is 0.
 
     Args:
         trees: whether boosted trees are tried too.
     """
-    shares = np.asarray(shares, dtype=np.float64)
+    shares: Floats = np.asarray(given, dtype=np.float64)
     if min(shares.sum(), len(shares) - shares.sum()) < FEWEST or not features.shape[1]:
         share = float((shares.sum() + 0.5) / (len(shares) + 1.0))
         width = features.shape[1]

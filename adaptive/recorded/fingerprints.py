@@ -39,8 +39,8 @@ class Fingerprint:
             TypeError: a field that a fingerprint does not have.
         """
         told = dict(values)
-        lists = {name: tuple(told.pop(name, ())) for name in ("returned", "dates")}
-        return cls(told.pop("asked"), **lists, **told)
+        returned, dates = (tuple(told.pop(name, ())) for name in ("returned", "dates"))
+        return cls(told.pop("asked"), returned=returned, dates=dates, **told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,14 @@ def _facts(found: Certified) -> list[str]:
 def _models(figures: Figures, unit: str) -> list[str]:
     lines = [f"| model | {unit} a request, alone | score, alone | answers |", "|---|---|---|---|"]
     for name, cost in figures.costs.items():
-        score = figures.scores[name]
-        shown = "not known" if math.isnan(score) else f"{score:.2%}"
+        shown = _share(figures.scores[name])
         lines.append(f"| {name} | {cost:.4g} | {shown} | {figures.shares[name]:.1%} |")
-    score = "not known" if math.isnan(figures.score) else f"{figures.score:.2%}"
-    lines.append(f"| **the policy** | {figures.cost:.4g} | {score} | |")
+    lines.append(f"| **the policy** | {figures.cost:.4g} | {_share(figures.score)} | |")
     return lines
+
+
+def _share(score: float) -> str:
+    return "not known" if math.isnan(score) else f"{score:.2%}"
 
 
 def policy_words(policy: Policy, layout: Layout) -> list[str]:

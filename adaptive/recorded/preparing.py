@@ -96,7 +96,7 @@ def prepare(
         for each in by_model.values():
             whole &= ~np.isnan(each)
     same = any(target.metric == "agreement" for target in targets)
-    scored = ~np.isnan(chosen.score).any(1)
+    scored: NDArray[np.bool_] = ~np.isnan(chosen.score).any(1)
     if any(metric_of(target).labelled for target in targets) or not same:
         whole &= scored
     if same:
@@ -126,8 +126,7 @@ def prepare(
 def _answered(outcomes: Outcomes) -> NDArray[np.bool_]:
     if "answer" not in outcomes.words:
         raise DataError("`agreement` needs the answers of all models, and none were recorded")
-    found: NDArray[np.bool_] = np.not_equal(outcomes.words["answer"], None).all(1)
-    return found
+    return np.array([None not in row for row in outcomes.words["answer"].tolist()], dtype=np.bool_)
 
 
 def _alike(outcomes: Outcomes, scorer: Scorer) -> dict[str, Floats]:

@@ -115,7 +115,8 @@ def checked(
     Args:
         scale: the scores that are 0 and 1 on ours, such as (1, 10) of a judge.
     """
-    records, seen = [], {}
+    records: list[Record] = []
+    seen: dict[str, int] = {}
     for number, row in rows:
         record: Record = {}
         name = row.get("id")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.recorded.faults import Faults
-from adaptive.recorded.files import read_rows
-from adaptive.recorded.imports.merging import Part, Row, files_below, merged
+from adaptive.recorded.files import Row, read_rows
+from adaptive.recorded.imports.merging import Part, files_below, merged
 
 _PLACE = re.compile(r"_\d+$")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.recorded.faults import Faults
-from adaptive.recorded.files import read_rows
-from adaptive.recorded.imports.merging import Part, Row, files_below, merged
+from adaptive.recorded.files import Row, read_rows
+from adaptive.recorded.imports.merging import Part, files_below, merged
 
 KNOWN = ("exact_match", "acc_norm", "acc", "pass@1", "f1", "em", "prompt_level_strict_acc")
 _DATE = 26  # letters of the date behind the task in a file's name

@@ -8,7 +8,8 @@ from typing import Any
 
 from adaptive.errors import DataError
 from adaptive.recorded.faults import Faults
-from adaptive.recorded.imports.merging import Part, Row, files_below, merged
+from adaptive.recorded.files import Row
+from adaptive.recorded.imports.merging import Part, files_below, merged
 
 VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partial, incorrect, no answer
 
