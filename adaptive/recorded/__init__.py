@@ -38,7 +38,7 @@ _LAZY = {
     "read_outcomes": "reading",
     "write": "store",
 }
-__all__ = sorted(_LAZY)  # noqa: PLE0605
+__all__ = sorted(_LAZY)
 
 
 def __getattr__(name: str) -> Any:
