@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,6 +45,37 @@ class Curve:
     def of(self, kind: str) -> list[Point]:
         """The points of one kind, cheapest first."""
         return sorted((p for p in self.points if p.kind == kind), key=lambda p: p.cost)
+
+    def at(self, target: float) -> Point:
+        """The cheapest policy that keeps this share of the full tier's quality, such as 0.99.
+
+        It is a reading of these rows, which promises nothing for others.
+
+        Raises:
+            ValueError: no policy on the curve keeps it.
+        """
+        full = max(self.of("tier"), key=lambda each: each.cost)
+        kept = [p for p in self.points if p.quality >= target * full.quality and not p.abstained]
+        if not kept:
+            best = max(p.quality for p in self.points) / full.quality
+            raise ValueError(
+                f"no policy keeps {target:.2%} of the full tier's, the best {best:.2%}"
+            )
+        return min(kept, key=lambda each: each.cost)
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """The picture, see `plot`."""
+        return plot(self, path)
+
+    def to_frame(self) -> Any:
+        """All points as a pandas frame, one a row.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame([asdict(each) for each in self.points])
 
 
 def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable) -> Curve:

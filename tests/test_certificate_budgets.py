@@ -168,7 +168,7 @@ def test_the_best_that_the_budget_allows_is_served_and_bounded() -> None:
     assert PEOPLE.loss(answering(0.45), "accuracy_drop") < kept.level < 0.1
     assert any("union bound over the front" in each and "0.8" in each for each in found.assumptions)
     assert any("read from the cost table" in each for each in found.assumptions)
-    unlabelled = replace(table(), labels=np.full(2000, -1, np.int32))
+    unlabelled = reclassified(table(), labels=np.full(2000, -1, np.int32))
     kept = certified(ordered, unlabelled, TEXT_COST).quality
     assert kept is not None and kept.metric == "agreement"
     assert PEOPLE.loss(answering(0.45), "agreement") < kept.level < 0.13

@@ -14,7 +14,7 @@ from adaptive.fronts import order
 from adaptive.policy import Lookup
 from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
-from adaptive.worth import classified
+from adaptive.worth import classified, reclassified
 
 METRICS = ("agreement", "accuracy_drop", "accuracy")
 PEOPLE = Population()
@@ -141,12 +141,9 @@ def routed_table(rows: int, rng: np.random.Generator, router: str) -> OutcomeTab
     }[router]
     table = PEOPLE.draw(rows, rng)
     full = np.zeros(rows, np.int32)
-    return replace(
-        table,
-        predictions=np.stack([wrong.astype(np.int32), full], 1),
-        labels=full,
-        risk=np.stack([risk, np.zeros(rows)], 1).astype(np.float32),
-    )
+    predictions = np.stack([wrong.astype(np.int32), full], 1)
+    table = reclassified(table, predictions=predictions, labels=full)
+    return replace(table, risk=np.stack([risk, np.zeros(rows)], 1).astype(np.float32))
 
 
 @pytest.mark.parametrize("router", ["good", "inverted", "constant", "random"])

@@ -141,7 +141,7 @@ def test_the_order_of_rows_matters_to_betting_alone_and_is_kept_by_its_seed() ->
 
 
 def test_rows_without_labels_serve_agreement_alone() -> None:
-    rows = replace(table(), labels=np.full(2000, -1, np.int32))
+    rows = reclassified(table(), labels=np.full(2000, -1, np.int32))
     assert certified([FULL, answering(0.2)], rows, Target("agreement", 0.1)).certified == 2
     with pytest.raises(TargetError, match="needs labels"):
         certified([FULL, answering(0.2)], rows, Target("accuracy_drop", 0.1))

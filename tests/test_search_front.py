@@ -28,9 +28,8 @@ def cascade(seed: int, rows: int = 200) -> Lookup:
     right = rng.random((rows, len(STAGES))) < np.linspace(0.5, 0.95, len(STAGES))
     predictions = np.where(right, table.labels[:, None], (table.labels[:, None] + 1) % 3)
     sure = 0.5 * rng.random((rows, len(STAGES))) + 0.5 * right
-    table = replace(
-        table, predictions=predictions.astype(np.int32), reliability=sure.astype(np.float32)
-    )
+    table = reclassified(table, predictions=predictions.astype(np.int32))
+    table = replace(table, reliability=sure.astype(np.float32))
     prices = np.array([0.1, 1, 3, 3, 1, 8, 8, 8])
     return Lookup.of(table, replace(costs, segment=costs.segment * prices))
 

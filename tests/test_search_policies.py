@@ -48,9 +48,8 @@ def learnable(seed: int, rows: int = 300) -> Lookup:
     right = rng.random((rows, len(STAGES))) < skill
     predictions = np.where(right, table.labels[:, None], (table.labels[:, None] + 1) % 3)
     sure = np.clip(0.35 + 0.4 * right + rng.normal(0, 0.15, right.shape), 0, 1)
-    table = replace(
-        table, predictions=predictions.astype(np.int32), reliability=sure.astype(np.float32)
-    )
+    table = reclassified(table, predictions=predictions.astype(np.int32))
+    table = replace(table, reliability=sure.astype(np.float32))
     prices = np.array([0.1, 1, 3, 3, 1, 8, 8, 8])
     return Lookup.of(table, replace(costs, segment=costs.segment * prices))
 

@@ -212,3 +212,61 @@ def test_without_tensorboard_the_journal_says_so_and_keeps_silent(
     journal.figures("full", {"rows": 3})
     journal.close()
     assert not (tmp_path / "log").exists()
+
+
+class Table(nn.Module):
+    """A table of which a batch reads few rows, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bag = nn.EmbeddingBag(30, 4, mode="sum", sparse=True)
+        self.head = nn.Linear(4, 2)
+
+    def loss(self, rows: np.ndarray[Any, Any]) -> torch.Tensor:
+        ids = torch.from_numpy(rows % 10)[:, None]
+        return nn.functional.cross_entropy(self.head(self.bag(ids)), torch.from_numpy(rows % 2))
+
+
+def train_table(folder: Path, epochs: int, **more: Any) -> Table:
+    model, options = Table(), Options("table", 6, 8, 0.1)
+    sizes = iter(range(epochs))
+
+    def held_out() -> float:
+        if next(sizes, None) is None:
+            raise KeyboardInterrupt
+        return 0.0
+
+    fit(
+        model,
+        model.loss,
+        np.ones(40, np.int64),
+        options,
+        folder,
+        Silent(),
+        True,
+        held_out,
+        [model.bag.weight],
+        **more,
+    )
+    return model
+
+
+def test_of_a_sparse_table_only_rows_that_are_read_move(tmp_path: Path) -> None:
+    before = Table().bag.weight.detach()
+    model = train_table(tmp_path, 6)
+    moved = (model.bag.weight != before).any(1)
+    assert moved.tolist() == [row < 10 for row in range(30)]
+    right = model.head(model.bag(torch.arange(10)[:, None])).argmax(1) == torch.arange(10) % 2
+    assert right.all()
+
+
+def test_a_sparse_training_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = train_table(tmp_path / "whole", 6)
+    with pytest.raises(KeyboardInterrupt):
+        train_table(tmp_path / "cut", 3)
+    again = train_table(tmp_path / "cut", 6)
+    assert torch.equal(again.bag.weight, whole.bag.weight)
+    assert torch.equal(again.head.weight, whole.head.weight)

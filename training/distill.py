@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from adaptive import tokens as token_rows
@@ -57,11 +58,12 @@ def train_student(
     imitate: dict[int, int] | None = None,
     hidden_weight: float = 0.0,
     dropout: float = 0.0,
+    sparse: Sequence[nn.Parameter] = (),
 ) -> int:
     """Train backbone and all exits of a tier together on the teacher's outputs and labels.
 
     Args:
-        held_out: as in `fit`.
+        held_out, sparse: as in `fit`.
         imitate: depth of the student -> depth of the teacher whose pooled hidden state it
             shall resemble (cosine distance), weighed by `hidden_weight`.
         dropout: share of each text's tokens hidden from the student, so that it does not
@@ -91,5 +93,14 @@ def train_student(
                 total = total + hidden_weight * distance.mean()
         return total / len(tier.depths)
 
-    journal, quiet = context.journal, context.quiet
-    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out)
+    return fit(
+        tier,
+        loss,
+        tokens.lengths,
+        options,
+        folder,
+        context.journal,
+        context.quiet,
+        held_out,
+        sparse,
+    )

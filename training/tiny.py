@@ -39,6 +39,10 @@ def _work(context: Context, folder: Path) -> Figures:
         bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagConfig),
         seed=recipe.seed,
     )
+    # On a GPU a step on a whole table is quick; weights that decay have to be touched all.
+    bag = tier.backbone if isinstance(tier.backbone, Bag) else None
+    if bag is not None:
+        bag.sparse = context.device.type == "cpu" and not config.weight_decay
     done = train_student(
         context,
         tier,
@@ -49,7 +53,10 @@ def _work(context: Context, folder: Path) -> Figures:
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),
         dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
+        sparse=bag.tables if bag is not None and bag.sparse else (),
     )
+    if bag is not None:
+        bag.sparse = False
     save_tier(tier, folder / "tier")
     figures = student_figures(context, tier)
     return {"kind": config.kind, "optimiser_steps": done, **figures}

@@ -1,4 +1,21 @@
-"""Where everything lies in a bundle's folder, as one frozen value, and which paths may be there."""
+"""Where everything lies in a bundle's folder, as one frozen value, and which paths may be there.
+
+A new format is needed where a bundle that is written now could be misread, or is refused for no
+reason that helps, by a version that reads `FORMAT`; or where what was written before no longer
+reads as it stands. What is added and may be missing needs none. Then, in one change:
+
+1. `FORMAT` grows by 1, and a line here says what is different in it.
+2. The code that reads the former layout moves to a function of its own, beside the one that reads
+   the new one, and is chosen by the header's number. It makes the same values: nothing behind
+   reading knows formats.
+3. Before the change, `save_bundle` of the former version writes a small bundle of random weights to
+   tests/golden/format<N>, if none is there (under 100 kB; with a router, a certificate, search and
+   certification rows). It is never written again.
+4. tests/test_bundle_golden.py opens every one, and each answers as it did when it was written.
+
+Format 1: all there is. Outcome files of graded answers and of usage came later; they stand beside
+those of classes, which are as they were.
+"""
 
 from __future__ import annotations
 

@@ -223,7 +223,10 @@ def _target_faults(recipe: Recipe) -> list[str]:
         if metric.budget and "level" not in target.model_fields_set:
             faults += [f"{path}.level: a budget has to be named, in {target.metric}"]
         if metric.unit not in (None, METRICS[recipe.search.minimise].unit):
-            told = f"{target.metric} needs costs in {metric.unit}, and search.minimise is"
+            unit = next(
+                n for n, each in METRICS.items() if each.budget and each.unit == metric.unit
+            )
+            told = f"{target.metric} needs costs in {unit}, and search.minimise is"
             faults += [f"{path}.metric: {told} {recipe.search.minimise}"]
     if level in recipe.levels:
         faults += [f"certificate.levels: {level:g} is the target's own; name others"]

@@ -33,6 +33,12 @@ class Bag(nn.Module):
         self.score = nn.Parameter(torch.zeros(vocabulary))
         # pairs start silent: the bag begins as the mean of its tokens
         self.pairs = nn.Parameter(torch.zeros(buckets, hidden)) if buckets else None
+        self.sparse = False  # whether gradients of the tables hold only the rows that were read
+
+    @property
+    def tables(self) -> list[nn.Parameter]:
+        """The large parameters, of which a batch reads few rows."""
+        return [self.table.weight, *([] if self.pairs is None else [self.pairs])]
 
     @classmethod
     def from_table(cls, table: torch.Tensor, hidden: int, buckets: int = 0) -> Bag:
@@ -67,7 +73,7 @@ class Bag(nn.Module):
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:
             weight = weight * batch.seen
-        pooled = _mean(self.table.weight, batch.ids, weight, layout)
+        pooled = _mean(self.table.weight, batch.ids, weight, layout, self.sparse)
         if self.pairs is not None:
             pairs = self._told_pair_mean if told else self._pair_mean
             pooled = pooled + pairs(batch, self.pairs, layout)
@@ -123,10 +129,10 @@ class Bag(nn.Module):
             bucket = bucket.index_select(0, inside)
             seen = None if seen is None else seen.index_select(0, inside)
         if seen is not None:
-            return _mean(table, bucket, seen.float(), layout)
+            return _mean(table, bucket, seen.float(), layout, self.sparse)
         count = layout.lengths.astype(np.float32)
         share = np.repeat(1 / np.maximum(count, 1), layout.lengths)
-        return _sum(table, bucket, put(share, layout.device), layout)
+        return _sum(table, bucket, put(share, layout.device), layout, self.sparse)
 
 
 def _one_token_each(pooled: torch.Tensor) -> State:
@@ -136,20 +142,24 @@ def _one_token_each(pooled: torch.Tensor) -> State:
 
 
 def _mean(
-    table: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, layout: Packed
+    table: torch.Tensor,
+    ids: torch.Tensor,
+    weight: torch.Tensor,
+    layout: Packed,
+    sparse: bool = False,
 ) -> torch.Tensor:
     """Weighted means of table rows, [b, h]; zeros where a row has no ids or no weight."""
     total = weight.new_zeros(layout.rows).index_add(0, layout.owner, weight)
     share = weight / total.clamp(min=1e-6).index_select(0, layout.owner)
-    return _sum(table, ids, share, layout)
+    return _sum(table, ids, share, layout, sparse)
 
 
 def _sum(
-    table: torch.Tensor, ids: torch.Tensor, share: torch.Tensor, layout: Packed
+    table: torch.Tensor, ids: torch.Tensor, share: torch.Tensor, layout: Packed, sparse: bool
 ) -> torch.Tensor:
     """Weighted sums of table rows, [b, h], without ever holding [t, h]."""
     # mode 0 is the sum; torch.nn.functional's wrapper costs as much as a short text
     found: torch.Tensor = torch.embedding_bag(
-        table, ids, layout.starts, False, 0, False, share.to(table.dtype)
+        table, ids, layout.starts, False, 0, sparse, share.to(table.dtype)
     )[0]
     return found

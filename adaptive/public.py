@@ -1,0 +1,253 @@
+"""What users call from Python besides a pipeline, each in one function.
+
+Everything heavy is imported inside, so that `import adaptive` stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptive.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from adaptive.config.recipe import Recipe
+    from adaptive.curves import Curve
+    from adaptive.pipeline import AdaptivePipeline
+    from adaptive.promises import Certificate
+    from adaptive.training.data import Dataset
+    from adaptive.types import OutcomeTable, Targets
+
+Ask = Callable[[list[Any]], Sequence[str | None]]
+
+
+def build(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    workdir: str | Path | None = None,
+    *,
+    data: Dataset | None = None,
+    ask: Ask | None = None,
+    until: str | None = None,
+    force: str | None = None,
+    quiet: bool = True,
+) -> Path:
+    """Build a bundle from a recipe; calling again resumes.
+
+    Args:
+        recipe: one, a YAML file of one, or its sections as a mapping.
+        workdir: where the steps keep their files; None for runs/NAME.
+        data: as `load_data` gives it, in place of the recipe's source.
+        ask, until, force, quiet: see `adaptive.training.build.build`.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        AdaptiveError: as `adaptive.training.build.build` does.
+    """
+    from adaptive.config import Recipe, load_recipe
+    from adaptive.training.build import build as run
+
+    told = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    folder = Path(workdir) if workdir is not None else Path("runs") / told.name
+    return run(told, folder, until=until, force=force, quiet=quiet, data=data, ask=ask)
+
+
+def load_data(
+    source: Any,
+    *,
+    text: str = "text",
+    label: str | None = "label",
+    pair: str | None = None,
+    groups: Sequence[str] = (),
+    **more: Any,
+) -> Dataset:
+    """Labelled texts from a file, a folder, a package, a hub data set or a data frame.
+
+    Args:
+        source: a path or name as in a recipe's `data.source`, or a pandas or polars frame or a
+            `datasets.Dataset`.
+        text, pair, label: columns; `label=None` takes the texts alone.
+        groups: columns that divide the rows.
+        more: other fields of a recipe's `data`, such as `where` and `rename`; of files alone.
+
+    Raises:
+        DataError: the data are wrong; the message names file and row.
+        ConfigError: a field is wrong.
+    """
+    from adaptive.config import load_source
+    from adaptive.training import data
+
+    if isinstance(source, str | Path):
+        fields = {"source": str(source), "text": text, "label": label, "pair": pair, **more}
+        return data.load_data(load_source(fields), groups=groups)
+    if more:
+        raise DataError(f"a frame takes no {', '.join(more)}; choose rows and labels in the frame")
+    return data.from_frame(source, text=text, label=label, pair=pair, groups=groups)
+
+
+def evaluate(
+    source: AdaptivePipeline | str | Path, data: Dataset, *, quiet: bool = True
+) -> dict[str, Any]:
+    """The policy beside the full tier and each tier alone: accuracy, agreement, work and time.
+
+    Args:
+        source: a pipeline, or what `AdaptivePipeline.from_config` opens.
+
+    Returns:
+        Figures as `adaptive evaluate --json` prints them.
+
+    Raises:
+        DataError: a label that the bundle does not know; names file and row.
+    """
+    from adaptive.evaluation import evaluate_texts
+
+    pipeline = _opened(source)
+    data = _known(pipeline, data)
+    return evaluate_texts(
+        pipeline.bundle,
+        pipeline.policy,
+        pipeline.tokenize(data.texts, data.pairs),
+        _labels(data),
+        groups=data.groups,
+        batch_size=pipeline.preset.batch_size,
+        quiet=quiet,
+    )
+
+
+def certify(
+    source: AdaptivePipeline | str | Path,
+    data: Dataset | Sequence[Any],
+    target: Targets | None = None,
+    *,
+    levels: Sequence[float] = (),
+    ask: Ask | None = None,
+    looks: int = 1,
+    count_repeats: bool = False,
+) -> Certificate:
+    """Test the bundle's policies on new rows, and put the certificate into the bundle's folder.
+
+    Args:
+        source: a pipeline that was opened from a local folder, or that folder. An open pipeline
+            goes on as it is: open it again to serve the new certificate's policy.
+        data: labelled rows that served for nothing else; with `ask`, texts without labels.
+        target: what is to hold, one or several; None for what the bundle promises now.
+        levels: further levels of the first target, each a promise of its own.
+        ask: is given a list of texts and returns the label of each, or None where it is not known.
+            Only texts that decide are asked about; for one `accuracy_drop` over all texts.
+        looks: designs that are planned to be tested on these rows, each at delta over so many.
+        count_repeats: whether rows of the same text are separate requests, and count each.
+
+    Raises:
+        BundleError: the bundle does not lie in a folder, or cannot be certified.
+        DataError: a label that the bundle does not know.
+        TargetError: the rows lack what the target needs, or the build has used them.
+    """
+    from adaptive.bundle.card import render_card
+    from adaptive.bundle.store import recertify_bundle
+    from adaptive.certifying import recertify
+    from adaptive.labelling import certify as certify_by_asking
+    from adaptive.training.data import Dataset
+    from adaptive.training.splits import distinct_rows
+
+    pipeline = _opened(source)
+    folder = Path(pipeline.preset.bundle).expanduser()
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: only a local folder can be certified; download it first")
+    targets = pipeline.bundle.targets if target is None else target
+    size = pipeline.preset.batch_size
+    options: dict[str, Any] = {"levels": levels, "looks": looks, "count_repeats": count_repeats}
+    if ask is not None:
+        texts = _texts(data) if isinstance(data, Dataset) else list(data)
+        bundle = certify_by_asking(pipeline, texts, ask, target=targets, batch_size=size, **options)
+    else:
+        if not isinstance(data, Dataset):
+            raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
+        rows = _known(pipeline, data)
+        rows = rows if count_repeats else rows.take(distinct_rows(rows))
+        bundle = recertify(
+            pipeline.bundle,
+            pipeline.tokenize(rows.texts, rows.pairs),
+            _labels(rows),
+            targets,
+            groups=rows.groups,
+            batch_size=size,
+            pairs=rows.pairs is not None,
+            **options,
+        )
+    recertify_bundle(bundle, folder, card=render_card(bundle))
+    assert bundle.certificate is not None
+    return bundle.certificate
+
+
+def curve(
+    source: AdaptivePipeline | str | Path, data: Dataset | None = None, *, work: bool = False
+) -> Curve:
+    """Accuracy against cost: each tier and exit alone, one shared threshold, searched policies.
+
+    Args:
+        data: None takes the held-out rows that the bundle keeps: those of the certificate, else
+            those that the policy was searched on. No model runs then.
+        work: count cost in layers x tokens rather than in measured milliseconds.
+
+    Raises:
+        BundleError: there are no rows.
+    """
+    from adaptive.curves import curve as draw
+    from adaptive.recording import outcomes
+    from adaptive.work import work_of
+
+    pipeline = _opened(source)
+    bundle = pipeline.bundle
+    costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
+    if data is None:
+        table = _own_rows(pipeline)
+    else:
+        data = _known(pipeline, data)
+        tokens = pipeline.tokenize(data.texts, data.pairs)
+        table = outcomes(bundle, tokens, _labels(data), pipeline.preset.batch_size)
+    return draw(bundle, pipeline.policy, table, costs)
+
+
+def _own_rows(pipeline: AdaptivePipeline) -> OutcomeTable:
+    for split in ("certify", "search"):
+        table = pipeline.bundle.outcomes.get(split)
+        if table is not None and len(table):
+            return table
+    raise BundleError("the bundle keeps no outcomes of held-out rows; give labelled `data`")
+
+
+def _opened(source: AdaptivePipeline | str | Path) -> AdaptivePipeline:
+    from adaptive.pipeline import AdaptivePipeline
+
+    if isinstance(source, AdaptivePipeline):
+        return source
+    return AdaptivePipeline.from_config(source)
+
+
+def _known(pipeline: AdaptivePipeline, data: Dataset) -> Dataset:
+    """The data with labels in the bundle's order; raw ones are renamed as its recipe renames."""
+    from adaptive.bundle.hub import resolve
+    from adaptive.bundle.layout import LAYOUT
+    from adaptive.config import load_recipe
+    from adaptive.errors import ConfigError
+
+    try:
+        folder = resolve(pipeline.preset.bundle, pipeline.preset.revision)
+        rename = load_recipe(folder / LAYOUT.recipe, packed=True).data.rename
+    except (BundleError, ConfigError):  # of a bundle in memory, or one that no build has made
+        rename = {}
+    return data.with_labels(pipeline.bundle.labels, rename)
+
+
+def _labels(data: Dataset) -> Any:
+    import numpy as np
+
+    return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
+
+
+def _texts(data: Dataset) -> list[Any]:
+    if data.pairs is None:
+        return list(data.texts)
+    return list(zip(data.texts, data.pairs, strict=True))
