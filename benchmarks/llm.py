@@ -9,9 +9,14 @@ are list prices of the year given beside them, in dollars per million tokens. Wh
 tested and proved is exactly what `adaptive certify outcomes.jsonl` does.
 
 Estimates are fitted once, on a quarter of the rows. The other rows are dealt a hundred times anew
-into rows to search on, to certify on and to judge on; `wrong` counts the deals in which what was
-certified breaks the level on the rows to judge on, `allowed` is the count that chance exceeds in
-one of twenty such records where the chance of a wrong certificate is exactly 5 %.
+into rows to search on, to certify on and to judge on.
+
+`wrong` counts the deals in which what was certified breaks the level on the rows to judge on. These
+are few and have an error of their own: `by_error` is how many deals they are expected to condemn
+wrongly, where the level is kept on the certification rows and these together. `allowed` is 5 % of
+the deals, and `by_error`, and what chance adds to both in nineteen of twenty records. `wrong_of_all`
+counts deals that break the level on both kinds of rows together, of which the certification rows
+are a random sample: it is at most 5 % in expectation without any error of judging.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ import numpy as np
 import records
 from llm_routers import Rows, level_threshold, share_threshold
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from adaptive.certifying import row_seed
 from adaptive.claims import try_target
@@ -189,6 +194,8 @@ class Outcome:
     saving: float
     kept: float
     excess: float  # mean on the rows to judge on; the level is broken where it is above 0
+    of_all: float  # mean on the rows to certify and to judge on
+    error: float  # standard error of the former about the latter
     layout: Layout
 
 
@@ -217,13 +224,20 @@ def run(found: Tables, target: Target, seed: int) -> Outcome:
     rest = lookup.take(judge_rows)
     did = rest.evaluate(served)
     full = rest.table.worth.reference.astype(np.float64)
+    excess = (1.0 - target.level) * full - did.score
+    others = lookup.take(certify_rows)
+    known = others.evaluate(served).score
+    other = (1.0 - target.level) * others.table.worth.reference.astype(np.float64) - known
+    every = np.concatenate([excess, other])
     return Outcome(
         policy=served,
         front=tuple(policies),
         certified=certified,
         saving=float(rest.bare[:, -1].mean() / did.cost.mean()),
         kept=float(did.score.mean() / full.mean()),
-        excess=float(((1.0 - target.level) * full - did.score).mean()),
+        excess=float(excess.mean()),
+        of_all=float(every.mean()),
+        error=float(every.std() * np.sqrt(1.0 / len(excess) - 1.0 / len(every))),
         layout=layout,
     )
 
@@ -260,7 +274,9 @@ def told_of(case: Case, found: Tables, level: float, resplits: int) -> dict[str,
     every = [run(found, target, seed) for seed in range(1, resplits + 1)]
     first = every[0]
     savings = np.array([each.saving for each in every])
-    wrong = sum(each.excess > 0.0 for each in every)
+    by_error = sum(
+        float(norm.cdf(each.of_all / max(each.error, 1e-12))) for each in every if each.of_all <= 0
+    )
     entry = {
         "table": case.table,
         "tiers": list(case.tiers),
@@ -276,8 +292,11 @@ def told_of(case: Case, found: Tables, level: float, resplits: int) -> dict[str,
         "policies": {"certified": first.certified, "front": len(first.front)},
         "resplits": {
             "n": resplits,
-            "wrong": int(wrong),
-            "allowed": int(binom.ppf(0.95, resplits, DELTA)),
+            "wrong": sum(each.excess > 0.0 for each in every),
+            "allowed": int(binom.ppf(0.95, resplits, min(DELTA + by_error / resplits, 1.0))),
+            "by_error": round(by_error, 1),
+            "wrong_of_all": sum(each.of_all > 0.0 for each in every),
+            "allowed_of_all": int(binom.ppf(0.95, resplits, DELTA)),
             "saving_p5_p50_p95": [round(x, 3) for x in np.quantile(savings, (0.05, 0.5, 0.95))],
             "kept_p5_p50_p95": [
                 round(x, 4) for x in np.quantile([e.kept for e in every], (0.05, 0.5, 0.95))
