@@ -240,7 +240,7 @@ def _odds(share: Any) -> Any:
 
 
 def _probability(odds: Floats) -> Floats:
-    found: Floats = 1.0 / (1.0 + np.exp(-odds))
+    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(odds, -50.0, 50.0)))
     return found
 
 
