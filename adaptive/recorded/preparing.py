@@ -96,7 +96,7 @@ def prepare(
         for each in by_model.values():
             whole &= ~np.isnan(each)
     same = any(target.metric == "agreement" for target in targets)
-    scored: NDArray[np.bool_] = ~np.isnan(chosen.score).any(1)
+    scored = np.asarray(~np.isnan(chosen.score).any(1), dtype=np.bool_)
     if any(metric_of(target).labelled for target in targets) or not same:
         whole &= scored
     if same:
