@@ -14,9 +14,9 @@ into rows to search on, to certify on and to judge on.
 `wrong` counts the deals in which what was certified breaks the level on the rows to judge on. These
 are few and have an error of their own: `by_error` is how many deals they are expected to condemn
 wrongly, where the level is kept on the certification rows and these together. `allowed` is 5 % of
-the deals, and `by_error`, and what chance adds to both in nineteen of twenty records. `wrong_of_all`
-counts deals that break the level on both kinds of rows together, of which the certification rows
-are a random sample: it is at most 5 % in expectation without any error of judging.
+the deals, and `by_error`, and what chance adds to both in nineteen of twenty records.
+`wrong_of_all` counts deals that break the level on both kinds of rows together, of which the
+certification rows are a random sample: it is at most 5 % in expectation without error of judging.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def tables_of(case: Case, folder: Path) -> Tables:
     dealt = deal(ready.outcomes, 0, {"fit": FIT, "search": 0.0, "certify": 1.0 - FIT})
     fit, rest = ready.taken(dealt.rows["fit"]), ready.taken(dealt.rows["certify"])
     tried = layouts(case.tiers)
-    judges, fits = fit_judges(fit.outcomes, fit.gains, judged(tried), scorer)
+    judges, fits = fit_judges(fit.outcomes, fit.gains, judged(tried), scorer, fit.full_costs)
     looked = {}
     for layout in tried:
         table = table_for(layout, rest, judges)
@@ -377,7 +377,7 @@ def main() -> None:
         found = tables_of(case, options.data)
         for level in LEVELS:
             entry = told_of(case, found, level, options.resplits)
-            entry["estimates"] = found.fitted
+            entry |= {"estimates": found.fitted, "commit": records.commit()}
             record = records.read(options.record)
             others = [
                 each

@@ -124,7 +124,9 @@ def certify_outcomes(
     known = np.concatenate([dealt.rows["fit"], dealt.rows["search"]])
     notes = [*ready.notes, *check_reach(ready.outcomes.take(known), targets)]
     tried, fit = layouts(ready.outcomes.models), parts["fit"]
-    judges, fits = fit_judges(fit.outcomes, fit.gains, judged(tried), same, seed, encoder)
+    judges, fits = fit_judges(
+        fit.outcomes, fit.gains, judged(tried), same, fit.full_costs, seed, encoder
+    )
     layout, lookup, ladder = best_layout(parts["search"], judges, tried, targets)
     costs, table = ready.costs(layout), table_for(layout, parts["certify"], judges)
     promises = [targets, *at_levels(targets, levels)]

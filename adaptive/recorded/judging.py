@@ -1,8 +1,11 @@
 """What decides: how an answer is expected to compare with the full model's.
 
-Reliability is the probability that the answer is better, and half that it is as good: one half and
-half of the expected gain in score. Where only sameness is promised it falls with the probability
-of being different. It orders what is accepted, and promises nothing.
+Reliability is one half and half of the expected gain in score, which of scores of 0 and 1 is the
+probability that the answer is better, and half that it is as good. Where only sameness is promised
+it falls with the probability of being different. An expected loss is divided by what the full model
+would cost on such a prompt, beside its mean: of two requests that lose alike, the one where more is
+saved is accepted first, since what is promised is a mean and what is saved a sum (a knapsack, whose
+greedy order is by loss for each dollar). It orders what is accepted, and promises nothing.
 
 Before any answer it is read off the prompt alone, for each model: that is what a request enters by.
 After an answer it is read off the prompt, the answer's signals, and the answers that came before it
@@ -27,6 +30,7 @@ Floats = NDArray[np.float64]
 Chain = tuple[str, ...]  # models, in the order they are called
 Scorer = Callable[[str, str], float]
 GROUPS = 100  # values of a group that are told apart
+MULTIPLES = (0.05, 20.0)  # of the mean cost, at least and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,29 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """What the full model costs on a prompt, as a multiple of its mean, by the prompt's letters."""
+
+    base: float = 1.0
+    slope: float = 0.0  # a letter
+
+    def __call__(self, prompts: Sequence[str]) -> Floats:
+        """Multiples, [n]."""
+        letters = np.array([len(text) for text in prompts], dtype=np.float64)
+        return np.clip(self.base + self.slope * letters, *MULTIPLES)
+
+
+def fit_spending(prompts: Sequence[str], costs: Floats) -> Spending:
+    """By least squares; one for all where costs do not rise with the letters."""
+    letters = np.array([len(text) for text in prompts], dtype=np.float64)
+    mean = float(costs.mean())
+    if mean <= 0.0 or np.ptp(letters) == 0.0:
+        return Spending()
+    slope = float(np.cov(letters, costs)[0, 1] / letters.var(ddof=1)) / mean
+    return Spending(1.0 - slope * float(letters.mean()), slope) if slope > 0.0 else Spending()
+
+
+@dataclass(frozen=True, slots=True)
 class Judges:
     """All estimators of a set of models, and how their features are made."""
 
@@ -87,22 +114,31 @@ class Judges:
     entry: Mapping[str, Judge]  # by model, of the prompt alone
     after: Mapping[Chain, Judge]  # by the models called up to the answer, itself last
     scorer: Scorer  # by which answers agree
+    spending: Spending
 
     def before(self, outcomes: Outcomes, features: Floats | None = None) -> dict[str, Floats]:
         """Reliability of each model, [n] each, before anything is called."""
         read = self.prompts(outcomes) if features is None else features
-        return {model: judge(read) for model, judge in self.entry.items()}
+        worth = self.spending(outcomes.prompts)
+        return {model: weighed(judge(read), worth) for model, judge in self.entry.items()}
 
     def reliability(
         self, outcomes: Outcomes, chain: Chain, features: Floats | None = None
     ) -> Floats:
         """Reliability of the chain's last answer, [n]."""
         read = self.prompts(outcomes) if features is None else features
-        return self.after[chain](self.features(outcomes, chain, read))
+        found = self.after[chain](self.features(outcomes, chain, read))
+        return weighed(found, self.spending(outcomes.prompts))
 
     def features(self, outcomes: Outcomes, chain: Chain, prompts: Floats) -> Floats:
         """What is known once the chain's last model has answered, [n, w]."""
         return _features(outcomes, chain, prompts, self.signals, self.scorer)
+
+
+def weighed(reliability: Floats, worth: Floats) -> Floats:
+    """Reliability [n] with expected losses divided by what is saved, [n]."""
+    loss = 1.0 - 2.0 * reliability
+    return 0.5 * (1.0 - np.clip(np.where(loss > 0.0, loss / worth, loss), -1.0, 1.0))
 
 
 def _features(
@@ -122,6 +158,7 @@ def fit_judges(
     gains: Mapping[str, Floats],
     chains: Sequence[Chain],
     scorer: Scorer,
+    costs: Floats,
     seed: int = 0,
     encoder: Encoder | None = None,
 ) -> tuple[Judges, dict[str, Fitted]]:
@@ -131,6 +168,7 @@ def fit_judges(
         gains: [n] of each model, its score less the full model's; of sameness, -1 where its answer
             is another.
         chains: all prefixes of chains that may be asked for.
+        costs: [n] of the full model.
 
     Returns:
         The judges, and how the estimate of a loss does out of fold, by the names of its chain
@@ -153,4 +191,5 @@ def fit_judges(
     for chain in chains:
         known = _features(outcomes, chain, read, signals, scorer)
         after[chain] = fit(">".join(chain), known, gains[chain[-1]], True)
-    return Judges(prompts, signals, entry, after, scorer), told
+    spending = fit_spending(outcomes.prompts, costs)
+    return Judges(prompts, signals, entry, after, scorer, spending), told

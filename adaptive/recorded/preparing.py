@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from adaptive.costs import DOLLARS, MILLISECONDS, Costs
 from adaptive.errors import DataError
 from adaptive.metrics import metric_of
-from adaptive.prices import Price, Prices, Recorded
+from adaptive.prices import MILLION, Price, Prices, Recorded
 from adaptive.recorded.layouts import Layout
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.recorded.prices import PriceList
@@ -39,6 +39,11 @@ class Prepared:
     def full(self) -> str:
         """The model that all others are held to."""
         return self.outcomes.models[-1]
+
+    @property
+    def full_costs(self) -> Floats:
+        """What the full model cost each request, [n]."""
+        return call_costs(self.full, self.usage, self.prices)
 
     def costs(self, layout: Layout) -> Costs:
         """What the stages of a layout cost; the prompt's stage is free."""
@@ -110,7 +115,7 @@ def prepare(
     chosen = chosen.take(rows)
     usage = {field: {m: each[rows] for m, each in own.items()} for field, own in usage.items()}
     if not tiers:
-        mean = {model: _mean_cost(model, usage, used) for model in names}
+        mean = {model: float(call_costs(model, usage, used).mean()) for model in names}
         names = tuple(sorted(names, key=lambda model: mean[model]))
         chosen = chosen.only(names)
     alike = _alike(chosen, scorer) if same else None
@@ -189,11 +194,12 @@ def _usage(
     return usage, {model: prices.prices[model] for model in outcomes.models}, notes
 
 
-def _mean_cost(
+def call_costs(
     model: str, usage: Mapping[str, Mapping[str, Floats]], prices: Mapping[str, Price] | None
-) -> float:
+) -> Floats:
+    """What a call of a model cost, [n]."""
     if prices is None:
-        return float(np.mean(next(iter(usage.values()))[model]))
+        return next(iter(usage.values()))[model]
     price = prices[model]
     spent = usage["tokens_in"][model] * price.input + usage["tokens_out"][model] * price.output
-    return float(np.mean(spent)) / 1e6 + price.call
+    return spent / MILLION + price.call

@@ -28,7 +28,7 @@ from adaptive.recorded.certifying import Certified
 from adaptive.recorded.deciding import Router
 from adaptive.recorded.estimators import Estimator
 from adaptive.recorded.fingerprints import Fingerprint
-from adaptive.recorded.judging import Judge, Judges, Prompts
+from adaptive.recorded.judging import Judge, Judges, Prompts, Spending
 from adaptive.recorded.layouts import Layout
 from adaptive.recorded.page import render
 from adaptive.recorded.scorers import SCORERS, Scorer, scorer_of
@@ -89,6 +89,7 @@ def _fill(found: Certified, folder: Path) -> None:
             "words": judges.prompts.texts is not None,
             "encoder": judges.prompts.encoder is not None,
         },
+        "spending": [judges.spending.base, judges.spending.slope],
         "signals": {model: own.to_json() for model, own in judges.signals.items()},
         "fingerprints": {model: own.to_json() for model, own in found.fingerprints.items()},
     }
@@ -185,7 +186,8 @@ def _judges(
     entry = {model: _judge(arrays, f"entry/{model}") for model in signals}
     chains = [prefix for prefix in layout.prefixes if prefix != layout.chains[-1]]
     after = {chain: _judge(arrays, f"after/{'>'.join(chain)}") for chain in chains}
-    return Judges(prompts, signals, entry, after, scorer or scorer_of(content["scorer"]))
+    spending = Spending(*map(float, content["spending"]))
+    return Judges(prompts, signals, entry, after, scorer or scorer_of(content["scorer"]), spending)
 
 
 def _judge(arrays: Arrays, name: str) -> Judge:
