@@ -14,7 +14,7 @@ from adaptive.recorded.dealing import deal
 from adaptive.recorded.estimators import Estimator, _boosted, _weighted, fit_estimator
 from adaptive.recorded.feasibility import least_abstention
 from adaptive.recorded.fingerprints import Fingerprint, compare
-from adaptive.recorded.judging import fit_prompts
+from adaptive.recorded.judging import fit_prompts, fit_spending, weighed
 from adaptive.recorded.layouts import judged, layouts
 from adaptive.recorded.prices import price_list, read_prices
 from adaptive.recorded.scorers import exact
@@ -140,3 +140,14 @@ def test_a_fingerprint_that_shows_something_else_is_stale() -> None:
 def test_abstention_that_a_floor_demands_is_told_in_closed_form() -> None:
     assert least_abstention(0.3, 0.1) == pytest.approx(2 / 9)
     assert least_abstention(0.1, 0.3) == 0.0
+
+
+def test_of_two_requests_that_lose_alike_the_dearer_is_accepted_first() -> None:
+    random = np.random.default_rng(2)
+    prompts = ["x" * int(letters) for letters in random.integers(50, 2000, 300)]
+    costs = np.array([1.0 + 0.01 * len(text) for text in prompts]) * random.uniform(0.9, 1.1, 300)
+    spending = fit_spending(prompts, costs)
+    assert np.allclose(spending(prompts), costs / costs.mean(), rtol=0.15)
+    told = weighed(np.array([0.4, 0.4, 0.6, 0.6]), np.array([0.5, 2.0, 0.5, 2.0]))
+    assert told.tolist() == pytest.approx([0.3, 0.45, 0.6, 0.6])  # a gain counts as it is
+    assert fit_spending(prompts, np.ones(300))(prompts).tolist() == [1.0] * 300
