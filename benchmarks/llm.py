@@ -40,10 +40,10 @@ from scipy.stats import binom, norm
 from adaptive.certifying import row_seed
 from adaptive.claims import try_target
 from adaptive.policy import Lookup, is_bare
-from adaptive.recorded.certifying import line_of, searched, served_of, table_for
 from adaptive.recorded.dealing import deal
 from adaptive.recorded.judging import fit_judges
 from adaptive.recorded.layouts import Layout, judged, layouts
+from adaptive.recorded.lines import line_of, searched, served_of, table_for
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.recorded.preparing import Prepared, prepare
 from adaptive.recorded.prices import price_list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from adaptive import recorded
 from adaptive.cli import app
 from adaptive.errors import BundleError, DataError, InputError, TargetError
 from adaptive.policy import Lookup
-from adaptive.recorded.certifying import Certified, certify_outcomes, table_for
+from adaptive.recorded.certifying import Certified, certify_outcomes
 from adaptive.recorded.deciding import Router
 from adaptive.recorded.layouts import Layout, layouts
+from adaptive.recorded.lines import table_for
 from adaptive.recorded.preparing import prepare
 from adaptive.recorded.prices import price_list
 from adaptive.recorded.scorers import exact
@@ -241,3 +243,16 @@ def test_the_command_certifies_a_file_and_refuses_what_belongs_to_bundles(tmp_pa
     ):
         refused = CliRunner().invoke(app, wrong)
         assert refused.exit_code == 2 and told in refused.output, refused.output
+
+
+def test_the_command_at_the_head_of_the_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.chdir(root)
+    head = (root / "configs/outcomes/prices.yaml").read_text(encoding="utf-8").splitlines()[0]
+    words = shlex.split(head.removeprefix("# "))
+    assert words[0] == "adaptive"
+    run = CliRunner().invoke(app, ["--json", *words[1:], "--out", str(tmp_path / "router")])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout.splitlines()[-1])["verdict"] == "REPLACE"
