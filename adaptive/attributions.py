@@ -17,7 +17,7 @@ import torch
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.store import in_torch

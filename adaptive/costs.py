@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 WORK = "layers x tokens"
 MILLISECONDS = "milliseconds"
 DOLLARS = "dollars"
+LAYER = "layer_multiply_adds"  # of the unit of counted work, a token; in `CostTable.measured`
 
 
 class Costs(Protocol):
@@ -125,5 +126,5 @@ def work_table(
         segment=np.outer(segment, per_token),
         head=np.outer(head, per_text),
         router=router * per_text,
-        measured={"layer_multiply_adds": layer},
+        measured={LAYER: layer},
     )

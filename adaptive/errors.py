@@ -7,6 +7,7 @@
     ├── FamilyError      a model of a family that has no adapter
     ├── BundleError      a bundle is damaged, foreign or unsafe; names the file
     ├── TargetError      no policy keeps the target
+    ├── BatchError       a batch of an engine failed; names the slots of its rows
     └── BuildError       a step of a build could not do its work
 
 Each also derives from the builtin that callers would catch without knowing the library
@@ -63,6 +64,23 @@ class BundleError(AdaptiveError, ValueError):
 
 class TargetError(AdaptiveError, ValueError):
     """A target cannot be kept, or is not one the bundle knows."""
+
+
+class BatchError(AdaptiveError, RuntimeError):
+    """A batch of an engine failed. Its rows have left the engine; all others go on.
+
+    Attributes:
+        slots: those of its rows, which are free again.
+        cause: what was raised.
+    """
+
+    def __init__(self, slots: Sequence[int], cause: Exception) -> None:
+        self.slots, self.cause = tuple(slots), cause
+        shown = ", ".join(map(str, self.slots[:10])) + (", ..." if len(self.slots) > 10 else "")
+        super().__init__(
+            f"a batch of {len(self.slots)} rows failed with {type(cause).__name__}: slots {shown}; "
+            "submit them again, in smaller groups, to find the one at fault"
+        )
 
 
 class BuildError(AdaptiveError, RuntimeError):

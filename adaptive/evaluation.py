@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
 from adaptive.targets import divide, excess

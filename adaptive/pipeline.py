@@ -20,9 +20,9 @@ from adaptive.answers import Prices, answer_dicts, in_logarithms, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
-from adaptive.cascade import answer
 from adaptive.config import Preset
 from adaptive.coverage import Coverage, Use
+from adaptive.engine import answer
 from adaptive.errors import InputError
 from adaptive.options import (
     OnFault,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
-from adaptive.batching import Queue, budget_of
 from adaptive.bundle.contents import Bundle, stages_of
+from adaptive.engine.batching import Limits, RowQueue, budget_of
 from adaptive.exits.measures import History, measure
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
@@ -65,7 +65,7 @@ def _run_tier(
     done: list[NDArray[np.int64]] = []
     parts: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    def run(rows: NDArray[np.int64]) -> None:
+    def run(rows: NDArray[np.int64]) -> bool:
         state, found = tier.embed(token_rows.pack(tokens, rows, device)), []
         for exit in range(len(tier.depths)):
             state = tier.advance(state, exit)
@@ -74,12 +74,16 @@ def _run_tier(
         parts.append(found)
         done.append(rows)
         bar.update(len(rows))
+        return True
 
     with tqdm(total=len(tokens), desc=f"record {tier.name}", disable=quiet, leave=False) as bar:
-        queue = Queue(np.arange(len(tokens)), tokens.lengths, batch_size, budget_of(device))
+        limits, lengths = Limits(batch_size, budget_of(device)), tokens.lengths
+        queue = RowQueue(limits)
+        queue.add(np.arange(len(tokens)), lengths)
         while queue:
             rows = queue.take()
-            queue.attempt(partial(run, rows), rows)
+            if limits.attempt(partial(run, rows), lengths[rows]) is None:
+                queue.add(rows, lengths[rows])
     order = torch.from_numpy(np.argsort(np.concatenate(done))).to(device)
     for exit in range(len(tier.depths)):
         answers, pooled = zip(*(part[exit] for part in parts), strict=True)

@@ -14,18 +14,20 @@ import transformers
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from adaptive.batching import budget_of
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
+from adaptive.engine.batching import budget_of
+from adaptive.engine.exits import RELIABILITY, on_host, run_exit
+from adaptive.engine.hops import HopInput, HopSettings, run_hop
+from adaptive.engine.plan import Hop
+from adaptive.engine.rows import Batch
 from adaptive.exits.measures import Past
 from adaptive.exits.reliability import Reliability
-from adaptive.hops import Around, Before, Hop, run
-from adaptive.opinions import on_host, opinion
-from adaptive.pools import Live
 from adaptive.processor import cpu_name
 from adaptive.routers import Router
 from adaptive.routers.features import STATISTICS, router_features
 from adaptive.tiers.tier import Tier
+from adaptive.tokens import places
 from adaptive.types import TokenBatch, Tokens
 from adaptive.work import work_of
 
@@ -141,9 +143,12 @@ def measure_hops(
     )
 
 
-def with_router(measured: CostTable, tiers: Sequence[Tier], router: Router | None) -> CostTable:
-    """A measured table with a router's cost: its work at the pace of all tiers' layers."""
-    work = work_of(tiers, router)
+def with_router(measured: CostTable, work: CostTable) -> CostTable:
+    """A measured table with a router's cost: its work at the pace of all tiers' layers.
+
+    Args:
+        work: counted, of the same stages, the router included.
+    """
     pace = measured.segment.sum(0) / (work.segment[:, 1].sum() * measured.lengths)
     return replace(measured, router=work.router[0] * pace)
 
@@ -222,11 +227,11 @@ def _round(
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-            say = partial(opinion, stage=stage, reliability=reliability, in_graph=in_graph)
-            heard = anchor if stage else None
-            said, took = _timed(device, say, tier, exit, state, history, heard, log_length)
+            ask = partial(run_exit, stage=stage, reliability=reliability, in_graph=in_graph)
+            first = anchor if stage else None
+            output, took = _timed(device, ask, tier, exit, state, history, first, log_length)
             head.append(took)
-            history, stage = said.history, stage + 1
+            history, stage = output.history, stage + 1
     return embed, segment, head
 
 
@@ -242,8 +247,8 @@ def _hops_round(
     Args:
         shallow: more rows, which exits before the first layer see; told as if they were as many.
     """
-    around = partial(
-        Around,
+    settings = partial(
+        HopSettings,
         reliability=reliability,
         device=device,
         whole=False,
@@ -254,39 +259,47 @@ def _hops_round(
     classes = len(tiers[0].labels)
     anchor = torch.full((len(tokens), classes), 1.0 / classes, device=device)
 
-    def fly(tier: Tier, hop: Hop, live: Live, rows: Tokens, *, bare: bool) -> NDArray[np.float32]:
-        if hop.stages[0] and not bare and live.anchor is None:
-            live.anchor = anchor
-        lengths = rows.lengths[live.rows]
-        count = int(lengths.sum())
-        before = Before(rows, live.rows, lengths, count, live.state, live.history, live.anchor)
-        behind = run(tier, hop, before, around(bare=bare, anchored=not bare))
-        live.state, live.history = behind.state, behind.said.history
-        return on_host(behind.told)
+    def through(
+        tier: Tier, hop: Hop, batch: Batch, rows: Tokens, *, bare: bool
+    ) -> tuple[Batch, NDArray[np.float32]]:
+        known = anchor if hop.stages[0] and not bare else None
+        first = batch.anchor if batch.anchor is not None else known
+        ids = rows.ids[places(rows, batch.slots)] if hop.begins else None
+        given = HopInput(batch.lengths, ids, None, batch.state, batch.history, first)
+        output = run_hop(tier, hop, given, settings(bare=bare, anchored=not bare))
+        after = Batch(batch.slots, batch.lengths, output.state, output.exit.history, first)
+        return after, on_host(output.summary)
 
     def in_parts(tier: Tier, hops: Sequence[Hop]) -> None:
-        live = Live(np.arange(len(tokens)))
+        batch = _all(tokens)
         for hop in hops:
-            told = fly(tier, hop, live, tokens, bare=False)
-            if not hop.ends:
-                live = live.select(np.flatnonzero(told[:, 2] >= 0.0)[1:])  # all but one go on
+            batch, summary = through(tier, hop, batch, tokens, bare=False)
+            if not hop.ends:  # all but one go on
+                batch = batch.select(np.flatnonzero(summary[:, RELIABILITY] >= 0.0)[1:])
 
-    for tier in tiers:
-        exits = range(len(tier.depths))
+    for number, tier in enumerate(tiers):
+        exits = tuple(range(len(tier.depths)))
+        stages = tuple(first + exit for exit in exits)
         last = exits[-1]
-        for exit in exits:
-            hop = Hop((exit,), (first + exit,), ends=True, last=True)
+        for exit, stage in zip(exits, stages, strict=True):
+            hop = Hop(number, (exit,), (stage,), begins=True, ends=True, last=True)
             rows = tokens if tier.depths[exit] else shallow
-            live = Live(np.arange(len(rows)))
-            took = _timed(device, fly, tier, hop, live, rows, bare=True)[1]
+            took = _timed(device, through, tier, hop, _all(rows), rows, bare=True)[1]
             alone.append(took * len(tokens) / len(rows))
-        hop = Hop(tuple(exits), tuple(first + exit for exit in exits), ends=True, last=True)
-        live = Live(np.arange(len(tokens)))
-        whole.append(_timed(device, fly, tier, hop, live, tokens, bare=False)[1])
-        hops = [Hop((exit,), (first + exit,), exit == last, last=False) for exit in exits]
+        hop = Hop(number, exits, stages, begins=True, ends=True, last=True)
+        whole.append(_timed(device, through, tier, hop, _all(tokens), tokens, bare=False)[1])
+        hops = [
+            Hop(number, (exit,), (stage,), begins=exit == 0, ends=exit == last, last=False)
+            for exit, stage in zip(exits, stages, strict=True)
+        ]
         parted.append(_timed(device, in_parts, tier, hops)[1])
         first += len(tier.depths)
     return alone, whole, parted
+
+
+def _all(tokens: Tokens) -> Batch:
+    """All rows, before a tier."""
+    return Batch(np.arange(len(tokens)), tokens.lengths)
 
 
 def _timed(

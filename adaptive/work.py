@@ -7,8 +7,11 @@ of sentences they are a few per cent, and leaving them out makes the count linea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from adaptive.costs import CostTable, work_table
+import numpy as np
+
+from adaptive.costs import LAYER, CostTable, work_table
 from adaptive.routers import Router, work_per_text
 from adaptive.tiers.tier import Tier
 
@@ -24,3 +27,9 @@ def work_of(tiers: Sequence[Tier], router: Router | None = None) -> CostTable:
         router=0.0 if router is None else work_per_text(router),
         layer=sum(full.segment_work(exit) for exit in range(len(full.depths))) / layers,
     )
+
+
+def routed(work: CostTable, router: Router | None) -> CostTable:
+    """A table of counted work with a router's share in it; the tiers are not needed for that."""
+    adds = 0.0 if router is None else work_per_text(router)
+    return replace(work, router=np.full(len(work.lengths), adds / work.measured[LAYER]))

@@ -103,6 +103,12 @@ def as_good(worth: Worth) -> NDArray[np.bool_]:
     return good | (worth.score >= worth.reference[:, None]) if worth.known else good
 
 
+def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
+    """Whether each tier's last answer is worse than the reference, [n, m]."""
+    last = {s.tier: k for k, s in enumerate(table.stages)}
+    return ~as_good(table.worth)[:, list(last.values())]
+
+
 def lost(result: Evaluation, worth: Worth) -> Floats:
     """How much lower than the reference a policy's answers score, [n]; below 0 where higher.
 

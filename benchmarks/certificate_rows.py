@@ -87,7 +87,7 @@ def pool_of(bundle: Bundle, work: Path, judged: Labelled) -> Pool:
     """The rows that a build searched and certified on, and those it is judged on."""
     fit, *own = (load_rows(work / "data" / f"{name}.safetensors") for name in PARTS[1:4])
     recorded = record(bundle.tiers, fit[0], BATCH)
-    weights = fit_pool(recorded, bundle.reliability, fit[1])
+    weights = fit_pool([recorded], bundle.reliability, fit[1])
     first, *rest = (_answered(bundle, part, weights) for part in (fit, *own, judged))
     chance = np.concatenate([chance for _, chance in rest])
     return Pool(concatenate([table for table, _ in rest]), first[0], (first[1], chance))

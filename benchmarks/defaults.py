@@ -26,8 +26,9 @@ import torch
 from adaptive.config import Recipe
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
-from adaptive.training.evaluate_tier import answers_to, share_right
+from adaptive.training.evaluate_tier import answers_to
 from adaptive.training.journal import Journal
+from adaptive.training.learn.answers import share_right
 from adaptive.training.parts import load_built
 from adaptive.training.steps import Context
 

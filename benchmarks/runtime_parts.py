@@ -10,7 +10,9 @@ from unittest import mock
 
 import numpy as np
 
-from adaptive import cascade, hops, tokens
+from adaptive import tokens
+from adaptive.engine import engine, exits, finished, hops
+from adaptive.engine.rows import SlotTable
 from adaptive.routers import Router
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
@@ -19,18 +21,18 @@ REST = "Python"
 PARTS = ("tokenise", "route", "gather", "segments", "heads", "transfer", REST)
 PLACES: tuple[tuple[Any, str, str], ...] = (
     (tokens, "tokenize", "tokenise"),
-    (cascade, "token_statistics", "route"),
-    (cascade, "router_features", "route"),
+    (engine, "token_statistics", "route"),
+    (engine, "router_features", "route"),
     (Router, "risk", "route"),
-    (cascade, "choose_entry", "route"),
-    (hops, "pack", "gather"),
+    (engine, "choose_entry", "route"),
+    (SlotTable, "tokens_of", "gather"),
+    (hops, "to_device", "gather"),
     (State, "select", "gather"),
     (Tier, "embed", "segments"),
     (Tier, "advance", "segments"),
-    (hops, "opinion", "heads"),
-    (hops, "answer_alone", "heads"),
-    (hops, "overlook", "heads"),
-    (cascade, "on_host", "transfer"),
+    (hops, "run_exit", "heads"),
+    (exits, "on_host", "transfer"),
+    (finished, "on_host", "transfer"),
 )
 
 

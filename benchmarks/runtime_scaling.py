@@ -24,7 +24,7 @@ from transformers import BertConfig
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.tiers.backbone import Backbone

@@ -24,7 +24,7 @@ import runtime_peers as benchmark
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import save_bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.policy import tier_alone
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.tier import Tier

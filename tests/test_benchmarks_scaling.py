@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import runtime_cpu
 import runtime_scaling as benchmark
 
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.pipeline import AdaptivePipeline
 
 

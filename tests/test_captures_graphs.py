@@ -25,10 +25,11 @@ from tiny_transformers import tiny_backbone
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from adaptive import AdaptivePipeline, captures, cascade, hops
+from adaptive import AdaptivePipeline, captures
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.captures import Captures, size_of
+from adaptive.engine import engine, hops
 from adaptive.policy import tier_alone
 from adaptive.tiers import attention, captured
 from adaptive.timing import measure_hops
@@ -87,7 +88,7 @@ def like_gpu() -> Iterator[Made]:
         for module in (captured, hops):
             patch.setattr(module, "wanted", lambda device: torch.is_inference_mode_enabled())
         # a launch writes over what the last one gave
-        patch.setattr(hops, "fetch", lambda told: partial(np.copy, told.clone().numpy()))
+        patch.setattr(hops, "fetch", lambda values: partial(np.copy, values.clone().numpy()))
         patch.setattr(captures, "capture", noted)
         patch.setattr(attention, "fused", lambda hidden: True)
         patch.setattr(attention, "VARLEN", kernel)
@@ -104,7 +105,7 @@ def made() -> Iterator[Made]:
 
 def answers(bundle: Bundle, texts: list[str], policy: Policy, batch_size: int = 8) -> Answers:
     rows = token_rows.tokenize(bundle.tokenizer, texts, max_length=bundle.max_length)
-    return cascade.answer(bundle, rows, policy, batch_size)
+    return engine.answer(bundle, rows, policy, batch_size)
 
 
 def uncaptured(bundle: Bundle, texts: list[str], policy: Policy, batch_size: int = 8) -> Answers:
@@ -148,7 +149,7 @@ def test_sizes_are_few_and_waste_little() -> None:
 def test_a_cascade_answers_the_same_by_graphs(
     made: Made, batch_size: int, in_flight: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cascade, "IN_FLIGHT_ON_CPU", in_flight)
+    monkeypatch.setattr(engine, "IN_FLIGHT_ON_CPU", in_flight)
     bundle, texts = make_cascade(), tiny_texts(60)
     some = [NEVER if stage in (2, 5) else t for stage, t in enumerate(bundle.policy.thresholds)]
     fewer = replace(bundle.policy, thresholds=tuple(some))

@@ -14,10 +14,9 @@ from adaptive.claims import try_target
 from adaptive.errors import BundleError
 from adaptive.policy import Lookup, tier_alone
 from adaptive.targets import excess
-from adaptive.training.choose import worse_of
 from adaptive.training.smooth import expected_drop
 from adaptive.types import OutcomeTable, Target
-from adaptive.worth import concatenate, reclassified
+from adaptive.worth import concatenate, reclassified, worse_of
 
 ROWS = 400
 

@@ -58,7 +58,10 @@ def test_package_list_equals_the_folders() -> None:
 def test_every_package_has_an_init_file() -> None:
     mapped = dict(line.split(" = ") for line in _setup()["options"]["package_dir"].split("\n")[1:])
     for package in _folders():
-        path = mapped.get(package, package.replace(".", "/"))
+        # as setuptools does it: a package lies in its nearest mapped parent
+        parents = [each for each in mapped if f"{package}.".startswith(f"{each}.")]
+        parent = max(parents, key=len)
+        path = mapped[parent] + package.removeprefix(parent).replace(".", "/")
         assert (ROOT / path / "__init__.py").is_file(), package
 
 

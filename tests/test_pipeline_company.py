@@ -14,8 +14,8 @@ from tiny_cascade import WORDS, tiny_texts
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
 from adaptive.config import Preset
+from adaptive.engine import answer
 from adaptive.errors import ConfigError, InputError
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import Lookup, predicted, tier_alone

@@ -12,7 +12,7 @@ from tiny_cascade import make_cascade, tiny_texts
 from adaptive import tokens as token_rows
 from adaptive.answers import Prices, join_windows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
 from adaptive.policy import Lookup

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_builds import build_in, context_of, recipe_in
+from tiny_builds import build_in, context_of, counted_loads, recipe_in
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle
@@ -29,22 +30,31 @@ from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
 from adaptive.training.build import build, steps_of
 from adaptive.training.certify_policy import load_certificate
-from adaptive.training.choose import load_policies, worse_of
+from adaptive.training.choose import load_policies
+from adaptive.training.learn.routers import load_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
 from adaptive.training.record_outcomes import as_good, calibrate, load_table
+from adaptive.training.router import train
 from adaptive.training.rows import load_rows, load_training_rows
 from adaptive.training.splits import PARTS
-from adaptive.training.steps import Context
+from adaptive.training.steps import Context, section
 from adaptive.training.teach import load_teacher
 from adaptive.types import Stage, Tokens
 from adaptive.work import work_of
+from adaptive.worth import worse_of
+
+LOADS: Counter[str] = Counter()  # of tiers, by step, in the build of `built`
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model, data, `run` (the steps) and `bundle`. Not to be changed: copy it."""
-    return build_in(tmp_path_factory.mktemp("build"))
+    folder = tmp_path_factory.mktemp("build")
+    with counted_loads(folder / "run") as loads:
+        build_in(folder)
+    LOADS.update(loads)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +97,16 @@ def test_the_steps_of_a_three_tier_recipe(context: Context, built: Path) -> None
     assert set(stamps(built)) == set(STEPS)
     assert not list((built / "run").glob("*.partial"))
     assert not list((built / "run").rglob("*.checkpoint.*"))
+
+
+def test_only_steps_that_run_a_model_load_one(built: Path) -> None:
+    one = dict.fromkeys(("teacher", "exits", "tiny", "mid"), 1)
+    assert one | dict.fromkeys(("outcomes", "costs", "pack"), 3) == LOADS
+
+
+def test_costs_of_work_folders_of_before_are_not_taken_for_done(context: Context) -> None:
+    (costs,) = [step for step in steps_of(context) if step.name == "costs"]
+    assert costs.reads(context) != section("cost")(context)  # which is all it read before
 
 
 def test_the_full_tier_and_the_cascade_have_learnt_the_task(built: Path, context: Context) -> None:
@@ -268,12 +288,13 @@ def test_a_build_interrupted_in_training_ends_with_the_very_tiers(
 def test_the_teacher_knows_what_the_full_tier_answers(context: Context) -> None:
     teacher = load_teacher(context)
     tokens, _ = load_training_rows(context.folder("data"))
-    assert teacher.logits.shape == (len(tokens), 2)
-    assert teacher.pooled.shape == (4, len(tokens), 32)
+    every = np.arange(len(tokens))
+    assert teacher.logits[every].shape == (len(tokens), 2)
+    assert [each[every].shape for each in teacher.pooled] == [(len(tokens), 32)] * 4
     tier = load_built(context, "full")
     with torch.inference_mode():
-        logits = tier.heads[-1](teacher.pooled[-1].float())
-    torch.testing.assert_close(logits, teacher.logits.float(), atol=2e-2, rtol=1e-2)
+        logits = tier.heads[-1](teacher.pooled[-1][every].float())
+    torch.testing.assert_close(logits, teacher.logits[every].float(), atol=2e-2, rtol=1e-2)
 
 
 def test_exits_are_fitted_on_a_backbone_that_stays_as_it_is(context: Context) -> None:
@@ -359,6 +380,14 @@ def test_the_router_is_compared_with_every_baseline(context: Context) -> None:
         assert figures["cost_oracle"] <= min(found) + 1e-9
     packed = (context.folder("policy") / "router.json").is_file()
     assert packed == (figures["router"] != "none")
+
+
+def test_a_router_is_trained_on_a_work_folder(built: Path, tmp_path: Path) -> None:
+    report = train(built / "run", tmp_path, "knn", "accuracy_drop=0.2")
+    assert report["rows"] == {"fitted": 80, "held_out": 80}
+    assert len(report["tiers"]) == 3
+    assert report["costs"]["without"]["unit"] == MILLISECONDS
+    assert load_router(tmp_path).kind == "knn"
 
 
 def test_measured_costs_are_positive_finite_and_of_this_machine(context: Context) -> None:
@@ -514,7 +543,7 @@ def likelihood(reliability: Reliability, stage: int, record: Record, labels: np.
 def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None:
     seen, labels = overconfident(600, seed=0)
     new, new_labels = overconfident(600, seed=1)
-    found, figures = calibrate(seen, labels)
+    found, figures = calibrate([seen], labels)
     for stage in range(2):
         raw = likelihood(Reliability(2), stage, new, new_labels)
         assert likelihood(found, stage, new, new_labels) < 0.8 * raw
@@ -530,17 +559,17 @@ def test_calibration_betters_the_likelihood_and_tells_sure_from_unsure() -> None
 
 def test_where_policies_may_abstain_the_last_reliability_is_that_of_being_right() -> None:
     seen, labels = overconfident(600, seed=0)
-    found, _ = calibrate(seen, labels, right=True)
+    found, _ = calibrate([seen], labels, right=True)
     row = features_of(seen, found)[1]
     right = (seen.logits[1].argmax(1).numpy() == labels).mean()
     assert found(1, row).numpy().mean() == pytest.approx(right, abs=0.02)
-    unlabelled, _ = calibrate(seen, np.full(600, -1, np.int32), right=True)
+    unlabelled, _ = calibrate([seen], np.full(600, -1, np.int32), right=True)
     assert (unlabelled(1, features_of(seen, unlabelled)[1]).numpy() > 0.99).all()
 
 
 def test_without_labels_calibration_follows_the_full_tier() -> None:
     seen, labels = overconfident(400, seed=2)
-    found, _ = calibrate(seen, np.full(400, -1, np.int32))
+    found, _ = calibrate([seen], np.full(400, -1, np.int32))
     assert float(found.temperature[1]) == pytest.approx(1.0, rel=0.01)
     assert float(found.temperature[0]) > 1.5
     assert (as_good(np.array([0, 1]), np.array([0, 0]), labels[:2] * 0 - 1) == [True, False]).all()

@@ -14,12 +14,13 @@ from tiny_builds import context_of, recipe_in, write_data, write_model
 from torch import nn
 
 from adaptive.config.steps import BagConfig, ExitsConfig, FullConfig, MidConfig, TransformerConfig
+from adaptive.tiers.surgery import Shape
 from adaptive.training.build import build
 from adaptive.training.epochs import LEAST, MOST, epochs_for, held_rows
-from adaptive.training.evaluate_tier import answers_of
 from adaptive.training.journal import Journal
-from adaptive.training.loop import Options, fit
-from adaptive.training.mid import _shape
+from adaptive.training.learn.answers import answers_of
+from adaptive.training.learn.loop import Options, fit
+from adaptive.training.mid import cut
 from adaptive.training.parts import load_built
 from adaptive.training.rows import load_rows
 from adaptive.training.teach import load_teacher
@@ -167,7 +168,7 @@ def test_without_labels_the_full_tiers_answers_are_what_is_held_out(
     tokens, right = held_rows(context)
     assert (load_rows(context.folder("data") / "fit.safetensors")[1] < 0).all()
     full = load_built(context, "full")
-    np.testing.assert_array_equal(right, answers_of(context, full, tokens))
+    np.testing.assert_array_equal(right, answers_of(full, tokens))
 
 
 def test_every_part_tells_its_optimiser_steps(unlabelled: tuple[Any, Path]) -> None:
@@ -200,10 +201,14 @@ def test_a_mid_tier_keeps_the_first_layers_unless_told_otherwise(
 ) -> None:
     context, _ = unlabelled
     config = context.recipe.mid.model_copy(update={"layers": 1, "epochs": None, **given})
-    full, teacher = load_built(context, "full"), load_teacher(context)
-    shape = _shape(context, full, teacher, config)
-    important = _shape(context, full, teacher, config.model_copy(update={"keep": "important"}))
+    full = load_built(context, "full")
+
+    def kept(config: MidConfig) -> Shape:
+        return cut(config, full, load_teacher(context).tokens, context.recipe.seed)[1]
+
+    shape = kept(config)
+    important = kept(config.model_copy(update={"keep": "important"}))
     assert list(shape.layers) == (layers or list(important.layers))
     given_epochs = config.model_copy(update={"keep": given.get("keep"), "epochs": 3})
-    found = _shape(context, full, teacher, given_epochs).layers
+    found = kept(given_epochs).layers
     assert found == (shape.layers if given else important.layers)

@@ -12,12 +12,11 @@ import pytest
 from pydantic import ValidationError
 from tiny_builds import build_in, context_of, recipe_in
 
-from adaptive import opinions
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer, exits
 from adaptive.errors import BundleError
 from adaptive.exits.judging import Judged, judge, judge_in_graph
 from adaptive.exits.reliability import Reliability
@@ -80,10 +79,10 @@ def test_reliabilities_are_reckoned_in_a_graph_for_every_tier(
         seen.append(stage)
         return judge_in_graph(reliability, stage, *given)
 
-    monkeypatch.setattr(opinions, "judge_in_graph", noted)
+    monkeypatch.setattr(exits, "judge_in_graph", noted)
     found = answer(bundle, tokens, policy, 8)
     assert set(seen) == set(range(len(bundle.stages)))
-    monkeypatch.setattr(opinions, "judge_in_graph", judge)
+    monkeypatch.setattr(exits, "judge_in_graph", judge)
     expected = answer(bundle, tokens, policy, 8)
     np.testing.assert_array_equal(found.stage, expected.stage)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.surgery import shrink, sizes_of
-from adaptive.training.importance import Importance, choose, measure_importance
+from adaptive.training.learn.importance import Importance, choose, measure_importance
 
 
 def scores(backbone: Backbone, batches: int = 2) -> Importance:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from adaptive.training import journal as journals
-from adaptive.training.distill import distillation
 from adaptive.training.journal import Journal
-from adaptive.training.loop import Options, bucketed, fit
+from adaptive.training.learn.distill import distillation
+from adaptive.training.learn.loop import Options, bucketed, fit
 
 
 class Silent(Journal):

@@ -17,7 +17,7 @@ from torch import nn
 from adaptive.training import progress
 from adaptive.training.build import build
 from adaptive.training.journal import Journal
-from adaptive.training.loop import Options, fit
+from adaptive.training.learn.loop import Options, fit
 from adaptive.training.progress import how_far, lasting, telling
 
 

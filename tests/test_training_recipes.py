@@ -107,9 +107,7 @@ def test_a_narrow_transformers_warmup_is_the_recipes(
 ) -> None:
     seen: list[Any] = []
 
-    def student(
-        context: Any, tier: Any, teacher: Any, options: Any, *rest: Any, **more: Any
-    ) -> None:
+    def student(tier: Any, teacher: Any, options: Any, **more: Any) -> None:
         seen.append(options)
         raise KeyboardInterrupt
 
@@ -117,7 +115,7 @@ def test_a_narrow_transformers_warmup_is_the_recipes(
     recipe["tiny"] = {"kind": "transformer", "layers": 1, "hidden": 16, "heads": 2, "warmup": 0.7}
     write_model(tmp_path / "model")
     write_data(tmp_path / "data.csv")
-    monkeypatch.setattr("adaptive.training.tiny.train_student", student)
+    monkeypatch.setattr("adaptive.training.tiny.distill", student)
     with pytest.raises(KeyboardInterrupt):
         build(Recipe.model_validate(recipe), tmp_path / "run", quiet=True)
     assert seen[0].warmup == 0.7
@@ -166,8 +164,8 @@ def test_the_mid_tier_imitates_the_teacher_where_its_layers_stood(
         seen.append(named["imitate"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adaptive.training.mid._shape", lambda *given: shape)
-    monkeypatch.setattr("adaptive.training.mid.train_student", student)
+    monkeypatch.setattr("adaptive.training.learn.prune.choose", lambda *given, **named: shape)
+    monkeypatch.setattr("adaptive.training.mid.distill", student)
     write_model(tmp_path / "model", num_hidden_layers=4)
     with pytest.raises(KeyboardInterrupt):
         built(tmp_path, QUICK | {"tiny": None})

@@ -47,7 +47,7 @@ def smoothed(seed: int, rows: int, sharpness: float) -> tuple[float, ...]:
     record, table, true = world(seed, rows, sharpness)
     fit, known, _ = world(1000 + seed, rows, sharpness)
     neutral = Reliability(2)
-    weights = fit_pool(fit, neutral, known.labels)
+    weights = fit_pool([fit], neutral, known.labels)
     chance = [chances(each, neutral, weights) for each in (fit, record)]
     drop = expected_drop([known, table], chance, 1)
     right = table.predictions == table.labels[:, None]
@@ -74,7 +74,7 @@ def test_the_regression_takes_away_what_is_wrong_with_the_pool() -> None:
 def test_answers_like_the_full_tiers_lose_nothing() -> None:
     record, table, _ = world(0, 200)
     neutral = Reliability(2)
-    chance = chances(record, neutral, fit_pool(record, neutral, table.labels))
+    chance = chances(record, neutral, fit_pool([record], neutral, table.labels))
     drop = expected_drop([table], [chance], 0)
     same = table.predictions[:, 0] == table.predictions[:, 1]
     assert same.any() and not drop[same].any() and not drop[:, 1].any()

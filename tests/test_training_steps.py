@@ -15,7 +15,7 @@ from tiny_builds import context_of, recipe_in
 from torch import nn
 
 from adaptive.errors import BuildError
-from adaptive.training.loop import Options, fit
+from adaptive.training.learn.loop import Options, fit
 from adaptive.training.steps import Context, Step, forget, run, section
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from tiny_transformers import tiny_config
@@ -16,6 +20,8 @@ from transformers import (
 )
 
 from adaptive.config.recipe import Recipe
+from adaptive.tiers import store
+from adaptive.tiers.tier import Tier
 from adaptive.training.build import build
 from adaptive.training.journal import Journal
 from adaptive.training.steps import Context
@@ -125,6 +131,24 @@ def build_in(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     write_data(folder / "data.csv")
     assert build(recipe_in(folder, changes), folder / "run", quiet=True) == folder / "bundle"
     return folder
+
+
+@contextmanager
+def counted_loads(run: Path) -> Iterator[Counter[str]]:
+    """How often each step of a build in the work folder `run` loads a tier, as it happens."""
+    found: Counter[str] = Counter()
+    load = store.load_tier
+
+    def counting(*given: Any, **named: Any) -> Tier:
+        (partial,) = run.glob("*.partial")  # where the running step writes
+        found[partial.stem] += 1
+        return load(*given, **named)
+
+    with (
+        patch("adaptive.tiers.store.load_tier", counting),
+        patch("adaptive.training.parts.load_tier", counting),
+    ):
+        yield found
 
 
 def context_of(recipe: Recipe, workdir: Path) -> Context:

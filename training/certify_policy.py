@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
-from adaptive.bundle.contents import dtype_of
 from adaptive.certificate import at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
@@ -15,8 +14,10 @@ from adaptive.looks import count_look
 from adaptive.policy import evaluate, tier_alone
 from adaptive.promises import Certificate
 from adaptive.row_hashes import hash_texts
-from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
-from adaptive.training.parts import DTYPES, load_tiers, max_length_of, tokenizer_of
+from adaptive.training.choose import costs_of, load_fronts, load_router
+from adaptive.training.learn.routers import risk_of
+from adaptive.training.measure_costs import load_costs
+from adaptive.training.parts import max_length_of, tokenizer_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -32,7 +33,7 @@ def _work(context: Context, folder: Path) -> Figures:
     tokens, labels = load_rows(context.folder("data") / "certify.safetensors")
     conditions = conditions_of(
         context.device.type,
-        dtype_of(load_tiers(context, DTYPES[recipe.cost.dtype])),
+        load_costs(context).measured["dtype"],
         max_length_of(context),
         tokens,
         labels,

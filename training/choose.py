@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.certificate import at_levels
@@ -21,20 +19,22 @@ from adaptive.errors import TargetError
 from adaptive.fronts import front
 from adaptive.metrics import metric_of, promise
 from adaptive.policy import Lookup, tier_alone
-from adaptive.routers import Router, from_state, to_state
+from adaptive.routers import Router
 from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
 from adaptive.search import Found, refine, search
 from adaptive.targets import about_costs, seeks_quality, several
 from adaptive.timing import with_router
 from adaptive.training.doubts import about_useless
-from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import load_tiers, steps_by_tier
+from adaptive.training.learn.routers import load_router as read_router
+from adaptive.training.learn.routers import risk_of, save_router
+from adaptive.training.measure_costs import load_costs, load_work
+from adaptive.training.parts import steps_by_tier
 from adaptive.training.record_outcomes import ASKED, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
-from adaptive.types import OutcomeTable, Policy, Target, Targets
-from adaptive.work import work_of
-from adaptive.worth import as_good
+from adaptive.types import Policy, Target, Targets
+from adaptive.work import routed
+from adaptive.worth import worse_of
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -128,29 +128,16 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
 
 def costs_of(context: Context, router: Router | None) -> CostTable:
     """The cost table that the recipe minimises, with a router's cost if there is one."""
-    tiers = load_tiers(context)
+    work = routed(load_work(context), router)
     if context.recipe.search.minimise == "work":
-        return work_of(tiers, router)
-    return with_router(load_costs(context), tiers, router)
+        return work
+    return with_router(load_costs(context), work)
 
 
 def fit_candidate(context: Context, kind: str) -> Router:
     """A router of one kind, fitted on the fit split: which tiers' last answers were worse."""
     table, features = load_table(context, "fit"), load_features(context, "fit")
     return fit_router(kind, features.numpy(), worse_of(table), context.recipe.seed)
-
-
-def worse_of(table: OutcomeTable) -> NDArray[np.bool_]:
-    """Whether each tier's last answer is worse than the full tier's, [n, m]."""
-    last = {s.tier: k for k, s in enumerate(table.stages)}
-    return ~as_good(table.worth)[:, list(last.values())]
-
-
-@torch.inference_mode()
-def risk_of(router: Router, features: torch.Tensor) -> NDArray[np.float32]:
-    """The router's risk of texts, [n, m]."""
-    risk: NDArray[np.float32] = router.risk(features).numpy()
-    return risk
 
 
 def baselines(
@@ -216,18 +203,13 @@ def _save(folder: Path, chosen: Policy, fronts: list[list[Found]], router: Route
     content = {"chosen": policy_to_json(chosen), "fronts": entries}
     (folder / "policy.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     if router is not None:
-        described, tensors = to_state(router)
-        (folder / "router.json").write_text(json.dumps(described), encoding="utf-8")
-        save_file(tensors, folder / "router.safetensors")
+        save_router(router, folder)
 
 
 def load_router(context: Context) -> Router | None:
     """The router that paid, if one did."""
-    file = context.folder("policy") / "router.json"
-    if not file.is_file():
-        return None
-    tensors = load_file(file.with_suffix(".safetensors"))
-    return from_state(json.loads(file.read_text(encoding="utf-8")), tensors)
+    folder = context.folder("policy")
+    return read_router(folder) if (folder / "router.json").is_file() else None
 
 
 def load_policies(context: Context) -> tuple[Policy, list[Found]]:

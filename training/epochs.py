@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
-from adaptive.training.evaluate_tier import answers_of, share_right
+from adaptive.training.learn.answers import answers_of, share_right
 from adaptive.training.parts import load_built
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
@@ -46,7 +46,7 @@ def held_out(context: Context, tier: Tier, given: int | None) -> Callable[[], fl
     if given is not None:
         return None
     tokens, labels = held_rows(context)
-    return lambda: share_right(answers_of(context, tier, tokens), labels)
+    return lambda: share_right(answers_of(tier, tokens), labels)
 
 
 def held_rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
@@ -59,5 +59,5 @@ def held_rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
         rows = np.linspace(0, len(tokens) - 1, HELD_OUT).astype(np.int64)
         tokens, labels = token_rows.select(tokens, rows), labels[rows]
     if (labels < 0).any():
-        labels = answers_of(context, load_built(context, "full"), tokens)
+        labels = answers_of(load_built(context, "full"), tokens)
     return tokens, labels

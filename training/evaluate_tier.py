@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_order
+from adaptive.training.learn.answers import answers_of, share_right
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures
-from adaptive.types import Tokens
-
-BATCH = 128
 
 
 def answers_to(
@@ -24,18 +20,7 @@ def answers_to(
     if not len(labels) or (labels < 0).any():
         return None
     tier.eval()
-    return answers_of(context, tier, tokens), labels
-
-
-@torch.inference_mode()
-def answers_of(context: Context, tier: Tier, tokens: Tokens) -> NDArray[np.int32]:
-    """What the last exit of a tier in evaluation mode answers, [n]."""
-    answers, last = np.zeros(len(tokens), np.int32), len(tier.depths) - 1
-    for rows in token_rows.batches(tokens.lengths, BATCH):
-        state = tier.embed(token_rows.pack(tokens, rows, context.device))
-        state = tier.backbone.run(state, 0, tier.depths[last])
-        answers[rows] = tier.answer(state, last)[0].argmax(1).cpu().numpy()
-    return answers
+    return answers_of(tier, tokens), labels
 
 
 def student_figures(context: Context, tier: Tier) -> Figures:
@@ -48,8 +33,3 @@ def student_figures(context: Context, tier: Tier) -> Figures:
         "fit_accuracy": accuracy,
         "warnings": about_order(full, accuracy, tier.name, len(found[1])),
     }
-
-
-def share_right(answers: NDArray[np.int32], labels: NDArray[np.int32]) -> float:
-    """Share of right answers."""
-    return float((answers == labels).mean())

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn import functional
-
-from adaptive import tokens as token_rows
 from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
@@ -19,8 +15,10 @@ from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.doubts import about_full
 from adaptive.training.epochs import FULL, epochs_for, held_out
-from adaptive.training.evaluate_tier import answers_to, share_right
-from adaptive.training.loop import Options, Rows, fit
+from adaptive.training.evaluate_tier import answers_to
+from adaptive.training.learn.answers import share_right
+from adaptive.training.learn.loop import Options
+from adaptive.training.learn.tune import fine_tune
 from adaptive.training.parts import backbone_of, labels_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -159,16 +157,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
     """Cross-entropy at the last exit; returns the optimiser steps done."""
     config = context.recipe.full
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
-    targets = torch.from_numpy(labels).long().to(context.device)
     adapters = add_lora(tier, config) if config.tune == "lora" else None
-    last = len(tier.depths) - 1
-
-    def loss(rows: Rows) -> torch.Tensor:
-        state = tier.embed(token_rows.pack(tokens, rows, context.device))
-        state = tier.backbone.run(state, 0, tier.depths[last])
-        logits, _ = tier.answer(state, last)
-        return functional.cross_entropy(logits.float(), targets[rows])
-
     options = Options(
         name="full",
         epochs=epochs_for(config.epochs, len(tokens), config.batch_size, FULL),
@@ -179,8 +168,16 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
         bfloat16=context.recipe.model.dtype == "bfloat16",
         seed=context.recipe.seed,
     )
-    measure = held_out(context, tier, config.epochs)
-    done = fit(tier, loss, tokens.lengths, options, folder, context.journal, context.quiet, measure)
+    done = fine_tune(
+        tier,
+        tokens,
+        labels,
+        options,
+        held_out=held_out(context, tier, config.epochs),
+        folder=folder,
+        journal=context.journal,
+        quiet=context.quiet,
+    )
     if adapters is not None:
         adapters.merge_and_unload()
     return done

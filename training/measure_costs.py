@@ -1,21 +1,28 @@
-"""Step `costs`: what each piece of the cascade takes on this device, in milliseconds a text."""
+"""Step `costs`: what each piece of the cascade takes on this device, in milliseconds a text.
+
+It counts the pieces' work as well, so that later steps price policies without loading a tier.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from adaptive.costs import CostTable
 from adaptive.timing import measure_costs
 from adaptive.training.parts import DTYPES, load_tiers
 from adaptive.training.record_outcomes import load_reliability
 from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.work import work_of
 
 
 def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.cost
+    tiers = load_tiers(context, DTYPES[config.dtype])
     table = measure_costs(
-        load_tiers(context, DTYPES[config.dtype]),
+        tiers,
         load_reliability(context).to(context.device),
         context.device,
         batch_size=config.batch_size,
@@ -23,7 +30,8 @@ def _work(context: Context, folder: Path) -> Figures:
         repeats=config.repeats,
         quiet=context.quiet,
     )
-    (folder / "costs.json").write_text(json.dumps(table.to_json()), encoding="utf-8")
+    for name, each in (("costs", table), ("work", work_of(tiers))):
+        (folder / f"{name}.json").write_text(json.dumps(each.to_json()), encoding="utf-8")
     return dict(table.measured)
 
 
@@ -37,10 +45,24 @@ def _lengths(longest: int) -> list[int]:
 
 def load_costs(context: Context) -> CostTable:
     """The measured table."""
-    file = context.folder("costs") / "costs.json"
+    return read_costs(context.folder("costs") / "costs.json")
+
+
+def load_work(context: Context) -> CostTable:
+    """The counted table, without a router."""
+    return read_costs(context.folder("costs") / "work.json")
+
+
+def read_costs(file: Path) -> CostTable:
+    """A table of the step's, by its file."""
     return CostTable.from_json(json.loads(file.read_text(encoding="utf-8")))
 
 
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("costs", (*tiers, "outcomes"), section("cost"), _work)
+    return Step("costs", (*tiers, "outcomes"), _reads, _work)
+
+
+def _reads(context: Context) -> Mapping[str, Any]:
+    # the words distinguish what this step writes from what it wrote before work was counted
+    return {**section("cost")(context), "writes": "counted work"}

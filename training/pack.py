@@ -22,8 +22,9 @@ from adaptive.row_hashes import hashes_of
 from adaptive.search import Found
 from adaptive.timing import machine
 from adaptive.training.certify_policy import load_certificate
-from adaptive.training.choose import costs_of, load_fronts, load_router, risk_of
+from adaptive.training.choose import costs_of, load_fronts, load_router
 from adaptive.training.groups import load_groups
+from adaptive.training.learn.routers import risk_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import (
     DTYPES,

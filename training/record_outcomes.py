@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +17,16 @@ from safetensors.torch import load_file, save_file
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.exits.calibration import fit_reliability, fit_temperature, reliability_error
 from adaptive.exits.reliability import Reliability
-from adaptive.recording import Record, features_of, record, routing_features, tabulate
+from adaptive.recording import Record, features_of, routing_features, tabulate
 from adaptive.tiers.tier import Tier
 from adaptive.training.groups import load_groups
+from adaptive.training.learn.recorded import Kept, recorded
 from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of
 from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import OutcomeTable, Sampled, Stage
-from adaptive.worth import reclassified
+from adaptive.worth import concatenate, reclassified
 
 HELD_OUT = ("fit", "search", "certify", "test")
 ASKED = "labels"  # the step that asks for labels, see `adaptive.training.ask_labels`
@@ -35,33 +37,53 @@ BATCH = 128
 def _work(context: Context, folder: Path) -> Figures:
     # in the dtype they will be served in: rounding moves answers near the boundary
     tiers = load_tiers(context, DTYPES[context.recipe.cost.dtype])
-    reliability: Reliability | None = None
-    weights: torch.Tensor | None = None  # of the tiers, in what they say together
-    figures: Figures = {}
-    for number, split in enumerate(HELD_OUT):
+    rows = {split: load_rows(context.folder("data") / f"{split}.safetensors") for split in HELD_OUT}
+    context.journal.at(0, len(HELD_OUT), "splits")
+    tokens, labels = rows["fit"]
+    kept = Kept(recorded(tiers, tokens, BATCH, context.quiet), folder, context.device)
+    reliability, figures = calibrate(kept, labels, right=context.recipe.abstains)
+    save_file(reliability.to_tensors(), folder / "reliability.safetensors")
+    reliability.to(context.device)
+    # of the tiers, in what they say together
+    weights = fit_pool(kept, reliability, labels) if (labels >= 0).all() else None
+    frequency = log_frequency_of(context)
+    for number, (split, (tokens, labels)) in enumerate(rows.items()):
         context.journal.at(number, len(HELD_OUT), "splits")
-        tokens, labels = load_rows(context.folder("data") / f"{split}.safetensors")
         if not len(tokens):
             continue
-        recorded = record(tiers, tokens, BATCH, context.quiet)
-        if reliability is None:  # the fit split comes first
-            reliability, figures = calibrate(recorded, labels, right=context.recipe.abstains)
-            save_file(reliability.to_tensors(), folder / "reliability.safetensors")
-            reliability.to(context.device)
-            weights = fit_pool(recorded, reliability, labels) if (labels >= 0).all() else None
-        if split in SMOOTHED and weights is not None:
-            chance = torch.from_numpy(chances(recorded, reliability, weights))
-            save_file({"chance": chance}, folder / f"{split}.chance.safetensors")
-        table = tabulate(recorded, reliability, labels, None, log_frequency_of(context))
-        save_outcomes(table, folder / f"{split}.safetensors")
-        seen = routing_features(recorded, reliability, log_frequency_of(context))
-        save_file({"features": seen.cpu()}, folder / f"{split}.routing.safetensors")
+        again = kept if split == "fit" else recorded(tiers, tokens, BATCH, context.quiet)
+        parts, begun = _Parts([], [], []), 0
+        for piece in again:
+            own = labels[begun : begun + len(piece.tokens)]
+            begun += len(own)
+            parts.tables.append(tabulate(piece, reliability, own, None, frequency))
+            parts.features.append(routing_features(piece, reliability, frequency).cpu())
+            if split in SMOOTHED and weights is not None:
+                parts.chances.append(chances(piece, reliability, weights))
+        parts.save(folder, split)
+    kept.remove()
     (folder / "stages.json").write_text(json.dumps(_describe(tiers)), encoding="utf-8")
     return figures
 
 
+class _Parts(NamedTuple):
+    """What is kept of a split, piece by piece."""
+
+    tables: list[OutcomeTable]
+    features: list[torch.Tensor]
+    chances: list[NDArray[np.float64]]
+
+    def save(self, folder: Path, split: str) -> None:
+        save_outcomes(concatenate(self.tables), folder / f"{split}.safetensors")
+        seen = {"features": torch.cat(self.features)}
+        save_file(seen, folder / f"{split}.routing.safetensors")
+        if self.chances:
+            chance = {"chance": torch.from_numpy(np.concatenate(self.chances))}
+            save_file(chance, folder / f"{split}.chance.safetensors")
+
+
 def calibrate(
-    recorded: Record, labels: NDArray[np.int32], *, right: bool = False
+    records: Sequence[Record], labels: NDArray[np.int32], *, right: bool = False
 ) -> tuple[Reliability, Figures]:
     """Temperature and reliability of every stage, on rows no weight was trained on.
 
@@ -69,27 +91,36 @@ def calibrate(
     wrong; without labels, where the two agree.
 
     Args:
+        records: of the rows, in pieces. They are gone over more than once.
+        labels: [n] of all rows, -1 where unknown.
         right: whether the full tier's last answer is good only where it is right, if labels are
             known. As good as itself it always is, which says nothing to a policy that may abstain.
     """
-    reliability = Reliability(len(recorded.stages))
-    full = (recorded.logits[-1] if recorded.reference is None else recorded.reference).cpu()
+    stages = range(len(records[0].stages))
+    reliability = Reliability(len(stages))
+    full = torch.cat(
+        [(each.logits[-1] if each.reference is None else each.reference).cpu() for each in records]
+    )
     known = bool((labels >= 0).all())
     targets = labels if known else full.softmax(1).numpy()
-    for k, logits in enumerate(recorded.logits):
-        reliability.set_temperature(k, fit_temperature(logits.cpu().numpy(), targets))
-    reliability.to(recorded.logits[0].device)
+    answers = []
+    for k in stages:
+        logits = torch.cat([each.logits[k].cpu() for each in records]).numpy()
+        reliability.set_temperature(k, fit_temperature(logits, targets))
+        answers.append(logits.argmax(1))
+    reliability.to(records[0].logits[0].device)
+    found = [[row.cpu() for row in features_of(each, reliability)] for each in records]
+    reliability.cpu()
     errors = []
-    for k, features in enumerate(features_of(recorded, reliability)):
-        answers = recorded.logits[k].argmax(1).cpu().numpy()
-        ok = as_good(answers, full.argmax(1).numpy(), labels)
-        if right and known and k == len(recorded.stages) - 1:
-            ok = answers == labels
-        mean, scale, weight, bias = fit_reliability(features.cpu().numpy(), ok)
+    for k in stages:
+        features = torch.cat([each[k] for each in found])
+        ok = as_good(answers[k], full.argmax(1).numpy(), labels)
+        if right and known and k == stages[-1]:
+            ok = answers[k] == labels
+        mean, scale, weight, bias = fit_reliability(features.numpy(), ok)
         reliability.set_fit(k, (mean.tolist(), scale.tolist(), weight.tolist(), bias))
-        score = reliability(k, features).cpu().numpy()
-        errors.append(reliability_error(score, ok))
-    return reliability.cpu(), {"calibration_error": max(errors)}
+        errors.append(reliability_error(reliability(k, features).numpy(), ok))
+    return reliability, {"calibration_error": max(errors)}
 
 
 def as_good(

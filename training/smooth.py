@@ -34,9 +34,17 @@ _PENALTY = 1e-3  # on the squared weights: settles them where tiers say the same
 _PRIOR = 1.0  # rows' worth of belief in the pool as it is; decides where hardly any answers differ
 
 
-def fit_pool(record: Record, reliability: Reliability, labels: NDArray[np.int32]) -> torch.Tensor:
-    """The weight [m] of each tier's opinion, of least negative log-likelihood on labelled rows."""
-    opinions, known = _opinions(record, reliability), torch.from_numpy(labels).long()
+def fit_pool(
+    records: Sequence[Record], reliability: Reliability, labels: NDArray[np.int32]
+) -> torch.Tensor:
+    """The weight [m] of each tier's opinion, of least negative log-likelihood on labelled rows.
+
+    Args:
+        records: of the rows, in pieces; of these the tiers' last logits are in memory together.
+        labels: [n] of all rows.
+    """
+    opinions = torch.cat([_opinions(each, reliability) for each in records], 1)
+    known = torch.from_numpy(labels).long()
     weights = torch.zeros(len(opinions), requires_grad=True)
     with torch.no_grad():
         weights[-1] = 1.0  # the full tier's own

@@ -12,10 +12,10 @@ from adaptive.tiers.bag import Bag
 from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.distill import train_student
 from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
-from adaptive.training.loop import Options
+from adaptive.training.learn.distill import distill
+from adaptive.training.learn.loop import Options
 from adaptive.training.parts import backbone_of, load_built
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import load_teacher
@@ -43,17 +43,18 @@ def _work(context: Context, folder: Path) -> Figures:
     bag = tier.backbone if isinstance(tier.backbone, Bag) else None
     if bag is not None:
         bag.sparse = context.device.type == "cpu" and not config.weight_decay
-    done = train_student(
-        context,
+    done = distill(
         tier,
         teacher,
         options,
-        folder,
         weight=config.distill_weight,
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),
         dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
         sparse=bag.tables if bag is not None and bag.sparse else (),
+        folder=folder,
+        journal=context.journal,
+        quiet=context.quiet,
     )
     if bag is not None:
         bag.sparse = False

@@ -38,7 +38,8 @@ class Bag(nn.Module):
     @property
     def tables(self) -> list[nn.Parameter]:
         """The large parameters, of which a batch reads few rows."""
-        return [self.table.weight, *([] if self.pairs is None else [self.pairs])]
+        both = (self.table.weight, self.pairs)
+        return [each for each in both if isinstance(each, nn.Parameter)]
 
     @classmethod
     def from_table(cls, table: torch.Tensor, hidden: int, buckets: int = 0) -> Bag:

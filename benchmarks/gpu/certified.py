@@ -22,9 +22,9 @@ from gpu.subjects import CLINC, Subject
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
 from adaptive.certifying import recertify
 from adaptive.costs import CostTable
+from adaptive.engine import answer
 from adaptive.types import Tokens
 
 BATCH = 512  # whose costs are certified for

@@ -21,7 +21,7 @@ from peer_models import Ids, Plain
 from torch import nn
 
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.types import Policy, Tokens
 
 Row = NDArray[np.int32]

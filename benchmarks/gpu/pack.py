@@ -35,8 +35,8 @@ from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.store import load_bundle, save_bundle
-from adaptive.cascade import answer
 from adaptive.config import load_recipe
+from adaptive.engine import answer
 from adaptive.policy import tier_alone
 from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone

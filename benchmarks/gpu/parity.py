@@ -17,7 +17,7 @@ from gpu.stages import Work
 from gpu.subjects import CLINC, Subject
 
 from adaptive import tokens as token_rows
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.tiers.tier import Tier
 
 DTYPES = ("bfloat16", "float16", "float32")

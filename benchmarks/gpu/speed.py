@@ -20,7 +20,7 @@ from runtime_peers import FAITHFUL, Times, clocked, latency, share_alike, speed
 
 from adaptive.answers import Prices
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.types import Policy
 from adaptive.work import work_of
 

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
-from adaptive.training.loop import Options, Rows, fit
-from adaptive.training.steps import Context
-from adaptive.training.teach import Teacher
+from adaptive.training.learn.answers import device_of
+from adaptive.training.learn.loop import Log, Options, Rows, fit
+from adaptive.training.learn.teacher import Teacher
 
 
 def distillation(
@@ -45,25 +45,29 @@ def distillation(
     return torch.where(known, weight * soft + (1 - weight) * hard, soft).mean()
 
 
-def train_student(
-    context: Context,
+def distill(
     tier: Tier,
     teacher: Teacher,
     options: Options,
-    folder: Path,
     *,
-    weight: float,
-    temperature: float,
+    weight: float = 0.5,
+    temperature: float = 2.0,
     held_out: Callable[[], float] | None = None,
     imitate: dict[int, int] | None = None,
     hidden_weight: float = 0.0,
     dropout: float = 0.0,
     sparse: Sequence[nn.Parameter] = (),
+    folder: Path | None = None,
+    journal: Log | None = None,
+    quiet: bool = True,
 ) -> int:
-    """Train backbone and all exits of a tier together on the teacher's outputs and labels.
+    """Train backbone and all exits of a tier together on a teacher's outputs and labels.
 
     Args:
-        held_out, sparse: as in `fit`.
+        tier: the student, changed in place.
+        teacher: n rows, and what the larger tier computed for them.
+        weight, temperature: of `distillation`.
+        held_out, sparse, folder, journal, quiet: as in `fit`.
         imitate: depth of the student -> depth of the teacher whose pooled hidden state it
             shall resemble (cosine distance), weighed by `hidden_weight`.
         dropout: share of each text's tokens hidden from the student, so that it does not
@@ -73,34 +77,24 @@ def train_student(
         Optimiser steps done.
     """
     tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels).long()
-    imitate = imitate or {}
+    imitate, place = imitate or {}, device_of(tier)
 
     def loss(rows: Rows) -> torch.Tensor:
-        batch = token_rows.pack(tokens, rows, context.device)
+        batch = token_rows.pack(tokens, rows, place)
         if dropout:
-            seen = torch.rand(batch.ids.shape, device=context.device) >= dropout
+            seen = torch.rand(batch.ids.shape, device=place) >= dropout
             batch = replace(batch, seen=seen)
-        target = labels[rows].to(context.device)
-        soft = teacher.logits[rows].to(context.device)
-        state, total = tier.embed(batch), torch.zeros((), device=context.device)
+        target = labels[rows].to(place)
+        soft = teacher.logits[rows].to(place)
+        state, total = tier.embed(batch), torch.zeros((), device=place)
         for exit, depth in enumerate(tier.depths):
             state = tier.advance(state, exit)
             logits, pooled = tier.answer(state, exit)
             total = total + distillation(logits, target, soft, weight, temperature)
             if depth in imitate:
-                model = teacher.pooled[imitate[depth]][rows].to(context.device).float()
+                model = teacher.pooled[imitate[depth]][rows].to(place).float()
                 distance = 1 - functional.cosine_similarity(pooled.float(), model, dim=1)
                 total = total + hidden_weight * distance.mean()
         return total / len(tier.depths)
 
-    return fit(
-        tier,
-        loss,
-        tokens.lengths,
-        options,
-        folder,
-        context.journal,
-        context.quiet,
-        held_out,
-        sparse,
-    )
+    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out, sparse)

@@ -15,7 +15,7 @@ from tiny_cascade import WORDS
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.policy import evaluate, predicted
 from adaptive.recording import outcomes
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from tiny_cascade import WORDS
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
+from adaptive.engine.scheduler import Scheduler
 from adaptive.policy import tier_alone
-from adaptive.pools import Pools
 from adaptive.recording import outcomes
 from adaptive.tiers.state import State
 from adaptive.types import NEVER, Policy, Tokens
@@ -84,20 +86,20 @@ def test_a_call_of_one_batch_runs_each_segment_once(
     assert depths == sorted(set(depths)) and len(depths) > 1
 
 
-def test_fewer_than_two_batches_are_parked_before_a_segment(
+def test_fewer_than_two_batches_wait_before_a_segment(
     tiny_cascade: Bundle, tokens: Tokens, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind layers. Behind the embeddings all of a call's rows may stand, within the budget."""
     shallow, deep = [0], [0]
-    ready = Pools.ready
+    choose = Scheduler.choose
 
-    def watched(self: Pools, more: bool) -> int | None:
-        counts = [sum(len(live.rows) for live in parts) for parts in self.parked]
-        shallow.extend(counts[1:2])
-        deep.extend(counts[2:])
-        return ready(self, more)
+    def watched(self: Scheduler, *given: Any, **options: Any) -> tuple[int, int | None] | None:
+        counts = [len(queue) for queue in self.waiting]
+        shallow.extend(counts[2:3])  # the first hop is the first tier's, the next the full tier's
+        deep.extend(counts[3:])
+        return choose(self, *given, **options)
 
-    monkeypatch.setattr(Pools, "ready", watched)
+    monkeypatch.setattr(Scheduler, "choose", watched)
     half = int(tokens.lengths[:32].sum())
     answer(tiny_cascade, tokens, policy, BATCH, budget=half)
     assert BATCH <= max(deep) < 2 * BATCH

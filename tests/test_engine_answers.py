@@ -12,7 +12,7 @@ from tiny_transformers import model_logits
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
 from adaptive.policy import evaluate, predicted, single_stage, tier_alone
 from adaptive.recording import outcomes
 from adaptive.types import NEVER, Policy, Tokens

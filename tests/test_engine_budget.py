@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tiny_cascade import tiny_texts
 
 from adaptive import tokens as token_rows
-from adaptive.batching import Queue
 from adaptive.bundle.contents import Bundle
-from adaptive.cascade import answer
+from adaptive.engine import answer
+from adaptive.engine.batching import Limits, RowQueue
 from adaptive.recording import record
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.state import State
@@ -25,11 +25,14 @@ ALLOCATOR = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: 
 
 def run_all(memory: Memory, batch_size: int, budget: int) -> int:
     """Runs all rows, and returns the budget that is left."""
-    queue = Queue(np.arange(6), LENGTHS, batch_size, budget)
+    limits = Limits(batch_size, budget)
+    queue = RowQueue(limits)
+    queue.add(np.arange(6), LENGTHS)
     while queue:
         rows = queue.take()
-        queue.attempt(partial(memory, rows), rows)
-    return queue.budget
+        if limits.attempt(partial(memory, rows), LENGTHS[rows]) is None:
+            queue.add(rows, LENGTHS[rows])
+    return limits.budget
 
 
 class Memory:
@@ -39,10 +42,11 @@ class Memory:
         self.most, self.error = most, error
         self.ran: list[list[int]] = []
 
-    def __call__(self, rows: NDArray[np.int64]) -> None:
+    def __call__(self, rows: NDArray[np.int64]) -> bool:
         if LENGTHS[rows].sum() > self.most:
             raise self.error
         self.ran.append(rows.tolist())
+        return True
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,8 +17,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
-
-from adaptive.training.journal import Journal
 
 logger = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
@@ -41,25 +40,49 @@ class Options:
     seed: int = 0
 
 
+class Log(Protocol):
+    """Where a training tells how far it is, and its curves; `adaptive.training.journal` has one."""
+
+    def at(self, done: int, total: int, unit: str, loss: float | None = None) -> None:
+        """How far it is."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One point of a curve."""
+
+
+class _Silent:
+    """Tells nothing."""
+
+    def at(self, done: int, total: int, unit: str, loss: float | None = None) -> None:
+        pass
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        pass
+
+
 def fit(
     model: nn.Module,
     loss: Callable[[Rows], torch.Tensor],
     lengths: NDArray[np.int64],
     options: Options,
-    folder: Path,
-    journal: Journal,
-    quiet: bool,
+    folder: Path | None = None,
+    journal: Log | None = None,
+    quiet: bool = True,
     held_out: Callable[[], float] | None = None,
     sparse: Sequence[nn.Parameter] = (),
 ) -> int:
     """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
 
-    Each epoch is seeded by its number and followed by a checkpoint in `folder`, so a run that
-    was interrupted goes on at its last whole epoch and ends where it would have ended.
+    Each epoch is seeded by its number and, where there is a `folder`, followed by a checkpoint in
+    it, so a run that was interrupted goes on at its last whole epoch and ends where it would have
+    ended.
 
     Args:
         loss: of a batch of row numbers, a scalar.
         lengths: [n] tokens of each row; batches hold rows of like length.
+        folder: of the checkpoints, which a finished training leaves none of; None for none.
+        journal: is told losses and how far it is.
+        quiet: no progress bar.
         held_out: how good the model is on rows that it does not learn from; the greater the
             better. It is asked after each epoch, the model keeps the weights of the best (of
             equals the last), and training stops where half of all its epochs were no better: most
@@ -73,12 +96,13 @@ def fit(
     steps = options.epochs * math.ceil(len(lengths) / options.batch_size)
     optimizers = _optimizers(model, options, sparse)
     warm = max(1, round(options.warmup * steps))
-    checkpoint = folder / f"{options.name}.checkpoint.safetensors"
-    best = folder / f"{options.name}.best.safetensors"
+    checkpoint = None if folder is None else folder / f"{options.name}.checkpoint.safetensors"
+    best = _Best(None if folder is None else folder / f"{options.name}.best.safetensors")
     step, score, without = _restore(checkpoint, model, optimizers)
     device = next(model.parameters()).device
     epochs_done = step * options.epochs // steps
     bar = tqdm(total=steps, initial=step, desc=options.name, disable=quiet)
+    journal = journal or _Silent()
     journal.at(step, steps, STEPS)
     told: float | None = None
     model.train()
@@ -112,14 +136,16 @@ def fit(
             without = 0 if found >= score else without + 1
             if found >= score:
                 score = found
-                _write(best, _weights(model))
-        _save(checkpoint, model, optimizers, step, score, without)
+                best.keep(_weights(model))
+        if checkpoint is not None:
+            _save(checkpoint, model, optimizers, step, score, without)
     bar.close()
     if held_out is not None:
-        model.load_state_dict(load_file(best))
+        model.load_state_dict(best.weights())
     model.eval()
-    for file in (checkpoint, best):
-        file.unlink(missing_ok=True)
+    for file in (checkpoint, best.file):
+        if file is not None:
+            file.unlink(missing_ok=True)
     return step
 
 
@@ -188,6 +214,23 @@ def autocast(device: torch.device, bfloat16: bool) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
 
+class _Best:
+    """The best weights so far, in a file or in memory."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def keep(self, weights: dict[str, torch.Tensor]) -> None:
+        if self.file is None:
+            self._weights = weights
+        else:
+            _write(self.file, weights)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return self._weights if self.file is None else load_file(self.file)
+
+
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -219,14 +262,14 @@ def _write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _restore(
-    file: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    file: Path | None, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, float, int]:
     """Load what `_save` wrote, if it is there.
 
     Returns:
         The step to go on at, the best score so far, and the epochs since.
     """
-    if not file.is_file():
+    if file is None or not file.is_file():
         return 0, -math.inf, 0
     tensors = load_file(file)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
