@@ -17,6 +17,8 @@ wrongly, where the level is kept on the certification rows and these together. `
 the deals, and `by_error`, and what chance adds to both in nineteen of twenty records.
 `wrong_of_all` counts deals that break the level on both kinds of rows together, of which the
 certification rows are a random sample: it is at most 5 % in expectation without error of judging.
+All deals share one pool, so that rows that are lucky to certify on leave unlucky ones to judge on:
+`wrong` may be above `allowed` though `wrong_of_all` is far below.
 """
 
 from __future__ import annotations
