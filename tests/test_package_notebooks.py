@@ -65,3 +65,19 @@ def test_label_few_runs_on_a_bundle_and_unlabelled_texts(
     assert "application/vnd.jupyter.widget-view+json" in kinds
     assert "250 texts, 3 labels" in printed and "0 labels of 250 texts" in printed
     assert "policies passed" in printed
+
+
+def test_route_models_runs_on_the_outcomes_that_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTIVE_ROUTER", str(tmp_path / "router"))
+    monkeypatch.setenv("ADAPTIVE_LOOKS", "off")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    notebook = nbformat.read(ROOT / "notebooks" / "route_models.ipynb", as_version=4)
+    where = {"metadata": {"path": str(ROOT / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "REPLACE: serve gpt-4o-mini-2024-07-18 in place of gpt-4o-2024-08-06" in printed
+    assert "STALE" in printed and (tmp_path / "router" / "VERDICT.md").is_file()

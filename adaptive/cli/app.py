@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import adaptive
-from adaptive.cli import options
+from adaptive.cli import options, outcomes
 from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
 
 app = typer.Typer(
@@ -253,8 +253,8 @@ def curve(
 @guarded
 def certify(
     context: typer.Context,
-    bundle: options.Bundle,
-    data: options.Data,
+    bundle: options.BundleOrOutcomes,
+    data: options.DataOrNone = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -310,13 +310,55 @@ def certify(
             help="Rows of the same text are separate requests: each counts, not the first alone.",
         ),
     ] = False,
+    tiers: outcomes.Tiers = None,
+    unit: outcomes.Unit = None,
+    prices: outcomes.PriceFile = None,
+    out: outcomes.Out = None,
+    form: outcomes.Form = None,
+    column: outcomes.Columns = None,
+    scale: outcomes.Scale = None,
+    scorer: outcomes.ScorerName = None,
+    prompts: outcomes.PromptFile = None,
+    again: outcomes.Again = None,
+    seed: outcomes.Seed = None,
 ) -> None:
-    """Certify a bundle anew: on new data, for another target, device or dtype. Trains nothing.
+    """Certify a bundle anew, or recorded outcomes of models.
+
+    adaptive certify BUNDLE DATA: on new data, for another target, device or dtype. Trains nothing.
+    adaptive certify OUTCOMES: which requests cheaper models may answer, from a file of recorded
+    outcomes alone (docs/outcomes.md).
 
     The data must have served for nothing else: rows that the build trained, fitted or searched on
     are left out. The bundle is rewritten as a whole or not at all. With --unlabelled, texts need
     no labels: those that can decide are asked for.
     """
+    outcomes.check_options(context, bundle=data is not None)
+    if data is None:
+        told = outcomes.certify(
+            outcomes.source_of(
+                outcomes.checked(bundle, form),
+                form=form,
+                columns=column or (),
+                scale=scale,
+                scorer=scorer,
+                prompts=prompts,
+            ),
+            targets=target or (),
+            levels=level or (),
+            confidence=confidence,
+            tiers=tiers,
+            unit=unit,
+            prices=prices,
+            scorer=scorer,
+            again=again,
+            seed=seed,
+            looks=looks,
+            count_repeats=count_repeats,
+            out=out,
+            session=context.obj,
+        )
+        context.obj.emit(told, lambda console: outcomes.show(told, console))
+        return
     from adaptive.bundle.store import check_writable
     from adaptive.cli import asking
     from adaptive.cli.certify import certify, choose_levels, choose_targets, show_certificate

@@ -45,6 +45,23 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+BundleOrOutcomes = Annotated[
+    str,
+    typer.Argument(
+        metavar="BUNDLE|OUTCOMES",
+        help="A bundle's folder or a preset (YAML); or, without DATA, a file of recorded outcomes "
+        "(.jsonl, .csv, .parquet, ..) or the logs that --from names.",
+        show_default=False,
+    ),
+]
+DataOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        help="Labelled text, for a bundle: a file, a folder, package:<name> or a hub id, as in a "
+        "recipe; or `test`: the test split of the bundle's own recipe.",
+        show_default=False,
+    ),
+]
 _OWN = "the bundle's own"
 Text = Annotated[str | None, typer.Option(help="Column of the text.", show_default=_OWN)]
 Pair = Annotated[
