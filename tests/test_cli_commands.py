@@ -231,7 +231,8 @@ def test_build_hands_recipe_and_options_over_and_shows_the_figures(
     recipe, workdir, options = calls.pop()
     assert recipe.full.epochs == 7
     assert workdir == Path("runs/demo")
-    assert options == {"force": "full", "until": None, "quiet": True}  # no bars in a log
+    # no bars in a log, and no labels are asked for
+    assert options == {"force": "full", "until": None, "quiet": True, "ask": None}
     result = run("build", str(path), "--quiet")
     assert result.stderr == ""
     assert all(word in result.stdout for word in ("1,234 texts", "50.00 %", "tiny@0", "100.00 %"))
@@ -252,7 +253,8 @@ def test_step_runs_a_build_up_to_it(fake: Any, tmp_path: Path) -> None:
     path.write_text(RECIPE)
     result = run("step", str(path), "tiny", "--workdir", "w", "--force", "--quiet")
     assert (result.exit_code, result.stdout) == (0, "w/tiny\n")
-    assert calls == [(Path("w"), {"force": "tiny", "until": "tiny", "quiet": True})]
+    options = {"force": "tiny", "until": "tiny", "quiet": True, "ask": None}
+    assert calls == [(Path("w"), options)]
 
 
 def test_an_interrupted_build_tells_how_to_resume(fake: Any, tmp_path: Path) -> None:

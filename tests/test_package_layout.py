@@ -103,7 +103,8 @@ def test_wheel_holds_the_folders_under_one_name(wheel: Path) -> None:
         name if name.startswith("adaptive/") else f"adaptive/{name}"
         for name in modules
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
-        | {"adaptive/py.typed", "exits/judge.onnx"}
+        | {str(path.relative_to(ROOT)) for path in (ROOT / "configs" / "outcomes").iterdir()}
+        | {"adaptive/py.typed", "adaptive/recorded/outcomes.schema.json", "exits/judge.onnx"}
     }
     info = {name for name in names if ".dist-info/" in name}
     assert names - info == expected
