@@ -152,7 +152,7 @@ ABSTENTION = Metric(
     excess=_left,
     bounds=_share,
     sure=lambda _, policy, ceiling, reference: policy.abstain == ALWAYS,
-    words=lambda t: f"at most {t.level:.2%} of the texts answered by nobody",
+    words=lambda t: f"at most {t.level:.2%} of the texts left to a person",
     full_keeps=True,
 )
 # share of texts that cost more than the bound, at most the level. It is a text's share of its

@@ -112,7 +112,7 @@ def test_the_share_left_to_nobody_is_promised_with_the_risk_of_the_rest() -> Non
     assert found.verdict == "CERTIFIED" and len(found.claims) == 2
     assert certificate_from_json(certificate_to_json(found), STAGES) == found
     page = render_certificate(found, "x", ["tiny", "full"], STAGES)
-    assert "at most 50.00% of the texts answered by nobody" in page
+    assert "at most 50.00% of the texts left to a person" in page
     assert "nobody answers below 0.46 at the last" in page
     assert "about the texts that are answered" in page
 

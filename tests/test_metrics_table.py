@@ -19,7 +19,7 @@ CASES = {
     "accuracy": (0.8, None, "accuracy of at least 80.00%", None, 0.8 - 0.5),
     "score_drop": (0.1, None, "of the full tier's score lost", None, 0.9 - 0.5),
     "score": (0.8, None, "a mean score of at least 80.00%", None, 0.8 - 0.5),
-    "abstention": (0.1, None, "answered by nobody", None, -0.1),
+    "abstention": (0.1, None, "left to a person", None, -0.1),
     "milliseconds": (2.0, None, "at most 2 milliseconds a text", MILLISECONDS, 0.5),
     "work": (2.0, None, "at most 2 layers x tokens a text", WORK, 0.5),
     "dollars": (2.0, None, "at most 2 dollars a text", DOLLARS, 0.5),

@@ -23,7 +23,7 @@ def assumed_of(targets: Sequence[Target], dealt: Deal, *, count_repeats: bool) -
         "Scores are as recorded: what a judge or a scorer says of an answer is promised, not what "
         "is true of it.",
         "It holds for the mean over requests, not for each request.",
-        "Nobody chooses requests in order to be answered wrongly.",
+        "No one chooses requests in order to be answered wrongly.",
     ]
     if dealt.sessions is not None:
         told.append(

@@ -90,7 +90,7 @@ def policy_words(policy: Policy, layout: Layout) -> list[str]:
     last = last_exits(policy, layout.stages)
     if is_bare(policy):
         stage = next(iter(last.values()))
-        return [f"{layout.models[stage - 1] if stage else 'nobody'} answers every request."]
+        return [f"{layout.models[stage - 1] if stage else 'no model'} answers every request."]
     told = []
     if policy.risk_weight is not None:
         told.append("The prompt decides which tier a request enters at.")

@@ -86,4 +86,4 @@ def headline(certificate: Certificate, layout: Layout, figures: Figures) -> str:
 def answering(policy: Policy, layout: Layout) -> str:
     """The one model that answers under a policy of a single stage."""
     stage = next(k for k in range(len(layout.stages)) if policy.on(k))
-    return layout.models[stage - 1] if stage else "nobody"
+    return layout.models[stage - 1] if stage else "no model"
