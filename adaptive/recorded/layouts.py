@@ -60,7 +60,7 @@ def layouts(models: Sequence[str]) -> list[Layout]:
 
 
 def judged(layouts: Sequence[Layout]) -> list[Chain]:
-    """The prefixes of chains whose last answer has to be judged; the full model needs no judging."""
+    """The prefixes of chains whose last answer has to be judged; the full model's never has."""
     found = dict.fromkeys(prefix for each in layouts for prefix in each.prefixes)
     full = layouts[0].chains[-1]
     return [prefix for prefix in found if prefix != full]
