@@ -159,7 +159,7 @@ def certify(
     size = pipeline.preset.batch_size
     options: dict[str, Any] = {"levels": levels, "looks": looks, "count_repeats": count_repeats}
     if ask is not None:
-        texts = _texts(data) if isinstance(data, Dataset) else list(data)
+        texts = data.items if isinstance(data, Dataset) else list(data)
         bundle = certify_by_asking(pipeline, texts, ask, target=targets, batch_size=size, **options)
     else:
         if not isinstance(data, Dataset):
@@ -245,9 +245,3 @@ def _labels(data: Dataset) -> Any:
     import numpy as np
 
     return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
-
-
-def _texts(data: Dataset) -> list[Any]:
-    if data.pairs is None:
-        return list(data.texts)
-    return list(zip(data.texts, data.pairs, strict=True))

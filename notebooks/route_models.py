@@ -83,7 +83,7 @@ for name, fit in three.fits.items():
 # %% [markdown]
 # ## A folder that decides
 #
-# It holds no word of a prompt, and `VERDICT.md` says all of this in plain words. Whoever calls the
+# It holds no word of a prompt, and `VERDICT.md` says all of this in plain words. A caller of the
 # models asks it which to call first, and whether an answer is given.
 
 # %%

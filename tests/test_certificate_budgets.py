@@ -48,7 +48,7 @@ def cheap_to_good(*shares: float) -> list[Policy]:
 
 def test_excess_of_each_text_by_hand() -> None:
     rows = table(4)
-    result = saying([0, -1, 1, 1], rows, [1.0, 2.0, 3.0, 4.0])  # one by nobody
+    result = saying([0, -1, 1, 1], rows, [1.0, 2.0, 3.0, 4.0])  # one left to a person
     budget = excess(Target("milliseconds", 2.0), result, rows)
     assert budget.tolist() == excess(Target("work", 2.0), result, rows).tolist()
     assert budget.tolist() == [-0.5, 0.0, 0.5, 1.0]

@@ -56,7 +56,7 @@ def random_policy(seed: int, *, routed: bool) -> Policy:
 
 
 def saying(prediction: ArrayLike, table: OutcomeTable, cost: ArrayLike = 0.0) -> Evaluation:
-    """What a policy that answers so, -1 for nobody, would have done, as far as targets ask."""
+    """What a policy that answers so, -1 for none, would have done, as far as targets ask."""
     answers = np.array(prediction, dtype=np.int32)
     nowhere = np.zeros_like(answers)
     score = np.where(table.labels < 0, np.nan, answers == table.labels)

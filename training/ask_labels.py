@@ -69,10 +69,7 @@ def _asked(context: Context, rows: NDArray[np.int64]) -> NDArray[np.int32]:
             "todo.csv, or give `build` a function as `ask`"
         )
     data, splits = load_splits(context.recipe, context.data)
-    places = splits.search[rows].tolist()
-    texts: list[Any] = [data.texts[place] for place in places]
-    if data.pairs is not None:
-        texts = [(text, data.pairs[place]) for text, place in zip(texts, places, strict=True)]
+    texts = data.take(splits.search[rows]).items
     given, names = context.ask(texts), labels_of(context)
     return numbered(given, names, len(texts))
 

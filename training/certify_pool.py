@@ -7,7 +7,6 @@ The finished bundle is certified in place, on the pool's certification rows, as 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from adaptive.bundle.card import render_card
 from adaptive.bundle.store import load_bundle, recertify_bundle
@@ -33,10 +32,7 @@ def certify(context: Context) -> None:
         return
     assert ask is not None
     data, splits = load_splits(recipe, context.data)
-    rows = splits.certify.tolist()
-    texts: list[Any] = [data.texts[row] for row in rows]
-    if data.pairs is not None:
-        texts = [(data.texts[row], data.pairs[row]) for row in rows]
+    texts = data.take(splits.certify).items
     tokens, _ = load_rows(context.folder("data") / "certify.safetensors")
     made = plan(
         bundle,

@@ -47,6 +47,13 @@ class Dataset:
         """The files or tables the texts come from."""
         return ", ".join(table.name for table in self.places.tables)
 
+    @property
+    def items(self) -> list[Any]:
+        """The texts, or the pairs of texts, as a pipeline takes them, [n]."""
+        if self.pairs is None:
+            return list(self.texts)
+        return list(zip(self.texts, self.pairs, strict=True))
+
     def take(self, rows: NDArray[np.integer[Any]]) -> Dataset:
         """The given rows, in the given order."""
         return Dataset(
