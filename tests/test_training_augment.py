@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from adaptive.config import Recipe
 from adaptive.training.augment import augment
+from adaptive.training.teach import copies_for
 from adaptive.types import Tokens
 
 CLS, SEP = 101, 102
@@ -74,3 +77,39 @@ def test_the_seed_decides() -> None:
     first, again, other = (augment(source, 3, SPECIAL, 64, seed) for seed in (0, 0, 1))
     assert (first.ids == again.ids).all()
     assert len(first.ids) != len(other.ids) or (first.ids != other.ids).any()
+
+
+BARE = {
+    "name": "b",
+    "output": "o",
+    "model": {"id": "m"},
+    "data": {"source": "d"},
+    "mid": {"layers": 2},
+    "tiny": {"kind": "bag"},
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "copies"),
+    [(0, 0), (50, 4), (2_000, 4), (2_500, 3), (5_000, 1), (9_000, 0)],
+)
+def test_few_texts_get_some_made_up_by_default(rows: int, copies: int) -> None:
+    assert copies_for(Recipe.model_validate(BARE), rows) == copies
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"teacher": {"augment": 0}},
+        {"mid": {"layers": 2, "epochs": 1}},
+        {"tiny": {"kind": "bag", "epochs": 1}},
+        {"data": {"source": "d", "pair": "other"}},
+    ],
+)
+def test_none_are_made_up_where_the_recipe_says_so_or_how_long_students_learn(change: dict) -> None:
+    assert copies_for(Recipe.model_validate(BARE | change), 2_000) == 0
+
+
+def test_the_number_that_a_recipe_asks_for_is_made() -> None:
+    asked = {"teacher": {"augment": 7}, "mid": {"layers": 2, "epochs": 1}}
+    assert copies_for(Recipe.model_validate(BARE | asked), 10**6) == 7

@@ -55,7 +55,9 @@ class FullConfig(Section):
 class TeacherConfig(Section):
     """What the students learn from."""
 
-    augment: Count = 0  # made-up texts for each training text, labelled by the full tier
+    # made-up texts for each training text, labelled by the full tier; None = few texts get some,
+    # unless a student's `epochs` are given
+    augment: Count | None = None
 
 
 class MidConfig(Section):
