@@ -62,9 +62,9 @@ def load(work: Path, stages_file: Path, splits: tuple[str, ...]) -> Build:
 
 
 def _split(work: Path, arrays: np.lib.npyio.NpzFile, split: str, temperature: Floats) -> Measured:
-    size = len(arrays[f"{split}.labels"])  # the first ones, where not all were recorded
+    known = len(arrays[f"{split}.labels"])  # the first ones, where not all were recorded
     outcomes = load_file(work / "outcomes" / f"{split}.safetensors")
-    outcomes = {name: each[:size] for name, each in outcomes.items()}
+    outcomes = {name: each[:known] for name, each in outcomes.items()}
     places = json.loads((work / "outcomes" / "stages.json").read_text())
     stages = tuple(Stage(*each) for each in places)
     k = len(stages)
@@ -104,7 +104,7 @@ def _split(work: Path, arrays: np.lib.npyio.NpzFile, split: str, temperature: Fl
         streak=streak,
         saturation=saturation,
         pooled=pooled,
-        routing=load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:size],
+        routing=load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:known],
     )
 
 
