@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rules import rules_of
-from tables import Build, load, risk_by, without
+from tables import Build, load, without
 
 from adaptive.fronts import arranged, front
 from adaptive.lines import moving
@@ -51,7 +51,7 @@ TARGET = Target("accuracy_drop", LEVEL)
 BUDGETS = np.linspace(0.02, 1.0, 50)  # shares of the full tier's cost
 OURS = (0.0025, 0.005, 0.02, 0.05)  # further levels that our search is run for
 SWEEPS = 4
-LONGEST = 60  # policies of a sequence that are tested
+LONGEST = 25  # policies of a sequence that are tested
 
 WORDS = {
     "area": "mean of accuracy over the full tier's, over budgets from 2 to 100 % of its mean "
@@ -88,10 +88,10 @@ def main() -> None:
 
 def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
     """All rules and the ablation on one data set; figures of finished deals lie in the cache."""
-    table = build.pool.table
+    table = build.table
     costs = build.costs.at(table.tokens)
-    rules = rules_of(build.fit, build.pool)
-    ways, plain = variants(build, costs), replace(table, risk=np.zeros_like(table.risk))
+    rules = rules_of(build)
+    ways = variants(build, costs)
     done = records.read(cache)
     for seed in range(seeds):
         start, rows = time.process_time(), deal(len(table), build.sizes, seed)
@@ -100,7 +100,7 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
             if rule.name not in own["rules"]:
                 own["rules"][rule.name] = judged(rule.table, costs, rule.family, rows)
         if "ours" not in own["rules"]:
-            own["rules"]["ours"] = judged(plain, costs, ours, rows, own=True)
+            own["rules"]["ours"] = judged(table, costs, ours, rows, own=True)
         cache.write_text(json.dumps(done))
         for part, (other, price, way) in ways.items():
             if part not in own["parts"]:
@@ -114,7 +114,7 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
     full = Lookup.of(table, costs).evaluate(tier_alone(table.stages, table.stages[-1].tier))
     papers = {rule.name: rule.paper for rule in rules} | {"ours": "this project"}
     return {
-        "rows": {"pool": len(table), "fit": len(build.fit.table), **build.sizes},
+        "rows": {"pool": len(table), **build.sizes},
         "seeds": seeds,
         "full": {
             "accuracy": float(table.worth.reference.mean(dtype=np.float64)),
@@ -263,12 +263,11 @@ Variant = tuple[OutcomeTable, StageCosts, Family]
 
 def variants(build: Build, costs: StageCosts) -> dict[str, Variant]:
     """Ours, and ours without a part or with a router."""
-    table, stages = build.pool.table, build.pool.table.stages
-    table = replace(table, risk=np.zeros_like(table.risk))
+    table, stages = build.table, build.table.stages
     tier = {t: {k for k, s in enumerate(stages) if s.tier == t} for t in range(stages[-1].tier + 1)}
     last = {max(own) for own in tier.values()}
-    sure = replace(table, reliability=build.pool.top.astype(np.float32))
-    risk = risk_by("logistic", build.fit, build.pool)
+    sure = replace(table, reliability=build.scores["tempered"].astype(np.float32))
+    risk = build.risks["logistic"]
     return {
         "all": (table, costs, ours_few),
         "without depth-0 exits of mid and full": (

@@ -12,8 +12,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from tables import Floats, Measured, risk_by
+from tables import Build, Floats
 
 from adaptive.policy import Lookup, single_stage
 from adaptive.search import paths, shared_thresholds
@@ -37,36 +36,39 @@ class Rule:
     family: Family
 
 
-def rules_of(fit: Measured, pool: Measured) -> list[Rule]:
+def rules_of(build: Build) -> list[Rule]:
     """All of them, in the order in which they are told."""
-    table, stages = pool.table, pool.table.stages
+    table, stages, scores = build.table, build.table.stages, build.scores
     full, everything = (stages[-1].tier,), tuple(range(stages[-1].tier + 1))
     measures = {
         "entropy": (
             "DeeBERT, Xin et al. 2020; FastBERT's uncertainty, Liu et al. 2020",
-            -pool.entropy,
+            scores["certainty"],
         ),
-        "maximum probability": ("Hendrycks and Gimpel 2017; BranchyNet's line", pool.raw_top),
-        "margin": ("Scheffer et al. 2001", pool.margin),
-        "energy": ("Liu et al. 2020", pool.energy),
-        "patience": ("PABEE, Zhou et al. 2020", pool.streak),
-        "saturation": ("CALM, Schuster et al. 2022, section 3.2", pool.saturation),
-        "learned to exit": ("BERxiT, Xin et al. 2021", _learned(fit, pool)),
+        "maximum probability": (
+            "Hendrycks and Gimpel 2017; BranchyNet's line",
+            scores["probability"],
+        ),
+        "margin": ("Scheffer et al. 2001", scores["margin"]),
+        "energy": ("Liu et al. 2020", scores["energy"]),
+        "patience": ("PABEE, Zhou et al. 2020", scores["streak"]),
+        "saturation": ("CALM, Schuster et al. 2022, section 3.2", scores["saturation"]),
+        "learned to exit": ("BERxiT, Xin et al. 2021", scores["learned"]),
     }
     found = []
     for name, (paper, score) in measures.items():
         for where, path in (("full tier", full), ("cascade", everything)):
             found.append(Rule(f"{name}, {where}", paper, _with(table, score), _shared(path)))
     lasts = [max(k for k, s in enumerate(stages) if s.tier == t) for t in everything]
-    agree = np.zeros_like(pool.top)
+    agree = np.zeros_like(scores["tempered"])
     agree[:, lasts[1]] = table.predictions[:, lasts[0]] == table.predictions[:, lasts[1]]
     good = as_good(table.worth).astype(np.float64)
-    chance = np.random.default_rng(0).random(pool.top.shape)
+    chance = np.random.default_rng(0).random(agree.shape)
     found += [
         Rule(
             "two models, temperature-scaled",
             "Tabi, Wang et al. 2023",
-            _with(table, pool.top),
+            _with(table, scores["tempered"]),
             _tiers(lasts),
         ),
         Rule("two models, learned scorer", "FrugalGPT, Chen et al. 2023", table, _grid(lasts)),
@@ -79,25 +81,25 @@ def rules_of(fit: Measured, pool: Measured) -> list[Rule]:
         Rule(
             "router alone, logistic",
             "RouteLLM's form, Ong et al. 2024",
-            replace(table, risk=risk_by("logistic", fit, pool)),
+            replace(table, risk=build.risks["logistic"]),
             _routed(lasts),
         ),
         Rule(
             "router alone, kNN",
             "tuned kNN",
-            replace(table, risk=risk_by("knn", fit, pool)),
+            replace(table, risk=build.risks["knn"]),
             _routed(lasts),
         ),
         Rule(
             "Pareto Testing, full tier",
             "Laufer-Goldshtein et al. 2023",
-            _with(table, pool.top),
+            _with(table, scores["tempered"]),
             _vectors(full),
         ),
         Rule(
             "Pareto Testing, cascade",
             "Laufer-Goldshtein et al. 2023",
-            _with(table, pool.top),
+            _with(table, scores["tempered"]),
             _vectors(everything),
         ),
         Rule("one shared reliability", "ours without the joint search", table, _shared(everything)),
@@ -115,22 +117,6 @@ def rules_of(fit: Measured, pool: Measured) -> list[Rule]:
 
 def _with(table: OutcomeTable, score: Floats) -> OutcomeTable:
     return replace(table, reliability=score.astype(np.float32))
-
-
-def _learned(fit: Measured, pool: Measured) -> Floats:
-    """A linear layer on the hidden state, one for all exits of a tier, fitted to right or wrong."""
-    stages, score = pool.table.stages, np.zeros((len(pool.table), len(pool.table.stages)))
-    right = fit.table.worth.score
-    for tier in sorted({s.tier for s in stages}):
-        own = [k for k, s in enumerate(stages) if s.tier == tier]
-        states = np.concatenate([fit.pooled[k] for k in own]).astype(np.float32)
-        mean, scale = states.mean(0), states.std(0) + 1e-6
-        target = np.concatenate([right[:, k] for k in own]) > 0.5
-        model = LogisticRegression(C=1e-3, max_iter=300).fit((states - mean) / scale, target)
-        for k in own:
-            seen = (pool.pooled[k].astype(np.float32) - mean) / scale
-            score[:, k] = model.predict_proba(seen)[:, 1]
-    return score
 
 
 def _levels(scores: NDArray[np.floating], count: int = LEVELS) -> list[float]:

@@ -5,125 +5,162 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from adaptive.costs import CostTable
 from adaptive.types import OutcomeTable, Stage, StageCosts
 from adaptive.worth import classified, concatenate, worse_of
 
 Floats = NDArray[np.float64]
-NAMES = ("top", "raw_top", "margin", "entropy", "energy", "streak", "saturation", "routing")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Rows with everything that a rule may read; k stages."""
-
-    table: OutcomeTable
-    top: Floats  # [n, k] largest probability, tempered
-    raw_top: Floats  # [n, k] the same without a temperature
-    margin: Floats  # [n, k] the largest less the second
-    entropy: Floats  # [n, k] as a share of the greatest possible
-    energy: Floats  # [n, k] log sum exp of the raw logits: high = familiar
-    streak: Floats  # [n, k] exits in a row that agree, in their tier
-    saturation: Floats  # [n, k] cosine with the state at the exit before
-    pooled: list[NDArray[np.float16]]  # k times [n, h]
-    routing: NDArray[np.float32]  # [n, F] what a router reads
-
-    def take(self, rows: NDArray[np.integer]) -> Measured:
-        """The given rows."""
-        names = ["top", "raw_top", "margin", "entropy", "energy", "streak", "saturation", "routing"]
-        own = {name: getattr(self, name)[rows] for name in names}
-        pooled = [each[rows] for each in self.pooled]
-        return replace(self, table=self.table.take(rows), pooled=pooled, **own)
+MEASURES = (
+    "tempered",
+    "probability",
+    "margin",
+    "certainty",
+    "energy",
+    "streak",
+    "saturation",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A finished build: rows to fit on, rows to deal, and costs."""
+    """Held-out rows of a finished build that served neither training nor fitting, and costs."""
 
-    fit: Measured
-    pool: Measured
+    table: OutcomeTable  # of the rows that are dealt
+    scores: dict[str, Floats]  # [n, k] by measure: the higher, the surer
+    risks: dict[str, NDArray[np.float32]]  # [n, m] by router, fitted on the build's fit rows
     costs: CostTable
     sizes: dict[str, int]  # rows that the build searched and certified on
 
 
 def load(work: Path, stages_file: Path, splits: tuple[str, ...]) -> Build:
-    """A build's rows, from its folder and what `record_stages.py` wrote of it."""
-    arrays = np.load(stages_file)
-    temperature = load_file(work / "bundle" / "reliability.safetensors")["temperature"]
-    fit, *rest = [_split(work, arrays, split, temperature) for split in ("fit", *splits)]
-    costs = CostTable.from_json(json.loads((work / "bundle" / "costs.json").read_text()))
-    sizes = {name: len(part.table) for name, part in zip(splits, rest, strict=True)}
-    return Build(fit, _joined(rest), costs, sizes)
+    """A build's rows, from its folder and what `record_stages.py` wrote of it.
+
+    Measures are computed once, and lie beside the recorded file.
+    """
+    beside = stages_file.with_suffix(".measures.npz")
+    if not beside.is_file():
+        found = measures(work, np.load(stages_file), splits)
+        part = beside.with_suffix(".part.npz")
+        np.savez(part, **found)
+        part.rename(beside)
+    kept = dict(np.load(beside))
+    sizes = {name: int(kept.pop(f"size.{name}")) for name in splits}
+    tables = [_table(work, split, sizes[split]) for split in splits]
+    return Build(
+        concatenate(tables),
+        {name.removeprefix("score."): v for name, v in kept.items() if name.startswith("score.")},
+        {name.removeprefix("risk."): v for name, v in kept.items() if name.startswith("risk.")},
+        CostTable.from_json(json.loads((work / "bundle" / "costs.json").read_text())),
+        sizes,
+    )
 
 
-def _split(work: Path, arrays: np.lib.npyio.NpzFile, split: str, temperature: Floats) -> Measured:
-    known = len(arrays[f"{split}.labels"])  # the first ones, where not all were recorded
-    outcomes = load_file(work / "outcomes" / f"{split}.safetensors")
-    outcomes = {name: each[:known] for name, each in outcomes.items()}
+def _table(work: Path, split: str, size: int) -> OutcomeTable:
+    """The first rows of a split, as many as were recorded."""
+    arrays = load_file(work / "outcomes" / f"{split}.safetensors")
+    arrays = {name: each[:size] for name, each in arrays.items()}
     places = json.loads((work / "outcomes" / "stages.json").read_text())
-    stages = tuple(Stage(*each) for each in places)
-    k = len(stages)
-    logits = [arrays[f"{split}.logits.{j}"].astype(np.float64) for j in range(k)]
-    pooled = [arrays[f"{split}.pooled.{j}"] for j in range(k)]
-    predictions = np.stack([each.argmax(1) for each in logits], 1).astype(np.int32)
-    same = float((predictions == outcomes["predictions"]).mean())
-    assert same > 0.999, f"{split}: only {same:.2%} of the answers are those recorded before"
+    columns = ("predictions", "reliability", "risk", "labels", "tokens")
     table = classified(
-        stages,
-        predictions,
-        outcomes["reliability"],
-        outcomes["risk"],
-        outcomes["labels"],
-        outcomes["tokens"],
-        in_float32=outcomes.get("reference", outcomes.get("unquantised")),
+        tuple(Stage(*each) for each in places),
+        **{name: arrays[name] for name in columns},
+        in_float32=arrays.get("reference", arrays.get("unquantised")),
     )
-    tempered = [each / temperature[j] for j, each in enumerate(logits)]
-    shares = [_softmax(each) for each in tempered]
-    best = [np.partition(each, -2, axis=1)[:, -2:] for each in shares]
-    classes = logits[0].shape[1]
-    streak, saturation = np.zeros((len(table), k)), np.zeros((len(table), k))
-    for j, stage in enumerate(stages):
-        if stage.exit:
-            agrees = predictions[:, j] == predictions[:, j - 1]
-            streak[:, j] = (streak[:, j - 1] + 1) * agrees
-            a, b = pooled[j].astype(np.float64), pooled[j - 1].astype(np.float64)
-            size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-            saturation[:, j] = (a * b).sum(1) / np.maximum(size, 1e-9)
-    return Measured(
-        table=table,
-        top=np.stack([each[:, 1] for each in best], 1),
-        raw_top=np.stack([_softmax(each).max(1) for each in logits], 1),
-        margin=np.stack([each[:, 1] - each[:, 0] for each in best], 1),
-        entropy=np.stack([-(s * np.log(s + 1e-300)).sum(1) for s in shares], 1) / np.log(classes),
-        energy=np.stack([_log_sum(each) for each in logits], 1),
-        streak=streak,
-        saturation=saturation,
-        pooled=pooled,
-        routing=load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:known],
-    )
+    return replace(table, risk=np.zeros_like(table.risk))
+
+
+def measures(work: Path, arrays: Any, splits: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Every measure of every stage, of all rows to deal, and routers' risks."""
+    temperature = load_file(work / "bundle" / "reliability.safetensors")["temperature"]
+    sizes = {split: len(arrays[f"{split}.labels"]) for split in ("fit", *splits)}
+    fit = _table(work, "fit", sizes["fit"])
+    parts = [_measured(arrays, _table(work, s, sizes[s]), s, temperature) for s in splits]
+    found = {f"score.{name}": np.concatenate([each[name] for each in parts]) for name in parts[0]}
+    found["score.learned"] = _learned(arrays, fit, splits)
+    seen = {
+        split: load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:size]
+        for split, size in sizes.items()
+    }
+    pool = np.concatenate([seen[split] for split in splits])
+    for kind in ("logistic", "knn"):
+        found[f"risk.{kind}"] = _risk(kind, seen["fit"], worse_of(fit), pool)
+    return found | {f"size.{split}": np.array(size) for split, size in sizes.items()}
+
+
+def _measured(
+    arrays: Any, table: OutcomeTable, split: str, temperature: NDArray[Any]
+) -> dict[str, Floats]:
+    stages, size = table.stages, len(table)
+    found = {name: np.zeros((size, len(stages))) for name in MEASURES}
+    before: Floats | None = None
+    for k, stage in enumerate(stages):
+        logits = arrays[f"{split}.logits.{k}"].astype(np.float64)
+        state = arrays[f"{split}.pooled.{k}"].astype(np.float64)
+        same = float((logits.argmax(1) == table.predictions[:, k]).mean())
+        assert same > 0.999, f"{split}: only {same:.2%} of the answers are those recorded before"
+        shares = _softmax(logits / float(temperature[k]))
+        best = np.partition(shares, -2, axis=1)[:, -2:]
+        found["tempered"][:, k] = best[:, 1]
+        found["probability"][:, k] = _softmax(logits).max(1)
+        found["margin"][:, k] = best[:, 1] - best[:, 0]
+        found["certainty"][:, k] = (shares * np.log(shares + 1e-300)).sum(1)  # less the entropy
+        found["energy"][:, k] = logits.max(1) + np.log(
+            np.exp(logits - logits.max(1, keepdims=True)).sum(1)
+        )
+        if stage.exit and before is not None:
+            agrees = table.predictions[:, k] == table.predictions[:, k - 1]
+            found["streak"][:, k] = (found["streak"][:, k - 1] + 1) * agrees
+            norms = np.linalg.norm(state, axis=1) * np.linalg.norm(before, axis=1)
+            found["saturation"][:, k] = (state * before).sum(1) / np.maximum(norms, 1e-9)
+        before = state
+    return found
 
 
 def _softmax(logits: Floats) -> Floats:
     found = np.exp(logits - logits.max(1, keepdims=True))
-    return found / found.sum(1, keepdims=True)
+    shares: Floats = found / found.sum(1, keepdims=True)
+    return shares
 
 
-def _log_sum(logits: Floats) -> Floats:
-    most = logits.max(1)
-    return most + np.log(np.exp(logits - most[:, None]).sum(1))
+def _learned(arrays: Any, fit: OutcomeTable, splits: tuple[str, ...]) -> Floats:
+    """A linear layer on the hidden state, one for all exits of a tier, fitted to right or wrong."""
+    columns = []
+    for tier in sorted({s.tier for s in fit.stages}):
+        own = [k for k, s in enumerate(fit.stages) if s.tier == tier]
+        states = np.concatenate([arrays[f"fit.pooled.{k}"] for k in own]).astype(np.float32)
+        mean, scale = states.mean(0), states.std(0) + 1e-6
+        right = np.concatenate([fit.worth.score[:, k] for k in own]) > 0.5
+        model = LogisticRegression(C=1e-3, max_iter=200).fit((states - mean) / scale, right)
+        for k in own:
+            seen = np.concatenate([arrays[f"{split}.pooled.{k}"] for split in splits])
+            columns.append(model.predict_proba((seen.astype(np.float32) - mean) / scale)[:, 1])
+    return np.stack(columns, 1)
 
 
-def _joined(parts: list[Measured]) -> Measured:
-    names = ["top", "raw_top", "margin", "entropy", "energy", "streak", "saturation", "routing"]
-    own = {name: np.concatenate([getattr(each, name) for each in parts]) for name in names}
-    stages = range(len(parts[0].pooled))
-    pooled = [np.concatenate([each.pooled[j] for each in parts]) for j in stages]
-    return Measured(table=concatenate([each.table for each in parts]), pooled=pooled, **own)
+def _risk(
+    kind: str, fitted: NDArray[Any], worse: NDArray[np.bool_], pool: NDArray[Any]
+) -> NDArray[np.float32]:
+    """A router's risk of each tier on the pool, [n, m]."""
+    risk = np.zeros((len(pool), worse.shape[1]), np.float32)
+    for tier, outcome in enumerate(worse.T[:-1]):
+        if outcome.all() or not outcome.any():
+            risk[:, tier] = outcome[0]
+            continue
+        near = KNeighborsClassifier(min(50, len(worse) // 10))
+        model = LogisticRegression(C=0.01, max_iter=500) if kind == "logistic" else near
+        known = make_pipeline(StandardScaler(), model).fit(fitted, outcome)
+        risk[:, tier] = known.predict_proba(pool)[:, 1]
+    return risk
 
 
 def without(
@@ -156,24 +193,3 @@ def without(
     return less, replace(
         costs, embed=costs.embed[:, tiers], segment=segment[:, kept], head=costs.head[:, kept]
     )
-
-
-def risk_by(kind: str, fit: Measured, pool: Measured, seed: int = 0) -> NDArray[np.float32]:
-    """A router's risk of each tier on the pool, [n, m], fitted on the rows to fit on."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    worse = worse_of(fit.table)
-    risk = np.zeros((len(pool.table), worse.shape[1]), np.float32)
-    for tier in range(worse.shape[1] - 1):
-        if worse[:, tier].all() or not worse[:, tier].any():
-            risk[:, tier] = worse[0, tier]
-            continue
-        near = min(50, len(worse) // 10)
-        model = LogisticRegression(C=0.01, max_iter=500)
-        own = model if kind == "logistic" else KNeighborsClassifier(near)
-        known = make_pipeline(StandardScaler(), own).fit(fit.routing, worse[:, tier])
-        risk[:, tier] = known.predict_proba(pool.routing)[:, 1]
-    return risk
