@@ -57,8 +57,8 @@ WORDS = {
     "the logarithms, in per cent, with its standard error",
     "developed_on_it": "whether the ways, their anchor and MUCH were chosen on deals of the same "
     "rows (others than these deals); where false, no choice has seen the pool",
-    "wrong": "deals in which the policy served breaks the level on the rows that its search has not "
-    "seen, of which those to certify on are a random part",
+    "wrong": "deals in which the policy served breaks the level on the rows that its search did "
+    "not see, of which those to certify on are a random part",
     "seconds": "of processor time for the search and the front, the mean",
 }
 
