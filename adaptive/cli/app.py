@@ -46,8 +46,20 @@ def switches(
 @guarded
 def build(
     context: typer.Context,
-    recipe: options.RecipeFile,
+    recipe: options.RecipeOrNone = None,
     overrides: options.Set = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without a recipe: the checkpoint, a hub id or a folder.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Without a recipe: labelled text, such as tickets.csv.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Without a recipe: the text's column.")] = "text",
+    label: Annotated[str, typer.Option(help="Without a recipe: the label's column.")] = "label",
+    keep: Annotated[
+        float,
+        typer.Option(help="Without a recipe: the share of the full model's accuracy to keep."),
+    ] = 0.99,
     workdir: options.Workdir = None,
     force_step: Annotated[
         str | None, typer.Option(metavar="NAME", help="A step to do again although it is done.")
@@ -65,9 +77,16 @@ def build(
     ] = False,
     threads: options.Threads = None,
 ) -> None:
-    """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
-    from adaptive.cli import build as builds
+    """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed.
 
+    Without a recipe, one is written for --model and --data, and built.
+    """
+    from adaptive.cli import build as builds
+    from adaptive.cli.starting import recipe_file
+
+    recipe = recipe_file(
+        recipe, context.obj, model=model, data=data, text=text, label=label, keep=keep
+    )
     if check:
         builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
         return
