@@ -106,6 +106,13 @@ def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path)
     check_results(tickets)
 
 
+def test_the_first_command_of_the_readme_writes_its_recipe(tickets: Path) -> None:
+    shown = (tickets / "tickets.yaml").read_text()
+    (tickets / "tickets.yaml").unlink()
+    run(readme_commands()[0] + " --check")
+    assert yaml.safe_load((tickets / "tickets.yaml").read_text()) == yaml.safe_load(shown)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's
 def test_every_command_of_the_readme_runs_on_its_recipe(tickets: Path) -> None:
