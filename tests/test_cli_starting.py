@@ -42,9 +42,11 @@ def test_a_classifier_is_taken_as_it_is_and_halved_for_the_mid_tier(folder: Path
         "output": "bundles/tickets",
         "model": {"id": "classifier"},
         "data": {"source": "tickets.csv", "text": "body", "label": "queue"},
-        "full": {"tune": "none"},
-        "tiny": {"kind": "bag", "bigrams": 65536},
-        "mid": {"layers": 3, "heads": 0.5, "ffn": 0.5},
+        "tiers": [
+            {"name": "tiny", "kind": "bag", "bigrams": 65536},
+            {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5},
+            {"name": "full", "kind": "checkpoint", "tune": "none"},
+        ],
         "target": {"metric": "accuracy_drop", "level": 0.02},
     }
 
@@ -53,7 +55,8 @@ def test_a_plain_model_is_fine_tuned_and_one_layer_is_not_halved(folder: Path) -
     code, output = start("--model", "plain")
     assert code == 0, output
     recipe = yaml.safe_load((folder / "tickets.yaml").read_text())
-    assert recipe["full"] == {"tune": "full"} and "mid" not in recipe
+    assert [each["name"] for each in recipe["tiers"]] == ["tiny", "full"]
+    assert recipe["tiers"][1]["tune"] == "full"
 
 
 def test_the_same_command_goes_on_and_a_changed_recipe_is_not_overwritten(folder: Path) -> None:

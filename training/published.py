@@ -15,6 +15,7 @@ import yaml
 from adaptive.bundle.layout import LAYOUT
 from adaptive.config import load_recipe
 from adaptive.config.recipe import DataConfig, Recipe
+from adaptive.config.tiers import upgraded
 from adaptive.errors import DataError
 
 
@@ -49,8 +50,8 @@ def _public_data(data: DataConfig) -> DataConfig:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """A recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    """A recipe as YAML, its tiers as a list."""
+    return yaml.safe_dump(upgraded(recipe.model_dump(mode="json")), sort_keys=False)
 
 
 def keep_beside(recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from adaptive import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.parts import load_built, steps_by_tier
 from adaptive.training.rows import load_rows
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.steps import Context, Figures, Step, of_serving
 from adaptive.types import Tokens
 
 ROWS = 2048  # rows of the fit split that are run at most
@@ -28,7 +29,7 @@ def _work(context: Context, folder: Path) -> Figures:
     tokens, labels = sample(context, ROWS)
     steps = steps_by_tier(context)
     figures: Figures = {}
-    for name in context.recipe.quantise.tiers:
+    for name in context.recipe.int8:
         plain, small = (load_built(context, steps[name], int8=int8) for int8 in (False, True))
         figures[name] = compare(plain, small, tokens, labels)
     return figures
@@ -81,6 +82,10 @@ def _share(kept: torch.Tensor) -> float:
     return float(kept.double().mean())
 
 
+def _reads(context: Context) -> Any:
+    return of_serving(context, "quantise")
+
+
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("quantise", ("data", *tiers), section("quantise"), _work)
+    return Step("quantise", ("data", *tiers), _reads, _work)

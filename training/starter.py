@@ -34,17 +34,17 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
     kinds = config.architectures
     classifies = kinds is None or any(kind.endswith("ForSequenceClassification") for kind in kinds)
     name = re.sub(r"\W+", "-", PurePath(source).name.split(".")[0].split(":")[-1]).strip("-")
-    recipe: dict[str, Any] = {
+    tiers: list[dict[str, Any]] = [{"name": "tiny", "kind": "bag", "bigrams": BIGRAMS}]
+    if config.num_hidden_layers > 1:
+        heads = 0.5 if family_of(config).pruning.heads else 1.0
+        layers = (config.num_hidden_layers + 1) // 2
+        tiers += [{"name": "mid", "kind": "pruned", "layers": layers, "heads": heads, "ffn": 0.5}]
+    tune = "none" if classifies else "full"
+    return {
         "name": name or "cascade",
         "output": f"bundles/{name or 'cascade'}",
         "model": {"id": model},
         "data": {"source": source, "text": text, "label": label},
-        "full": {"tune": "none" if classifies else "full"},
-        "tiny": {"kind": "bag", "bigrams": BIGRAMS},
+        "tiers": [*tiers, {"name": "full", "kind": "checkpoint", "tune": tune}],
         "target": {"metric": "accuracy_drop", "level": round(1.0 - keep, 9)},
     }
-    if config.num_hidden_layers > 1:
-        heads = 0.5 if family_of(config).pruning.heads else 1.0
-        layers = (config.num_hidden_layers + 1) // 2
-        recipe["mid"] = {"layers": layers, "heads": heads, "ffn": 0.5}
-    return recipe

@@ -105,6 +105,25 @@ def build(
 
 @app.command()
 @guarded
+def recipe(
+    context: typer.Context,
+    file: options.RecipeFile,
+    upgrade: Annotated[
+        bool,
+        typer.Option("--upgrade", help="Only what the file says, without the defaults."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="stdout")
+    ] = None,
+) -> None:
+    """Show a recipe with its tiers as a list, as recipes are written now."""
+    from adaptive.cli.recipes import show
+
+    show(file, context.obj, upgrade=upgrade, output=output)
+
+
+@app.command()
+@guarded
 def step(
     context: typer.Context,
     recipe: options.RecipeFile,
