@@ -146,6 +146,7 @@ def deal(pool: OutcomeTable, costs: CostTable, number: int, rows: int, size: int
     world = Lookup.of(pool, costs.at(pool.tokens))
     full = world.evaluate(tier_alone(pool.stages, pool.stages[-1].tier)).cost.mean()
     lookup, judge = world.take(seen), pool.take(others)
+    conditions = replace(CONDITIONS, max_length=max(32, int(pool.tokens.max())))
     found: dict[str, Any] = {}
     for name, way in WAYS.items():
         start = time.process_time()
@@ -158,7 +159,7 @@ def deal(pool: OutcomeTable, costs: CostTable, number: int, rows: int, size: int
                 costs,
                 TARGET,
                 row_seed(number),
-                CONDITIONS,
+                conditions,
                 accuracy=full_accuracy(lookup.table),
             ).policy
         result = world.evaluate(served)
