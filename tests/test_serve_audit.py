@@ -11,6 +11,7 @@ from adaptive.risk.drift import DriftTest
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
+from tiny_cascade import tiny_texts
 from tiny_server import TEXTS, Served, certified_cascade, run, until
 
 from adaptive.bundle.contents import Bundle
@@ -119,11 +120,12 @@ def _all_unlike(compare: Any) -> Any:
 def test_a_kept_promise_is_audited_and_nothing_changes(certified: Bundle) -> None:
     async def work(server: Served) -> None:
         before = dict(server.service.deployment.levels)
-        for _ in range(5):
-            await server.post("/", {"inputs": TEXTS})
+        await server.post("/", {"inputs": tiny_texts(300, 9)})
         await until(lambda: server.service.audit.waiting == 0)
         found = server.service.audit.tests["agreement=0.4"]
-        assert found.rows > 20 and found.mean < 0.4 and found.p_value > 0.01
+        assert found.rows > 250 and 0.0 < found.mean < 0.4 and found.p_value > 0.01
         assert server.service.deployment.levels == before
+        await server.post("/", {"inputs": [*TEXTS, None, "word1 " * 99]})  # as many as may wait
+        assert server.service.audit.waiting <= 300
 
-    run(certified, work, audit={"share": 0.5})
+    run(certified, work, audit={"share": 0.999, "backlog": 300})

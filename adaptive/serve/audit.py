@@ -26,9 +26,8 @@ from adaptive.policy import Lookup, is_bare
 from adaptive.risk import upper
 from adaptive.risk.drift import DriftTest
 from adaptive.serve.deployment import Deployment, Level
-from adaptive.serve.jobs import ANSWERED, Job
+from adaptive.serve.jobs import ANSWERED, Job, select_rows
 from adaptive.serve.logs import told
-from adaptive.serve.loop import select_rows
 from adaptive.serve.metrics import Metrics
 from adaptive.serve.post import Replies
 from adaptive.serve.pre import Prepared

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive import tokens as token_rows
 from adaptive.types import Answers, Policy, Tokens
 
 # What becomes of a row. A late one has the best answer that there was when its time was up.
@@ -75,6 +76,29 @@ class Job:
         """Nothing more comes of these rows."""
         self.state[rows], self.degraded[rows] = state, degraded
         self.left -= len(rows)
+
+
+Row = tuple[Job, int]  # a row of a job
+
+
+def by_job(rows: Sequence[Row]) -> dict[Job, list[tuple[int, int]]]:
+    """The rows of each job, each with its place among all of them."""
+    found: dict[Job, list[tuple[int, int]]] = {}
+    for at, (job, row) in enumerate(rows):
+        found.setdefault(job, []).append((row, at))
+    return found
+
+
+def select_rows(tokens: Tokens, rows: Sequence[int]) -> Tokens:
+    """The given rows, each as a text of its own."""
+    own = Tokens(
+        tokens.ids,
+        tokens.offsets,
+        tokens.types,
+        np.arange(len(tokens), dtype=np.int64),
+        np.zeros(len(tokens), np.bool_),
+    )
+    return token_rows.select(own, np.asarray(rows, np.int64))
 
 
 def _last_stage(policy: Policy) -> int:

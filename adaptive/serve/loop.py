@@ -22,15 +22,13 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine, Finished
-from adaptive.engine import answer as answer_alone
 from adaptive.errors import BatchError
-from adaptive.policy import is_bare, tier_alone, without_tiers
-from adaptive.serve.jobs import ANSWERED, FAILED, LATE, TOO_LATE, Job
-from adaptive.serve.probes import broken_tiers, finite
+from adaptive.policy import tier_alone, without_tiers
+from adaptive.serve.jobs import ANSWERED, FAILED, LATE, TOO_LATE, Job, Row, by_job, select_rows
+from adaptive.serve.probes import attempt, broken_tiers, finite
 from adaptive.types import Answers, Policy, Tokens
 
 log = logging.getLogger("adaptive.serve")
-Row = tuple[Job, int]  # a row of a job
 SMOOTH = 0.2  # weight of the latest step in the mean of their times
 PROBE_EVERY_S = 1.0
 
@@ -93,10 +91,6 @@ class Loop:
     def cancel(self, job: Job) -> None:
         """Nobody waits for a job any more; from any thread."""
         self._inbox.put(lambda: self._cancel(job))
-
-    def fence(self, tier: int, why: str) -> None:
-        """A tier must not run any more; from any thread."""
-        self._inbox.put(lambda: self._fence({tier: why}))
 
     def stop(self) -> None:
         """End once all jobs are done; from any thread."""
@@ -260,11 +254,7 @@ class Loop:
     ) -> tuple[Answers | None, NDArray[np.bool_]]:
         """Answers of rows on an engine of their own, and which are numbers."""
         tokens = token_rows.concatenate([select_rows(job.tokens, [row]) for job, row in rows])
-        try:
-            answers = answer_alone(self.bundle, tokens, policy, self.batch_size)
-        except Exception:  # whatever a row may raise
-            return None, np.zeros(len(rows), np.bool_)
-        return answers, finite(answers, reliable=not is_bare(policy))
+        return attempt(self.bundle, tokens, policy, self.batch_size)
 
     def _fence(self, bad: dict[int, str]) -> None:
         """These tiers do not run any more; rows that could come to one begin anew."""
@@ -320,23 +310,3 @@ class Loop:
         if self._done:
             done, self._done = self._done, []
             self._deliver(done)
-
-
-def by_job(rows: Sequence[Row]) -> dict[Job, list[tuple[int, int]]]:
-    """The rows of each job, each with its place among all of them."""
-    found: dict[Job, list[tuple[int, int]]] = {}
-    for at, (job, row) in enumerate(rows):
-        found.setdefault(job, []).append((row, at))
-    return found
-
-
-def select_rows(tokens: Tokens, rows: Sequence[int]) -> Tokens:
-    """The given rows, each as a text of its own."""
-    own = Tokens(
-        tokens.ids,
-        tokens.offsets,
-        tokens.types,
-        np.arange(len(tokens), dtype=np.int64),
-        np.zeros(len(tokens), np.bool_),
-    )
-    return token_rows.select(own, np.asarray(rows, np.int64))

@@ -56,14 +56,21 @@ def broken_tiers(bundle: Bundle, rows: Tokens, gone: Collection[int] = ()) -> di
 def fault(bundle: Bundle, rows: Tokens, policy: Policy) -> str | None:
     """What is wrong with a policy's answers to the rows; None where nothing is."""
     try:
-        answers = answer(bundle, rows, policy, len(rows))
+        good = finite(answer(bundle, rows, policy, len(rows)), reliable=not is_bare(policy))
     except Exception as error:  # whatever a broken tier may raise
         return type(error).__name__
-    return (
-        None
-        if finite(answers, reliable=not is_bare(policy)).all()
-        else "answers that are no numbers"
-    )
+    return None if good.all() else "answers that are no numbers"
+
+
+def attempt(
+    bundle: Bundle, rows: Tokens, policy: Policy, batch_size: int
+) -> tuple[Answers | None, NDArray[np.bool_]]:
+    """Answers of rows [r] in no other company, and which are numbers, [r]; None where it raised."""
+    try:
+        answers = answer(bundle, rows, policy, batch_size)
+    except Exception:  # whatever a row may raise
+        return None, np.zeros(len(rows), np.bool_)
+    return answers, finite(answers, reliable=not is_bare(policy))
 
 
 def finite(answers: Answers, *, reliable: bool = False) -> NDArray[np.bool_]:

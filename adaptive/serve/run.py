@@ -104,8 +104,8 @@ class Server(uvicorn.Server):
     def _started(self, starting: asyncio.Task[None]) -> None:
         if starting.cancelled() or (error := starting.exception()) is None:
             return
-        told = str(error) if isinstance(error, BundleError) else type(error).__name__
-        self.failure = BundleError(f"the server cannot start: {told}")
+        why = str(error) if isinstance(error, BundleError) else type(error).__name__
+        self.failure = BundleError(f"the server cannot start: {why}")
         self.should_exit = True
 
     def _reload(self) -> None:

@@ -172,18 +172,19 @@ class Service:
         job = self._job(deployment, level, prepared, ask)
         cost = float(job.cost.sum())
         caller.spend_cost(cost)
-        actual = 0.0
+        spent = 0.0
         try:
             async with self.load.rows(cost, in_turn=ask.in_turn):
+                spent = cost  # whatever ends it, so that going away or giving up is not for free
                 with self.metrics.stage("engine"):
                     await self._run(deployment, job, gone)
             if deployment.loop.decides(level.policy) is None and (job.state == FAILED).any():
                 raise Refusal(503, "no tier of the model is in order", 5.0)
             with self.metrics.stage("post"):
                 found = await self._render(deployment, level, prepared, job, ask, overflow)
-            actual = float(found.joined.cost.sum()) * deployment.ms
+            spent = float(found.joined.cost.sum()) * deployment.ms
         finally:
-            caller.refund_cost(cost - actual)
+            caller.refund_cost(cost - spent)
         self.metrics.count(found)
         if deployment is self.deployment:
             self.audit.consider(level, prepared, found)

@@ -115,8 +115,20 @@ def single_fault(found: Replies) -> None:
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a body that is read by hand."""
     schema = model.model_json_schema()
+    schema = _inline(schema, schema.pop("$defs", {}))
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}, "parameters": [DEADLINE]}
+
+
+def _inline(value: Any, parts: dict[str, Any]) -> Any:
+    """A schema with its parts in their places, since OpenAPI looks for them elsewhere."""
+    if isinstance(value, list):
+        return [_inline(each, parts) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _inline(parts[value["$ref"].rpartition("/")[2]], parts)
+    return {key: _inline(each, parts) for key, each in value.items()}
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
