@@ -13,6 +13,7 @@ import typer
 import adaptive
 from adaptive.cli import options, outcomes
 from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
+from adaptive.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -462,6 +463,45 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
 
     facts = describe(local_folder(bundle))
     context.obj.emit(facts, lambda console: show(facts, console))
+
+
+@app.command()
+@guarded
+def serve(
+    context: typer.Context,
+    bundle: options.BundleOrNone = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (serve.yaml).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: a free one.", show_default="8000")
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make an API key, and serve nothing.")
+    ] = None,
+    device: options.Device = None,
+    uncertified: options.Uncertified = False,
+    threads: options.Threads = None,
+) -> None:
+    """Answer over HTTP (docs/serving.md). SIGTERM finishes what is in flight, SIGHUP reloads."""
+    from adaptive.cli import serve as serving
+
+    if new_key is not None:
+        serving.make_key(new_key, context.obj)
+        return
+    if bundle is None:
+        raise ConfigError("expected a bundle to serve, or --new-key NAME")
+    from adaptive.cli.threads import set_threads
+
+    set_threads(threads, context.obj)
+    given = {"host": host, "port": port}
+    serving.serve(
+        bundle,
+        config,
+        {name: value for name, value in given.items() if value is not None},
+        {"device": device, "uncertified": uncertified},
+    )
 
 
 def _pipeline(

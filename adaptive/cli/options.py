@@ -10,6 +10,10 @@ import typer
 Bundle = Annotated[
     str, typer.Argument(help="A bundle's folder, a hub id, or a preset (YAML).", show_default=False)
 ]
+BundleOrNone = Annotated[
+    str | None,
+    typer.Argument(help="A bundle's folder, a hub id, or a preset (YAML).", show_default=False),
+]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
 RecipeOrNone = Annotated[
     Path | None,
