@@ -133,12 +133,13 @@ def process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
     )
     try:
         assert server.stderr is not None
-        address = ""
+        address, ready = "", False
         for text in server.stderr:
             line = json.loads(text) if text.startswith("{") else {}
             if line.get("message") == "listening":
                 address = f"http://127.0.0.1:{line['port']}"
-            if line.get("message") == "ready":
+            ready = ready or line.get("message") == "ready"
+            if address and ready:
                 break
         assert address, "it did not start"
         yield server, address

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from tiny_server import TEXTS
 
 from adaptive import AdaptivePipeline
@@ -59,7 +60,8 @@ def test_no_request_that_the_schema_can_think_of_is_an_internal_error(
             operation = found.ok()
             for mode in schemathesis.GenerationMode:
                 asked: list[int] = []
-                _try(operation.as_strategy(generation_mode=mode), asked)
+                with suppress(Unsatisfiable):  # nothing about a plain GET can be wrong
+                    _try(operation.as_strategy(generation_mode=mode), asked)
                 tried += len(asked)
         assert tried > 300
         got = requests.post(f"{address}/", json={"inputs": TEXTS}, timeout=30)
