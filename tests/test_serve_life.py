@@ -145,7 +145,7 @@ def process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield server, address
     finally:
         server.kill()
-        server.wait()
+        server.communicate()
 
 
 @pytest.mark.slow

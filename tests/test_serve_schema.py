@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +54,11 @@ def test_no_request_that_the_schema_can_think_of_is_an_internal_error(
     schemathesis = pytest.importorskip("schemathesis")
     import requests
 
+    @schemathesis.serializer("application/x-ndjson")  # type: ignore[untyped-decorator]
+    def lines(context: Any, value: Any) -> bytes:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        return text.encode("utf-8", "surrogatepass")
+
     with listening(tiny_cascade) as address:
         schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
         tried = 0
@@ -63,14 +69,14 @@ def test_no_request_that_the_schema_can_think_of_is_an_internal_error(
                 with suppress(Unsatisfiable):  # nothing about a plain GET can be wrong
                     _try(operation.as_strategy(generation_mode=mode), asked)
                 tried += len(asked)
-        assert tried > 300
+        assert tried > 150
         got = requests.post(f"{address}/", json={"inputs": TEXTS}, timeout=30)
         assert len(got.json()) == len(TEXTS)
 
 
 def _try(strategy: Any, asked: list[int]) -> None:
     @settings(
-        max_examples=20,
+        max_examples=12,
         deadline=None,
         derandomize=True,
         database=None,
