@@ -19,6 +19,7 @@ UNNEEDED = (
     *(f"adaptive.{name}" for name in ("assumptions", "risk", "timing", "curves", "evaluation")),
     *(f"adaptive.{name}" for name in ("explain", "attributions", "training", "cli")),
     *("sklearn", "pandas", "matplotlib", "datasets", "peft", "onnxruntime", "captum", "rich"),
+    *("adaptive.serve", "fastapi", "uvicorn", "prometheus_client"),
 )
 
 

@@ -94,13 +94,15 @@ def replies(
     joined = replace(joined, covered=joined.covered & ~late & ~degraded)
     last = len(bundle.stages) - 1
     tier = bundle.stages[last].tier
+    whole = np.zeros(count)
+    np.add.at(whole, tokens.owner, full.cost[tier, tokens.lengths, last])
     return Replies(
         bundle,
         in_logarithms(joined) if logarithms else joined,
         errors,
         late,
         degraded,
-        np.bincount(tokens.owner, full.cost[tier, tokens.lengths, last], minlength=count),
+        whole,
         int(tokens.lengths.sum()),
         failed,
         expired,
