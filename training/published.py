@@ -49,8 +49,9 @@ def _public_data(data: DataConfig) -> DataConfig:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """A recipe as YAML."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    """A recipe as YAML; the usual task is left out, which versions without tasks do not know."""
+    usual = {"task"} if recipe.task.kind == "single_label" else None
+    return yaml.safe_dump(recipe.model_dump(mode="json", exclude=usual), sort_keys=False)
 
 
 def keep_beside(recipe: Recipe) -> None:

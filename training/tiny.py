@@ -16,7 +16,7 @@ from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
-from adaptive.training.parts import backbone_of, load_built
+from adaptive.training.parts import backbone_of, load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import load_teacher
 
@@ -55,6 +55,7 @@ def _work(context: Context, folder: Path) -> Figures:
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task_of(context),
     )
     if bag is not None:
         bag.sparse = False
