@@ -36,7 +36,7 @@ _LEAST = 1e-3  # of the scale: distances below it count as it in logarithms
 class Regression:
     """Answers and scores are numbers: float32 [n] and [n, 1], on the labels' own scale.
 
-    The loss is the distance from the label as a share of the scale; an answer beyond an end of the
+    The loss is the distance from the label as a share of the scale; what lies beyond an end of the
     scale counts as that end. Answers are the same that lie within the tolerance of each other.
     """
 
@@ -181,8 +181,8 @@ class Regression:
 
     def losses(self, answers: Labels, labels: Labels) -> Floats:
         """|answer - label| as a share of the scale."""
-        held = np.clip(answers.astype(np.float64), *self.scale)
-        return np.clip(np.abs(held - labels) / self.width, 0.0, 1.0)
+        held, true = (np.clip(each.astype(np.float64), *self.scale) for each in (answers, labels))
+        return np.abs(held - true) / self.width
 
     def same(self, answers: Labels, others: Labels) -> NDArray[np.bool_]:
         """Whether they lie within the tolerance of each other."""
