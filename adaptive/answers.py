@@ -121,7 +121,7 @@ def answer_dicts(
         For each text its `top_k` best labels (None: all), best first; they share one routing.
         A text that nobody answers has one entry, of label None with the best label's score.
     """
-    routings = _routings(bundle, joined)
+    how = routings(bundle, joined)
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order: NDArray[np.integer[Any]]
     if count == 1:
@@ -138,11 +138,12 @@ def answer_dicts(
             {"label": bundle.labels[label], "score": score, "routing": routing}
             for label, score in zip(labels, own, strict=True)
         ]
-        for labels, own, routing in zip(order.tolist(), scores, routings, strict=True)
+        for labels, own, routing in zip(order.tolist(), scores, how, strict=True)
     ]
 
 
-def _routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
+def routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
+    """How each text was answered, [n]."""
     names = [tier.name for tier in bundle.tiers]
     places = [
         {"tier": names[stage.tier], "exit": stage.exit, "depth": stage.depth}

@@ -67,7 +67,9 @@ def known(labels: Labels) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = (
         ~np.isnan(labels) if labels.dtype.kind == "f" else np.asarray(labels >= 0)
     )
-    return found.reshape(len(labels), -1).all(1) if found.ndim > 1 else found
+    if found.ndim > 1:
+        found = np.asarray(found.reshape(len(labels), -1).all(1))
+    return found
 
 
 def known_labels(labels: Labels) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -325,11 +326,12 @@ def refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
 
 def _marks(table: OutcomeTable) -> list[bytes]:
     rounded = table.reliability.astype(np.float64).round(3)
-    if table.classes is None:
-        said, truth = table.worth.alike, np.nan_to_num(table.worth.score, nan=-1.0).round(3)
-    else:
-        said, truth = table.predictions, table.labels[:, None]
-    columns = (rounded, said, table.tokens[:, None], truth)
+    answers: tuple[NDArray[Any], NDArray[Any]] = (
+        (table.worth.alike, np.nan_to_num(table.worth.score, nan=-1.0).round(3))
+        if table.classes is None
+        else (table.predictions, table.labels[:, None])
+    )
+    columns = (rounded, answers[0], table.tokens[:, None], answers[1])
     return [row.tobytes() for row in np.concatenate(columns, axis=1)]
 
 

@@ -255,6 +255,11 @@ def choose_stride(bundle: Bundle, preset: Preset) -> int:
     return preset.stride
 
 
+def stride_within(stride: int, length: int, bundle: Bundle) -> int:
+    """The stride of windows of this length: of less than the bundle's a quarter at most."""
+    return stride if length >= bundle.max_length else min(stride, length // 4)
+
+
 def choose_device(device: str | int | torch.device) -> torch.device:
     """transformers' ways to name a device: a number is an accelerator, -1 the CPU.
 

@@ -37,6 +37,7 @@ from adaptive.options import (
     choose_stride,
     open_preset,
     own_model,
+    stride_within,
 )
 from adaptive.types import Policy, Target, Tokens
 from adaptive.work import work_of
@@ -375,25 +376,14 @@ class AdaptivePipeline:
         self, texts: list[str], pairs: list[str] | None, options: Options
     ) -> tuple[Tokens, Faults]:
         """Token rows, and which texts cannot be cut as wanted; these become empty."""
-        faults: Faults = {}
-        stride = self._stride
-        if options.length < self.bundle.max_length:
-            stride = min(stride, options.length // 4)
-        while True:
-            try:
-                tokens = token_rows.tokenize(
-                    self.bundle.tokenizer,
-                    texts,
-                    pairs,
-                    max_length=options.length,
-                    overflow=options.overflow,
-                    stride=stride,
-                )
-                return tokens, faults
-            except InputError as error:
-                faults |= error.faults
-                texts = ["" if i in faults else text for i, text in enumerate(texts)]
-                pairs = pairs and ["" if i in faults else pair for i, pair in enumerate(pairs)]
+        return token_rows.tokenize_each(
+            self.bundle.tokenizer,
+            texts,
+            pairs,
+            max_length=options.length,
+            overflow=options.overflow,
+            stride=stride_within(self._stride, options.length, self.bundle),
+        )
 
 
 def _mark(answers: list[Any], faults: Faults, options: Options) -> None:

@@ -227,7 +227,8 @@ def _round(
     """Seconds of every embedding, segment and head, once."""
     embed, segment, head = [], [], []
     rows, stage = len(batch.lengths), 0
-    how = {"in_graph": task.exclusive and any(tier.in_graphs for tier in tiers), "task": task}
+    graph = task.exclusive and any(tier.in_graphs for tier in tiers)
+    exit_of = partial(run_exit, reliability=reliability, in_graph=graph, task=task)
     anchor = torch.full((rows, len(tiers[0].labels)), 1.0 / len(tiers[0].labels), device=device)
     log_length = torch.zeros(rows, device=device)
     for tier in tiers:
@@ -237,7 +238,7 @@ def _round(
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-            ask = partial(run_exit, stage=stage, reliability=reliability, **how)
+            ask = partial(exit_of, stage=stage)
             first = anchor if stage else None
             output, took = _timed(device, ask, tier, exit, state, history, first, log_length)
             head.append(took)

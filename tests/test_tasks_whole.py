@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from typer.testing import CliRunner
 
 import adaptive
 from adaptive import AdaptivePipeline
+from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle
 from adaptive.cli.app import app
 from adaptive.engine import answer
-from adaptive.errors import BundleError
+from adaptive.errors import BundleError, TargetError
 from adaptive.policy import evaluate, single_stage
 from adaptive.recording import outcomes
 from adaptive.tasks import TASKS
+from adaptive.types import Target
 from adaptive.work import work_of
 
 KINDS = ("multi_label", "regression")
@@ -112,6 +115,18 @@ def test_evaluate_certify_and_curve_know_the_task(built: Path, kind: str, tmp_pa
         adaptive.evaluate(pipeline, plain)
 
 
+def test_the_same_answers_are_counted_and_have_the_exact_test(
+    built: Path, kind: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(built / "bundle", folder)
+    found = adaptive.certify(folder, fresh(built, kind), Target("agreement", 0.5, 0.9))
+    assert [claim.test for claim in found.claims] == ["binomial"]
+    assert found.certified and load_bundle(folder).task.meaning in found.assumptions
+    with pytest.raises(TargetError, match="one class each"):
+        adaptive.certify(folder, ["a film"], Target("accuracy_drop", 0.1), ask=lambda texts: texts)
+
+
 class _Frame:
     """Texts with classes, as a data frame has them."""
 
@@ -141,10 +156,6 @@ def test_the_command_line_predicts_and_evaluates(built: Path, kind: str) -> None
 def test_what_belongs_to_the_task_is_bound_to_the_certificate(
     built: Path, kind: str, tmp_path: Path
 ) -> None:
-    import shutil
-
-    from adaptive.bundle.manifest import seal
-
     folder = tmp_path / "bundle"
     shutil.copytree(built / "bundle", folder)
     told = json.loads((folder / "task.json").read_text())
@@ -177,3 +188,48 @@ def test_the_scale_of_a_number_is_that_of_the_labels(built: Path, kind: str) -> 
         pipeline = AdaptivePipeline.from_config(built / "bundle")
         low, high = pipeline(["dull and poor a film", "great and fine a film"])
         assert SCALE[0] - 1 < low["score"] < 1.5 < 2.5 < high["score"] < SCALE[1] + 1
+
+
+def test_windows_of_a_long_text_are_averaged(built: Path, kind: str) -> None:
+    pipeline = AdaptivePipeline.from_config(built / "bundle")
+    long = "fine film and a plot " * 8
+    (every,) = pipeline([long], top_k=None, truncation="windows")
+    assert every[0]["routing"]["windows"] > 1
+    assert all(np.isfinite(each["score"]) for each in every)
+    assert ("labels" in every[0]["routing"]) == (kind == "multi_label")
+
+
+def test_a_server_gives_what_the_pipeline_answers(built: Path, kind: str) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `serve`")
+    from tiny_server import Served, run
+
+    bundle = load_bundle(built / "bundle")
+    texts = ["a fine and dull film", "great story"]
+    expected = AdaptivePipeline(bundle)(texts, top_k=None)
+
+    async def work(server: Served) -> None:
+        got = (await server.post("/", {"inputs": texts})).json()
+        for own, other in zip(got, expected, strict=True):
+            assert [each["label"] for each in own] == [each["label"] for each in other]
+            scores = [each["score"] for each in other]
+            assert [each["score"] for each in own] == pytest.approx(scores, abs=1e-5)
+            assert own[0]["routing"].get("labels") == other[0]["routing"].get("labels")
+        named = {"inputs": texts[0], "parameters": {"function_to_apply": "sigmoid"}}
+        assert (await server.post("/", named)).status_code == 200
+        named["parameters"]["function_to_apply"] = "softmax"
+        assert (await server.post("/", named)).status_code == 422
+
+    run(bundle, work, audit={"share": 0.5})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiers_in_int8_and_in_onnx_runtime_answer_other_tasks_too(
+    tmp_path: Path, kind: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    changes = {"quantise": {"tiers": ["full"]}, "export": {"tiers": ["full"]}}
+    bundle = load_bundle(build_task(tmp_path, kind, changes) / "bundle")
+    assert not bundle.outcomes["certify"].worth.own and bundle.tiers[-1].in_graphs
+    assert bundle.certificate is not None and bundle.certificate.certified
+    assert AdaptivePipeline(bundle)("a fine film")[0]["score"] > 0.5

@@ -21,7 +21,7 @@ from adaptive.training.learn.loop import Options
 from adaptive.training.learn.tune import fine_tune
 from adaptive.training.parts import backbone_of, labels_of, task_in, task_of
 from adaptive.training.rows import load_rows
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.steps import Context, Figures, Step, of_tier
 
 
 def _work(context: Context, folder: Path) -> Figures:
@@ -29,7 +29,7 @@ def _work(context: Context, folder: Path) -> Figures:
     backbone = load(context, labels)
     tier = untrained(recipe, backbone, labels).to(context.device)
     figures: Figures = {}
-    if recipe.full.tune != "none":
+    if recipe.last.tune != "none":
         figures["optimiser_steps"] = _tune(context, tier, folder)
     save_tier(tier, folder / "tier")
     warnings = [_added(backbone.added_rows)] if backbone.added_rows else []
@@ -38,7 +38,7 @@ def _work(context: Context, folder: Path) -> Figures:
         return {**figures, "fit_accuracy": None, "warnings": warnings}
     task = task_of(context)
     warnings += about_full(*found, len(labels)) if task.exclusive else []
-    if backbone.guessed_order and recipe.full.tune == "none":
+    if backbone.guessed_order and recipe.last.tune == "none":
         warnings.append(_guessed(labels))
     return {**figures, "fit_accuracy": share_right(*found, task), "warnings": warnings}
 
@@ -98,7 +98,7 @@ def untrained(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> Ti
     return Tier(
         "full",
         backbone,
-        _depths(recipe.full, backbone),
+        _depths(recipe.last, backbone),
         labels,
         own_head=not backbone.fresh_head,
         head_width=recipe.exits.head_width,
@@ -115,7 +115,7 @@ def check_task(recipe: Recipe, folder: Path) -> Any:
     """
     config = read_config(folder)
     wanted = task_in(recipe).problem_type
-    other = other_task(config, wanted) if recipe.full.tune == "none" else None
+    other = other_task(config, wanted) if recipe.last.tune == "none" else None
     if other is not None:
         raise BuildError(
             f"model {recipe.model.id!r} cannot be taken as it is: {other}. Give a checkpoint that "
@@ -133,7 +133,7 @@ def check(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
         BuildError: an untrained head is to be taken as it is, or texts are to be longer than the
             model's positions.
     """
-    if recipe.full.tune == "none" and backbone.fresh_head:
+    if recipe.last.tune == "none" and backbone.fresh_head:
         raise BuildError(
             f"model {recipe.model.id!r} has no trained classification head for the data's "
             f"{len(labels)} labels, of up to {max(map(len, labels))} characters: set full.tune to "
@@ -159,7 +159,7 @@ def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
 
 def _tune(context: Context, tier: Tier, folder: Path) -> int:
     """The task's loss at the last exit; returns the optimiser steps done."""
-    config = context.recipe.full
+    config = context.recipe.last
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     adapters = add_lora(tier, config) if config.tune == "lora" else None
     options = Options(
@@ -218,7 +218,7 @@ def add_lora(tier: Tier, config: FullConfig) -> Any:
 
 
 def _reads(context: Context) -> Any:
-    return [section("model", "full")(context), context.recipe.exits.head_width]
+    return [of_tier(context, "full"), context.recipe.exits.head_width]
 
 
 STEP = Step("full", ("data",), _reads, _work)

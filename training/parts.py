@@ -44,9 +44,7 @@ def max_length_of(context: Context) -> int:
 
 def tier_steps(context: Context) -> tuple[str, ...]:
     """The steps whose folders hold the finished tiers, in cascade order."""
-    recipe = context.recipe
-    small = [name for name in ("tiny", "mid") if getattr(recipe, name) is not None]
-    return (*small, "exits")
+    return (*[tier.name for tier in context.recipe.small], "exits")
 
 
 def steps_by_tier(context: Context) -> dict[str, str]:
@@ -57,8 +55,8 @@ def steps_by_tier(context: Context) -> dict[str, str]:
 def finished_steps(context: Context) -> tuple[str, ...]:
     """The steps that decide what the finished tiers answer."""
     recipe = context.recipe
-    some = [name for name in ("quantise", "export") if getattr(recipe, name).tiers]
-    return (*tier_steps(context), *some)
+    serving = {"quantise": recipe.int8, "export": recipe.exported}
+    return (*tier_steps(context), *[step for step, tiers in serving.items() if tiers])
 
 
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
@@ -69,8 +67,8 @@ def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier
             context,
             step,
             dtype,
-            int8=name in recipe.quantise.tiers,
-            graphs=exported / name if name in recipe.export.tiers else None,
+            int8=name in recipe.int8,
+            graphs=exported / name if name in recipe.exported else None,
         )
         for name, step in steps_by_tier(context).items()
     )

@@ -47,7 +47,7 @@ def _reads(context: Context) -> Any:
         ),
         "content": digest.hexdigest(),
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
-        "as it is": recipe.full.tune == "none",
+        "as it is": recipe.last.tune == "none",
         # named only where it matters, so that the files of other builds stay good
         **({} if recipe.task.kind == "single_label" else {"task": recipe.task.model_dump()}),
         **({"copies": "leave after dealing"} if repeats(main) else {}),
@@ -153,7 +153,7 @@ def _cut(
             f"{longest:,}. Set model.max_length to {limit} if they shall be cut there, or take a "
             "model that reads more"
         )
-    if recipe.full.tune == "none" and wanted < limit:
+    if recipe.last.tune == "none" and wanted < limit:
         raise BuildError(
             f"{told} model.max_length's {wanted} tokens, the longest {longest:,}, and model "
             f"{recipe.model.id!r} reads {limit}. With full.tune 'none' the promise is about the "

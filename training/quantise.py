@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from adaptive.tasks.base import share_of
 from adaptive.tiers.tier import Tier
 from adaptive.training.parts import load_built, steps_by_tier, task_of
 from adaptive.training.rows import load_rows
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.steps import Context, Figures, Step, of_serving
 from adaptive.types import Tokens
 
 ROWS = 2048  # rows of the fit split that are run at most
@@ -30,7 +31,7 @@ def _work(context: Context, folder: Path) -> Figures:
     tokens, labels = sample(context, ROWS)
     steps = steps_by_tier(context)
     figures: Figures = {}
-    for name in context.recipe.quantise.tiers:
+    for name in context.recipe.int8:
         plain, small = (load_built(context, steps[name], int8=int8) for int8 in (False, True))
         figures[name] = compare(plain, small, tokens, labels, task=task_of(context))
     return figures
@@ -83,6 +84,10 @@ def _run(tier: Tier, tokens: Tokens, batch_size: int, task: Task) -> tuple[list[
     return [task.answers(task.scores(logits)) for logits in found], seconds
 
 
+def _reads(context: Context) -> Any:
+    return of_serving(context, "quantise")
+
+
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("quantise", ("data", *tiers), section("quantise"), _work)
+    return Step("quantise", ("data", *tiers), _reads, _work)

@@ -213,6 +213,6 @@ def _reads(context: Context) -> Any:
     # the chances distinguish what this step writes from what it wrote before there were any
     recipe = context.recipe
     reads: dict[str, Any] = {"dtype": recipe.cost.dtype, "writes": "chances"}
-    if "full" in recipe.export.tiers or recipe.cost.dtype != "float32":
+    if "full" in recipe.exported or recipe.cost.dtype != "float32":
         reads["reference"] = "float32"  # tables had none before
     return reads | ({"abstains": True} if recipe.abstains else {})

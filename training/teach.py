@@ -59,8 +59,7 @@ def copies_for(recipe: Recipe, rows: int) -> int:
 
 def _asked(recipe: Recipe) -> int | None:
     """What the recipe says; none for pairs, nor where it says how long a student learns."""
-    students = [student for student in (recipe.tiny, recipe.mid) if student is not None]
-    given = recipe.data.pair is not None or any(student.epochs for student in students)
+    given = recipe.data.pair is not None or any(student.epochs for student in recipe.small)
     return 0 if recipe.teacher.augment is None and given else recipe.teacher.augment
 
 

@@ -119,8 +119,13 @@ def _advance(
     advance: Callable[..., State],
 ) -> tuple[ExitOutput, torch.Tensor | None, State]:
     """From the state before the first layer to the last exit's output, and the first stage's."""
-    how = {"in_graph": settings.in_graph, "task": settings.task}
-    ask = partial(run_exit, tier, reliability=settings.reliability, **how)
+    ask = partial(
+        run_exit,
+        tier,
+        reliability=settings.reliability,
+        in_graph=settings.in_graph,
+        task=settings.task,
+    )
     if settings.bare:
         state = advance(state, hop.exits[-1], past=True)
         return ask(hop.exits[-1], state, stage=hop.stage, read="answer"), None, state

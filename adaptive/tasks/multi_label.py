@@ -280,7 +280,8 @@ class MultiLabel:
     def told(self, scores: torch.Tensor, labels: Sequence[str]) -> tuple[str, float | None]:
         """The labels chosen."""
         (chosen,) = self.answers(scores.unsqueeze(0)) > 0
-        return ", ".join(labels[place] for place in np.flatnonzero(chosen)) or "no label", None
+        names = [labels[place] for place in np.flatnonzero(chosen).tolist()]
+        return ", ".join(names) or "no label", None
 
     def evidence(self, logits: torch.Tensor) -> torch.Tensor:
         """Each class's log-probability."""

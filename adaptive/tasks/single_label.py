@@ -78,7 +78,8 @@ class SingleLabel:
 
     def losses(self, answers: Labels, labels: Labels) -> Floats:
         """0 where right, else 1."""
-        return (answers != labels).astype(np.float64)
+        found: Floats = (answers != labels).astype(np.float64)
+        return found
 
     def same(self, answers: Labels, others: Labels) -> NDArray[np.bool_]:
         """Whether they are one class."""

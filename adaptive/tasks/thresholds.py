@@ -64,4 +64,5 @@ def _between(scores: Floats) -> Floats:
     middle = (values[1:] + values[:-1]) / 2
     found = np.concatenate([values[:1] - EDGE, middle, values[-1:] + EDGE])
     places = np.unique(np.linspace(0, len(found) - 1, GRID).round().astype(np.int64))
-    return np.clip(found[places], EDGE, 1.0 - EDGE)
+    held: Floats = np.clip(found[places], EDGE, 1.0 - EDGE)
+    return held
