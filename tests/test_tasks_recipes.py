@@ -98,9 +98,10 @@ def test_labels_in_memory_must_be_those_of_the_task(tmp_path: Path) -> None:
 HEADS = {"multi_label": ("praise", "blame"), "regression": ("LABEL_0",)}
 
 
+@pytest.mark.parametrize("label", ["label", None])
 @pytest.mark.parametrize("kind", list(TASKS))
 def test_a_checkpoint_as_it_is_answers_as_transformers_own_pipeline(
-    tmp_path: Path, kind: str
+    tmp_path: Path, kind: str, label: str | None
 ) -> None:
     problem = {"multi_label": "multi_label_classification"}.get(kind, kind)
     changes = {
@@ -108,6 +109,7 @@ def test_a_checkpoint_as_it_is_answers_as_transformers_own_pipeline(
         "exits": {"epochs": 1},
         "target": {"metric": "agreement", "level": 0.5, "confidence": 0.5},
         "router": {"candidates": []},
+        "data": {"label": label},
     }
     model = write_model(tmp_path / "model", labels=HEADS[kind], problem_type=problem)
     build_task(tmp_path, kind, changes, make_model=False)
