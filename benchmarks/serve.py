@@ -107,13 +107,14 @@ def server(bundle: Path, settings: dict[str, Any]) -> Iterator[tuple[subprocess.
 def address_of(process: subprocess.Popen[str]) -> str:
     """Where it listens, once it is ready."""
     assert process.stderr is not None
-    address, told = "", []
+    address, ready, told = "", False, []
     for text in process.stderr:
         told.append(text)
         line = json.loads(text) if text.startswith("{") else {}
         if line.get("message") == "listening":
             address = f"http://{line['host']}:{line['port']}"
-        if line.get("message") == "ready":
+        ready = ready or line.get("message") == "ready"
+        if address and ready:
             return address
     raise RuntimeError(f"the server did not start: {''.join(told)}")
 

@@ -124,27 +124,28 @@ def test_wrong_usage_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
 
 
 @contextmanager
-def process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server of its own, and its address."""
-    command = [sys.executable, "-m", "adaptive", "serve", str(folder), "--port", "0", *options]
+    command = [sys.executable, "-m", "adaptive", "serve", str(folder), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
     )
     try:
         assert server.stderr is not None
-        address = ""
+        address, ready = "", False
         for text in server.stderr:
             line = json.loads(text) if text.startswith("{") else {}
             if line.get("message") == "listening":
                 address = f"http://127.0.0.1:{line['port']}"
-            if line.get("message") == "ready":
+            ready = ready or line.get("message") == "ready"
+            if address and ready:
                 break
         assert address, "it did not start"
         yield server, address
     finally:
         server.kill()
-        server.wait()
+        server.communicate()
 
 
 @pytest.mark.slow
@@ -178,9 +179,7 @@ def test_sigterm_under_load_answers_what_is_in_flight_and_leaves(tiny_bundle: Pa
 
 
 @pytest.mark.slow
-def test_sighup_reloads_and_a_damaged_bundle_is_refused_at_the_start(
-    tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_sighup_reloads(tiny_bundle: Path) -> None:
     with process(tiny_bundle) as (server, address):
         server.send_signal(signal.SIGHUP)
         assert server.stderr is not None

@@ -174,13 +174,15 @@ def test_rows_of_a_client_that_has_gone_leave_the_engine(
         await until(lambda: loop.began is not None)
         vanishing = asyncio.create_task(server.app(scope, receive, send))
         await until(lambda: server.service.load.requests == 2)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(server.service._waiting) == 2)
+        (job,) = [each for each in server.service._waiting if len(each.tokens) == 2]
         gone.set()
         await vanishing
         assert sent[0]["status"] == 499
         held.set()
         assert len((await other).json()) == len(TEXTS)
         await until(lambda: not loop._busy)
+        assert job.left == 2  # its rows were never answered
         assert server.service.load.requests == 0
 
     run(certified, work)

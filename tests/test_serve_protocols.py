@@ -118,6 +118,8 @@ def test_kserve_infers_from_bytes_in_json(certified: Bundle, expected: list[Any]
             [tensor("text_pair", TEXTS)],
         ):
             assert (await server.post(f"{at}/infer", {"inputs": wrong})).status_code == 400
+        wrong = json.dumps({"id": "\ud800", "inputs": [tensor("text", TEXTS)]})
+        assert (await server.client.post(f"{at}/infer", content=wrong)).status_code == 422
         assert (await server.client.get("/v2/models/another")).status_code == 404
 
     run(certified, work)

@@ -57,7 +57,6 @@ def create_app(settings: Settings, opener: Opener) -> FastAPI:
     )
     app.state.service = service
     app.state.keyring = Keyring(settings.keys)
-    app.state.model_name = lambda service: settings.name or service.deployment.bundle.name
     app.state.started = _note_failure
     for each in (operate, huggingface, classify, kserve, stream):
         app.include_router(each.router)

@@ -32,7 +32,8 @@ class Gate:
             return
         number, began, status = secrets.token_hex(8), time.perf_counter(), 0
         state = scope.setdefault("state", {})
-        state["facts"] = facts = {}
+        facts: dict[str, Any] = {}
+        state["facts"] = facts
 
         async def numbered(message: Message) -> None:
             nonlocal status

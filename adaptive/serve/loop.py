@@ -31,6 +31,7 @@ from adaptive.types import Answers, Policy, Tokens
 log = logging.getLogger("adaptive.serve")
 SMOOTH = 0.2  # weight of the latest step in the mean of their times
 PROBE_EVERY_S = 1.0
+PATIENT_ROWS = 4  # of a batch that others may have to wait for
 
 
 class Lane:
@@ -150,7 +151,7 @@ class Loop:
         lane = self._lane(policy, job.patient)
         whole = len(rows) == len(job.tokens)
         tokens = job.tokens if whole else select_rows(job.tokens, rows)
-        due = np.inf
+        due: float | NDArray[np.float64] = np.inf
         if job.deadline < np.inf:
             due = job.deadline - job.cost[list(rows)] / 1000.0
         try:
@@ -166,7 +167,8 @@ class Loop:
     def _lane(self, policy: Policy, patient: bool) -> Lane:
         key = (policy, patient)
         if key not in self._lanes:
-            engine = Engine(self.bundle, policy, self.batch_size, keep=True, clock=self.clock)
+            rows = min(self.batch_size, PATIENT_ROWS) if patient else self.batch_size
+            engine = Engine(self.bundle, policy, rows, keep=True, clock=self.clock)
             self._lanes[key] = Lane(engine, patient=patient)
         return self._lanes[key]
 

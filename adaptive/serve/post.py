@@ -96,6 +96,8 @@ def replies(
     joined = replace(joined, covered=joined.covered & ~late & ~degraded)
     last = len(bundle.stages) - 1
     tier = bundle.stages[last].tier
+    whole = np.zeros(count)
+    np.add.at(whole, tokens.owner, full.cost[tier, tokens.lengths, last])
     return Replies(
         bundle,
         joined,
@@ -103,7 +105,7 @@ def replies(
         errors,
         late,
         degraded,
-        np.bincount(tokens.owner, full.cost[tier, tokens.lengths, last], minlength=count),
+        whole,
         int(tokens.lengths.sum()),
         failed,
         expired,

@@ -69,13 +69,17 @@ class Service:
         self.deployment = opener(self._deliver)
         self.audit = Audit(settings.audit, self.deployment, self.metrics)
         self.started = self.hung = self.draining = False
-        self.since = time.time()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = ThreadPoolExecutor(TOKENISERS, "pre")
         self._waiting: dict[Job, Deployment] = {}
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._gauges()
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        return self.settings.name or self.deployment.bundle.name
 
     @property
     def state(self) -> str:

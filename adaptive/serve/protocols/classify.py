@@ -63,7 +63,7 @@ async def classify(request: Request) -> JSONResponse:
                 "id": f"classify-{secrets.token_hex(16)}",
                 "object": "list",
                 "created": int(time.time()),
-                "model": request.app.state.model_name(service),
+                "model": service.model_name,
                 "data": data(found, caller),
                 "usage": {**usage, "completion_tokens": 0, "prompt_tokens_details": None},
             }

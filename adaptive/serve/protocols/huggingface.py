@@ -65,7 +65,7 @@ async def infer(request: Request) -> JSONResponse:
 async def infer_by_name(request: Request, name: str) -> JSONResponse:
     """The same at the model's own address; 404 for any other."""
     service = service_of(request)
-    if name != request.app.state.model_name(service):
+    if name != service.model_name:
         raise Refusal(404, "no such model")
     return await _infer(request)
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 import adaptive
+from adaptive.inputs import fault
 from adaptive.serve.bodies import read_model
 from adaptive.serve.keys import Caller
 from adaptive.serve.post import Replies
@@ -52,6 +53,13 @@ class Infer(BaseModel):
     )
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=2)]
     outputs: list[Wanted] | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _sendable(cls, id: str | None) -> str | None:
+        if id is not None and fault(id):
+            raise ValueError("expected text without lone surrogates, as it is sent back")
+        return id
 
 
 router = APIRouter(tags=["Open Inference Protocol"])
@@ -138,7 +146,7 @@ async def infer(request: Request, name: str) -> JSONResponse:
 
 def _named(request: Request, name: str) -> Service:
     service = service_of(request)
-    if name != request.app.state.model_name(service):
+    if name != service.model_name:
         raise Refusal(404, "no such model")
     return service
 
