@@ -39,7 +39,7 @@ class Curve:
     """All points of a bundle on some texts."""
 
     unit: str
-    quality: str  # accuracy | agreement
+    quality: str  # accuracy, or what `Task.quality` calls it; agreement without labels
     points: tuple[Point, ...]
 
     def of(self, kind: str) -> list[Point]:
@@ -129,7 +129,7 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
     ]
     points += [point("ladder", entry.name, entry.policy) for entry in bundle.ladder]
     points.append(point("chosen", "chosen policy", policy))
-    return Curve(costs.unit, "accuracy" if known else "agreement", tuple(points))
+    return Curve(costs.unit, bundle.task.quality if known else "agreement", tuple(points))
 
 
 def plot(found: Curve, path: str | Path | None = None) -> Figure:

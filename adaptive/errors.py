@@ -72,10 +72,11 @@ class BatchError(AdaptiveError, RuntimeError):
     Attributes:
         slots: those of its rows, which are free again.
         cause: what was raised.
+        tier: the place of the tier whose hop it ran; None where that is not told.
     """
 
-    def __init__(self, slots: Sequence[int], cause: Exception) -> None:
-        self.slots, self.cause = tuple(slots), cause
+    def __init__(self, slots: Sequence[int], cause: Exception, tier: int | None = None) -> None:
+        self.slots, self.cause, self.tier = tuple(slots), cause, tier
         shown = ", ".join(map(str, self.slots[:10])) + (", ..." if len(self.slots) > 10 else "")
         super().__init__(
             f"a batch of {len(self.slots)} rows failed with {type(cause).__name__}: slots {shown}; "

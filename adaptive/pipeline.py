@@ -16,7 +16,7 @@ from adaptive import inputs as items
 from adaptive import streams
 from adaptive import tokens as token_rows
 from adaptive.ahead import has_spare_core, one_ahead
-from adaptive.answers import Prices, answer_dicts, in_logarithms, join_windows
+from adaptive.answers import Prices, answer_dicts, applied, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
@@ -37,6 +37,7 @@ from adaptive.options import (
     choose_stride,
     open_preset,
     own_model,
+    stride_within,
 )
 from adaptive.types import Policy, Target, Tokens
 from adaptive.work import work_of
@@ -268,6 +269,7 @@ class AdaptivePipeline:
             function_to_apply=function_to_apply,
             padding=padding,
             length=choose_length(self.bundle, max_length),
+            task=self.bundle.task,
         )
         if isinstance(inputs, Mapping):
             return self._all([inputs], options)[0]
@@ -379,40 +381,28 @@ class AdaptivePipeline:
     def _answer(self, tokens: Tokens, options: Options, *, paired: bool | None) -> list[Any]:
         """Answers of the texts [n], or pairs of texts, that the token rows are of."""
         top_k = 1 if options.top_k == "" else options.top_k
-        whole = top_k != 1 or len(tokens) != len(tokens.truncated)  # windows are averaged
+        # windows are averaged
+        whole = self.bundle.task.whole or top_k != 1 or len(tokens) != len(tokens.truncated)
         rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
         cuts = options.overflow == "truncate"
         use = Use(options.batch_size, options.length, cuts, paired)
         prices = replace(self._prices, covered=bool(self._coverage(self.policy, use)))
         joined = join_windows(self.bundle, self.policy, prices, tokens, rows)
-        if options.logarithms:
-            joined = in_logarithms(joined)
-        answers = answer_dicts(self.bundle, joined, top_k)
+        answers = answer_dicts(self.bundle, applied(joined, options.function), joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
 
     def _rows(
         self, texts: list[str], pairs: list[str] | None, options: Options
     ) -> tuple[Tokens, Faults]:
         """Token rows, and which texts cannot be cut as wanted; these become empty."""
-        faults: Faults = {}
-        stride = self._stride
-        if options.length < self.bundle.max_length:
-            stride = min(stride, options.length // 4)
-        while True:
-            try:
-                tokens = token_rows.tokenize(
-                    self.bundle.tokenizer,
-                    texts,
-                    pairs,
-                    max_length=options.length,
-                    overflow=options.overflow,
-                    stride=stride,
-                )
-                return tokens, faults
-            except InputError as error:
-                faults |= error.faults
-                texts = ["" if i in faults else text for i, text in enumerate(texts)]
-                pairs = pairs and ["" if i in faults else pair for i, pair in enumerate(pairs)]
+        return token_rows.tokenize_each(
+            self.bundle.tokenizer,
+            texts,
+            pairs,
+            max_length=options.length,
+            overflow=options.overflow,
+            stride=stride_within(self._stride, options.length, self.bundle),
+        )
 
 
 def _mark(answers: list[Any], faults: Faults, options: Options) -> None:

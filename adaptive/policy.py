@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,29 @@ def single_stage(stages: tuple[Stage, ...], stage: int) -> Policy:
 def tier_alone(stages: tuple[Stage, ...], tier: int) -> Policy:
     """The policy that runs one whole tier and nothing else."""
     return single_stage(stages, max(k for k, s in enumerate(stages) if s.tier == tier))
+
+
+def without_tiers(
+    policy: Policy, stages: tuple[Stage, ...], gone: Collection[int]
+) -> Policy | None:
+    """The policy on what is left of its path; None where no tier is left.
+
+    What went to a tier that is gone goes on to the next one, or is answered by the last that is
+    left. Without the path's tiers, or without the first stage, which every text is shown to, the
+    last tier that is left answers everything.
+
+    Args:
+        gone: tiers that must not run.
+    """
+    if not set(gone) & {0, *policy.path}:
+        return policy
+    path = tuple(tier for tier in policy.path if tier not in gone)
+    if path and 0 not in gone:
+        levels = zip(stages, policy.thresholds, strict=True)
+        thresholds = tuple(NEVER if stage.tier in gone else level for stage, level in levels)
+        return replace(policy, path=path, thresholds=thresholds)
+    left = [stage.tier for stage in stages if stage.tier not in gone]
+    return tier_alone(stages, left[-1]) if left else None
 
 
 def last_exits(policy: Policy, stages: tuple[Stage, ...]) -> dict[int, int]:

@@ -61,6 +61,7 @@ def load_data(
     label: str | None = "label",
     pair: str | None = None,
     groups: Sequence[str] = (),
+    task: Mapping[str, Any] | str | None = None,
     **more: Any,
 ) -> Dataset:
     """Labelled texts from a file, a folder, a package, a hub data set or a data frame.
@@ -70,21 +71,23 @@ def load_data(
             `datasets.Dataset`.
         text, pair, label: columns; `label=None` takes the texts alone.
         groups: columns that divide the rows.
+        task: what labels are, as a recipe's `task`; None for one class each.
         more: other fields of a recipe's `data`, such as `where` and `rename`; of files alone.
 
     Raises:
         DataError: the data are wrong; the message names file and row.
         ConfigError: a field is wrong.
     """
-    from adaptive.config import load_source
+    from adaptive.config import load_source, load_task
     from adaptive.training import data
 
+    cells = load_task(task or "single_label").cells
     if isinstance(source, str | Path):
         fields = {"source": str(source), "text": text, "label": label, "pair": pair, **more}
-        return data.load_data(load_source(fields), groups=groups)
+        return data.load_data(load_source(fields), groups=groups, cells=cells)
     if more:
         raise DataError(f"a frame takes no {', '.join(more)}; choose rows and labels in the frame")
-    return data.from_frame(source, text=text, label=label, pair=pair, groups=groups)
+    return data.from_frame(source, text=text, label=label, pair=pair, groups=groups, cells=cells)
 
 
 def evaluate(
@@ -109,7 +112,7 @@ def evaluate(
         pipeline.bundle,
         pipeline.policy,
         pipeline.tokenize(data.texts, data.pairs),
-        _labels(data),
+        _labels(pipeline, data),
         groups=data.groups,
         batch_size=pipeline.preset.batch_size,
         quiet=quiet,
@@ -169,7 +172,7 @@ def certify(
         bundle = recertify(
             pipeline.bundle,
             pipeline.tokenize(rows.texts, rows.pairs),
-            _labels(rows),
+            _labels(pipeline, rows),
             targets,
             groups=rows.groups,
             batch_size=size,
@@ -206,7 +209,7 @@ def curve(
     else:
         data = _known(pipeline, data)
         tokens = pipeline.tokenize(data.texts, data.pairs)
-        table = outcomes(bundle, tokens, _labels(data), pipeline.preset.batch_size)
+        table = outcomes(bundle, tokens, _labels(pipeline, data), pipeline.preset.batch_size)
     return draw(bundle, pipeline.policy, table, costs)
 
 
@@ -257,7 +260,9 @@ def report(
     else:
         data = _known(pipeline, data)
         tokens, size = pipeline.tokenize(data.texts, data.pairs), pipeline.preset.batch_size
-        table, top = outcomes_and_top(bundle, tokens, _labels(data), size, quiet, data.groups)
+        table, top = outcomes_and_top(
+            bundle, tokens, _labels(pipeline, data), size, quiet, data.groups
+        )
         told = "texts"
         if texts:
             shown = data.texts
@@ -314,10 +319,17 @@ def _known(pipeline: AdaptivePipeline, data: Dataset) -> Dataset:
         rename = load_recipe(folder / LAYOUT.recipe, packed=True).data.rename
     except (BundleError, ConfigError):  # of a bundle in memory, or one that no build has made
         rename = {}
+    cells = pipeline.bundle.task.cells
+    if data.labels is not None and data.cells != cells:
+        raise DataError(
+            f"{data.name}: the labels were not read as those of a {pipeline.bundle.task.name} "
+            "bundle; give load_data the bundle's `task`"
+        )
     return data.with_labels(pipeline.bundle.labels, rename)
 
 
-def _labels(data: Dataset) -> Any:
-    import numpy as np
-
-    return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
+def _labels(pipeline: AdaptivePipeline, data: Dataset) -> Any:
+    if data.labels is not None:
+        return data.labels
+    bundle = pipeline.bundle
+    return bundle.task.cells.unknown(len(data), len(bundle.labels))

@@ -70,6 +70,23 @@ def tokenize(
     return parts[0] if len(parts) == 1 else concatenate(parts)
 
 
+def tokenize_each(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    **options: Any,
+) -> tuple[Tokens, dict[int, str]]:
+    """`tokenize`, where texts that are refused become empty ones; and why they were, by index."""
+    faults: dict[int, str] = {}
+    while True:
+        try:
+            return tokenize(tokenizer, texts, pairs, **options), faults
+        except InputError as error:
+            faults |= error.faults
+            texts = ["" if i in faults else text for i, text in enumerate(texts)]
+            pairs = pairs and ["" if i in faults else pair for i, pair in enumerate(pairs)]
+
+
 def concatenate(parts: Sequence[Tokens]) -> Tokens:
     """The rows of all parts; the texts of a part are counted on from the parts before it."""
     texts = np.cumsum([0, *(len(part.truncated) for part in parts)])

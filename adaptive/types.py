@@ -188,6 +188,11 @@ class Worth:
         """Whether every row has its scores."""
         return not bool(np.isnan(self.reference).any())
 
+    @property
+    def alike_exact(self) -> bool:
+        """Whether likeness to the reference is 0 or 1 for each answer, whatever scores are."""
+        return self.exact or bool(((self.alike == 0.0) | (self.alike == 1.0)).all())
+
     def take(self, rows: Rows) -> Worth:
         """That of the given texts."""
         parts = {name: getattr(self, name)[rows] for name in ("score", "alike", "reference")}
@@ -336,9 +341,9 @@ class StageCosts:
 class Answers:
     """What a cascade answered for a batch of token rows, on the host."""
 
-    label: NDArray[np.int32]  # [b] the likeliest
-    score: NDArray[np.float32]  # [b] its probability
-    probabilities: NDArray[np.float32] | None  # [b, c] where they were asked for
+    label: NDArray[np.int32]  # [b] the one of the greatest score: of classes, the likeliest
+    score: NDArray[np.float32]  # [b] that score: of classes, its probability
+    probabilities: NDArray[np.float32] | None  # [b, c] scores, where they were asked for
     stage: NDArray[np.int32]  # [b] the stage that answered
     entry: NDArray[np.int32]  # [b] the tier entered
     reliability: NDArray[np.float32]  # [b] NaN where the answering stage is not asked for it

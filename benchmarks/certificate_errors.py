@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,9 @@ def tested(
     test: Any = "paired",
 ) -> Certificate:
     """The certificate of a draw, its rows in an order of its own."""
-    return certify(ordered, table, costs, targets, row_seed(draw), CONDITIONS, test=test)
+    longest = max(CONDITIONS.max_length, int(table.tokens.max()))
+    conditions = replace(CONDITIONS, max_length=longest)
+    return certify(ordered, table, costs, targets, row_seed(draw), conditions, test=test)
 
 
 def quantiles(values: list[float]) -> dict[str, float]:

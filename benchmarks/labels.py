@@ -7,10 +7,14 @@ recipes name the bundles. What the stages answered to a build's search and test 
 whole population: rows are drawn from it with replacement, so that every policy's true loss is known
 and pools may be of any size. Each draw searches anew, and walks the front on each pool by
 `adaptive.asking`, in batches of 20 labels; on as many rows as the build certifies on it is compared
-with the test of all labels. The certification rows of the builds have no part in it.
+with the test of all labels. Then the same again where the search, too, is told only the labels that
+a build asks for (`search_asked` in the record). The certification rows of the builds have no part.
 
-`type1` counts wrong certificates on the boundary: policies within, at and beyond the level, labels
-asked of those rows first that speak for the policies, the accuracy's bound drawn anew each time.
+What a certificate costs is taken apart: `price_of_search` is the cost of the cheapest policy of the
+searched line that truly keeps the level over that of the cheapest found on the whole population;
+`price_of_test` is the cost of what is certified over that of the line's cheapest. Medians of draws.
+
+`type1` is of labels_type1.py.
 """
 
 from __future__ import annotations
@@ -18,14 +22,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import certificate_errors
+import labels_type1
 import numpy as np
 import records
 from certificate_errors import searched
+from labels_type1 import lost
 from numpy.typing import NDArray
 
 from adaptive import asking
@@ -36,10 +41,13 @@ from adaptive.bundle.store import load_bundle
 from adaptive.certifying import row_seed
 from adaptive.config.steps import SearchConfig
 from adaptive.costs import CostTable
+from adaptive.fronts import front, order
 from adaptive.policy import Lookup, is_bare, predicted, tier_alone
 from adaptive.risk import fixed_sequence, paired
-from adaptive.types import OutcomeTable, Policy, Target
-from adaptive.worth import concatenate
+from adaptive.search import search
+from adaptive.training.ask_labels import rows_to_ask
+from adaptive.types import OutcomeTable, Policy, Sampled, Target
+from adaptive.worth import concatenate, reclassified
 
 HERE = Path(__file__).parent
 BATCH = 20
@@ -81,6 +89,12 @@ class Front:
     saves: NDArray[np.float64]  # [p] times less than the full tier alone
     guess: NDArray[np.float64]  # [p, 2]
     accuracy: tuple[int, int]  # search rows that the full tier has right, and all
+    labels: int  # that the search was told
+
+    @property
+    def best(self) -> float:
+        """How many times less the line's cheapest policy costs that truly keeps the level."""
+        return float(self.saves[~self.breaks].max())
 
 
 def main() -> None:
@@ -92,7 +106,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=HERE / "records" / "certificate.json")
     given = parser.parse_args()
     for name in given.only:
-        for found in type1(2_000) if name == "type1" else measure(name, given):
+        for found in labels_type1.counted(2_000) if name == "type1" else measure(name, given):
             record = records.read(given.record)
             kept = [each for each in record.get("labels", []) if each["data"] != name]
             records.write(given.record, record | {"labels": [*kept, *found]})
@@ -124,23 +138,59 @@ def people_of(bundle: Bundle, work: Path) -> People:
 def table_of(
     name: str, people: People, search: int, pools: tuple[int, ...], draws: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Labels, savings and wrong certificates over draws, a line a pool, after each draw."""
+    """Labels, savings and wrong certificates over draws, after each draw.
+
+    A line a pool where the search knows all labels, then one where it asks for some.
+    """
     lookup = people.lookup
-    runs: dict[int, list[dict[str, float]]] = {pool: [] for pool in pools}
+    ideal = saving_of_oracle(people, lookup)
+    runs: dict[tuple[bool, int], list[dict[str, float]]]
+    runs = {(asked, pool): [] for asked in (False, True) for pool in pools}
     for draw in range(draws):
         rng = np.random.default_rng([7, draw])
-        front = front_of(people, lookup, rng.integers(0, len(people.table), search))
-        for pool in pools:
-            if pool > LARGE and draw % FEWER:
-                continue
-            rows = rng.integers(0, len(people.table), pool)
-            runs[pool].append(run(people, front, rows, draw, compare=pool == pools[0]))
-        yield [summed(name, pool, each) for pool, each in runs.items() if each]
+        seen = rng.integers(0, len(people.table), search)
+        drawn = {pool: rng.integers(0, len(people.table), pool) for pool in pools}
+        for asked in (False, True):
+            line = front_of(people, lookup, seen, draw if asked else None)
+            for pool, rows in drawn.items():
+                if pool > LARGE and draw % FEWER:
+                    continue
+                found = run(people, line, rows, draw, compare=pool == pools[0] and not asked)
+                found |= {"search_labels": line.labels, "price_of_search": ideal / line.best}
+                runs[asked, pool].append(found | {"price_of_test": line.best / found["time_ratio"]})
+        yield [summed(name, *key, each) for key, each in runs.items() if each]
 
 
-def front_of(people: People, lookup: Lookup, rows: NDArray[np.int64]) -> Front:
-    """The front of a draw of search rows."""
+def saving_of_oracle(people: People, lookup: Lookup) -> float:
+    """How many times less the cheapest policy costs that is found on the whole population."""
+    target, sweeps = people.target, people.search.sweeps
+    found = search(lookup, target, margin=0.0, sweeps=sweeps, routed=people.routed)
+    tried = [each.policy for each in (*found, *front(lookup, target, found, sweeps=sweeps))]
+    best = order(lookup, (target,), tried)[-1].policy
+    full = tier_alone(people.table.stages, people.table.stages[-1].tier)
+    return float(lookup.evaluate(full).cost.mean() / lookup.evaluate(best).cost.mean())
+
+
+def told_few_labels(table: OutcomeTable, seed: int) -> tuple[OutcomeTable, int]:
+    """Search rows with the labels that a build asks for, and their number."""
+    sample, rows = rows_to_ask(table, seed)
+    labels = np.full(len(table), -1, dtype=np.int32)
+    labels[rows] = table.labels[rows]
+    right = int((table.reference[sample] == labels[sample]).sum())
+    few = reclassified(table, labels=labels)
+    return replace(few, sampled=Sampled(right, len(sample))), len(rows)
+
+
+def front_of(
+    people: People, lookup: Lookup, rows: NDArray[np.int64], seed: int | None = None
+) -> Front:
+    """The front of a draw of search rows; with a seed, where only some labels are asked for."""
     table, config = people.table.take(rows), people.search
+    right, seen, labels = int((table.reference == table.labels).sum()), len(table), len(table)
+    if seed is not None:
+        table, labels = told_few_labels(table, seed)
+        assert table.sampled is not None
+        right, seen = table.sampled.right, table.sampled.texts
     ordered = searched(
         table,
         people.costs,
@@ -154,7 +204,7 @@ def front_of(people: People, lookup: Lookup, rows: NDArray[np.int64]) -> Front:
     prices = np.stack([result.cost for result in results])
     whole = people.table
     worse, better = lost_and_won(answers, whole.reference, whole.labels)
-    right = (whole.reference == whole.labels).mean()
+    accuracy = (whole.reference == whole.labels).mean()
     full = tier_alone(whole.stages, whole.stages[-1].tier)
     here = lost_and_won(answers[:, rows], table.reference, table.labels)
     differs = (answers[:, rows] != table.reference).sum(1)
@@ -162,10 +212,11 @@ def front_of(people: People, lookup: Lookup, rows: NDArray[np.int64]) -> Front:
         ordered,
         answers,
         prices,
-        (worse - better) / len(whole) > people.target.level * right,
+        (worse - better) / len(whole) > people.target.level * accuracy,
         lookup.evaluate(full).cost.mean() / prices.mean(1),
         np.stack([(each + 1) / (differs + 3) for each in here], 1),
-        (int((table.reference == table.labels).sum()), len(table)),
+        (right, seen),
+        labels,
     )
 
 
@@ -175,12 +226,6 @@ def lost_and_won(
     """Rows that only the full tier, and only the policy has right, [p] each."""
     differs = answers != reference
     return (differs & (labels == reference)).sum(1), (differs & (labels == answers)).sum(1)
-
-
-def lost(answers: Labels, reference: Labels, labels: Labels) -> NDArray[np.float64]:
-    """What each policy loses on each row, [p, n], NaN where it depends on an unknown label, -1."""
-    found = np.where(labels < 0, np.nan, (labels == reference) * 1.0 - (labels == answers))
-    return np.where(answers != reference, found, 0.0)
 
 
 def run(
@@ -232,12 +277,14 @@ def judged(front: Front, rows: NDArray[np.int64], passed: int, name: str) -> dic
     }
 
 
-def summed(name: str, pool: int, runs: list[dict[str, float]]) -> dict[str, Any]:
+def summed(name: str, asked: bool, pool: int, runs: list[dict[str, float]]) -> dict[str, Any]:
     """One line of the record."""
     columns = {key: np.array([each[key] for each in runs]) for key in runs[0]}
     found: dict[str, Any] = {
         "data": name,
         "pool": pool,
+        "search_asked": asked,
+        "search_labels": round(float(columns["search_labels"].mean()), 1),
         "labels": round(float(columns["labels"].mean()), 1),
         "labels_95": round(float(np.quantile(columns["labels"], 0.95)), 1),
         "labels_to_the_last_pass": round(float(columns["labels_to_the_last_pass"].mean()), 1),
@@ -246,64 +293,14 @@ def summed(name: str, pool: int, runs: list[dict[str, float]]) -> dict[str, Any]
         "draws": len(runs),
     }
     for key, values in columns.items():
-        if key.startswith("time_ratio"):
+        if key.startswith("price"):
+            found[key] = round(float(np.median(values)), 3)
+        elif key.startswith("time_ratio"):
             found[key] = round(float(np.median(values)), 3)
             found[f"{key}_mean"] = round(float(values.mean()), 3)
         elif key.startswith("wrong"):
             found[key] = int(values.sum())
     return found
-
-
-def type1(draws: int, rows: int = 400, other: int = 300) -> Iterator[list[dict[str, Any]]]:
-    """Wrong certificates where the second of three policies loses just what the level allows.
-
-    Told every hundred draws.
-    """
-    accuracy, level = 0.9, 0.05
-    told = f"a policy at the level, {rows} rows, accuracy bounded from {other} others"
-    wrong = labels_asked = 0
-    for draw in range(draws):
-        rng = np.random.default_rng([8, draw])
-        line, answers, reference, labels = boundary(rng, rows, other, accuracy, level)
-        known = np.full(rows, -1, dtype=np.int32)
-        won = (answers == labels) & line.differs
-        order = np.argsort(~won.any(0), kind="stable")  # what speaks for a policy comes first
-        for few in np.array_split(order[line.differs.any(0)[order]], 8):
-            known[few] = labels[few]
-            here = asking.standing(line, lost(answers, reference, known))
-            if here.passed > 1 or here.end != "asking":
-                break
-        wrong += here.passed > 1
-        labels_asked += int((known >= 0).sum())
-        if not (draw + 1) % 100:
-            asked = round(labels_asked / (draw + 1), 1)
-            count = certificate_errors.line(told, draw + 1, wrong)
-            yield [{"data": "type1", "pool": rows, "labels": asked, "time_ratio": None} | count]
-
-
-def boundary(
-    rng: np.random.Generator, rows: int, other: int, accuracy: float, level: float
-) -> tuple[Line, Labels, Labels, Labels]:
-    """A line whose first policy loses half of what the level allows, its second just that, its
-    third more; the answers [p, n] behind it, the full tier's and the labels."""
-    better = 0.02
-    worse = better + accuracy * level
-    kind = rng.choice(3, rows, p=[worse, better, 1.0 - worse - better])
-    labels = np.zeros(rows, dtype=np.int32)
-    both = (accuracy - worse) / (1.0 - worse - better)  # of the rows that do not differ
-    full_right = (kind == 0) | ((kind == 2) & (rng.random(rows) < both))
-    reference = np.where(full_right, 0, 1).astype(np.int32)
-    differing = np.where(kind == 0, 2, 0).astype(np.int32)
-    ease = rng.random(rows)
-    at = np.where(kind < 2, differing, reference)
-    within = np.where((kind < 2) & (ease < 0.5), differing, reference)
-    beyond = np.where((kind == 2) & full_right & (ease < 0.01), 2, at)
-    answers = np.stack([within, at, beyond])
-    bound = asking.accuracy_bound(int(rng.binomial(other, accuracy)), other, DELTA)
-    error = asking.error_of_tests(DELTA)
-    none = np.zeros(3, dtype=np.bool_)
-    line = Line(answers != reference, level * bound, error, none, np.full((3, 2), 0.4))
-    return line, answers, reference, labels
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
         --certify 3000 [--first 0 --deals 100] [--results FILE] [--record FILE]
 
 FOLDER is a build's work folder with recorded outcomes. The rows of the splits named are one pool,
-which is dealt anew at random in each deal: rows to search on, rows to certify on, and a rest to
-judge on. Three lines are searched and certified on the same rows:
+which is dealt anew at random in each deal: rows to search on, and others, by whose mean a policy is
+judged and of which some certify. Three lines are searched and certified on the same rows:
 
 before   one policy's thresholds, found by coordinate descent, moved by shares of texts; at most
          50 policies, one standard error of hope
@@ -57,7 +57,8 @@ WORDS = {
     "the logarithms, in per cent, with its standard error",
     "developed_on_it": "whether the ways, their anchor and MUCH were chosen on deals of the same "
     "rows (others than these deals); where false, no choice has seen the pool",
-    "wrong": "deals in which the policy served breaks the level on the rows judged on",
+    "wrong": "deals in which the policy served breaks the level on the rows that its search did "
+    "not see, of which those to certify on are a random part",
     "seconds": "of processor time for the search and the front, the mean",
 }
 
@@ -140,11 +141,12 @@ def costs_of(file: Path | None, stages: Sequence[Stage]) -> CostTable:
 def deal(pool: OutcomeTable, costs: CostTable, number: int, rows: int, size: int) -> dict[str, Any]:
     """The three lines, searched and certified on the same rows of the pool."""
     order = np.random.default_rng([STREAM, number]).permutation(len(pool))
-    # the rows to certify and to judge on are the same whatever the number of search rows
-    unseen, rest, seen = order[:size], order[size:-rows], order[-rows:]
+    # the rows to certify on are the same whatever the number of search rows
+    unseen, others, seen = order[:size], order[:-rows], order[-rows:]
     world = Lookup.of(pool, costs.at(pool.tokens))
     full = world.evaluate(tier_alone(pool.stages, pool.stages[-1].tier)).cost.mean()
-    lookup, judge = world.take(seen), pool.take(rest)
+    lookup, judge = world.take(seen), pool.take(others)
+    conditions = replace(CONDITIONS, max_length=max(32, int(pool.tokens.max())))
     found: dict[str, Any] = {}
     for name, way in WAYS.items():
         start = time.process_time()
@@ -157,13 +159,13 @@ def deal(pool: OutcomeTable, costs: CostTable, number: int, rows: int, size: int
                 costs,
                 TARGET,
                 row_seed(number),
-                CONDITIONS,
+                conditions,
                 accuracy=full_accuracy(lookup.table),
             ).policy
         result = world.evaluate(served)
         found[name] = {
             "cost": float(result.cost.mean() / full),
-            "excess": float(mean_excess((TARGET,), result.take(rest), judge)[0].max()),
+            "excess": float(mean_excess((TARGET,), result.take(others), judge)[0].max()),
             "seconds": taken,
             "policies": len(line),
         }

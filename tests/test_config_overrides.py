@@ -46,3 +46,12 @@ def test_every_override_that_cannot_be_applied_is_listed() -> None:
     text = str(caught.value)
     for override in overrides:
         assert repr(override) in text
+
+
+def test_entries_of_a_list_are_found_by_name() -> None:
+    tiers = [{"name": "tiny", "epochs": 1}, {"name": "full", "tune": "full"}]
+    result = apply_overrides({"tiers": tiers}, ["tiers.full.tune=lora", "tiers.0.epochs=3"])
+    assert [each.get("tune", each.get("epochs")) for each in result["tiers"]] == [3, "lora"]
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides({"tiers": tiers}, ["tiers.mid.epochs=3"])
+    assert "none of the names in it: tiny, full" in caught.value.faults[0]

@@ -90,7 +90,7 @@ def check_results(folder: Path) -> None:
 
 def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path) -> None:
     """All but the builds, whose recipe is made cheaper here."""
-    cheaper = ("search.sweeps=1", "search.minimise=work", "cost.repeats=1", "mid.epochs=1")
+    cheaper = ("search.sweeps=1", "search.minimise=work", "cost.repeats=1", "tiers.mid.epochs=1")
     run("adaptive build tickets.yaml " + " ".join(f"--set {each}" for each in cheaper))
     commands = [each for each in readme_commands() if " build " not in each]
     assert [shlex.split(each)[1] for each in commands] == [
@@ -104,6 +104,13 @@ def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path)
     for command in commands:
         run(command)
     check_results(tickets)
+
+
+def test_the_first_command_of_the_readme_writes_its_recipe(tickets: Path) -> None:
+    shown = (tickets / "tickets.yaml").read_text()
+    (tickets / "tickets.yaml").unlink()
+    run(readme_commands()[0] + " --check")
+    assert yaml.safe_load((tickets / "tickets.yaml").read_text()) == yaml.safe_load(shown)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ UNNEEDED = (
     *(f"adaptive.{name}" for name in ("assumptions", "risk", "timing", "curves", "evaluation")),
     *(f"adaptive.{name}" for name in ("explain", "attributions", "training", "cli")),
     *("sklearn", "pandas", "matplotlib", "datasets", "peft", "onnxruntime", "captum", "rich"),
+    *("adaptive.serve", "fastapi", "uvicorn", "prometheus_client"),
 )
 
 
@@ -59,3 +60,12 @@ def test_opening_a_bundle_loads_nothing_that_only_building_and_certifying_need(
     command = [sys.executable, "-c", code, str(tiny_bundle)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_importing_the_pipeline_stays_within_its_budget_of_modules() -> None:
+    """Counted, since times depend on the machine; 88 when this was written."""
+    code = "import sys, adaptive.pipeline; print(*(m for m in sys.modules if 'adaptive' in m))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert len(run.stdout.split()) <= 100

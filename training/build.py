@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from adaptive.config.recipe import Recipe
+from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError, DataError
 from adaptive.training import (
     ask_labels,
@@ -42,13 +43,18 @@ logger = logging.getLogger(__name__)
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
-    some = [tiny.STEP, mid.STEP, quantise.step(tiers), export.step(tiers)]
+    small = [
+        mid.step(tier) if isinstance(tier, PrunedTier) else tiny.step(tier)
+        for tier in context.recipe.small
+    ]
+    serving = [quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,
         teach.STEP,
         heads.STEP,
-        *[step for step in some if step.name in done],
+        *small,
+        *[step for step in serving if step.name in done],
         record_outcomes.step(done),
         measure_costs.step(done),
         groups.STEP,

@@ -111,8 +111,8 @@ def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> 
         remedy = "Ask for less, or train a better full tier"
         if not exact:
             remedy = (
-                "Ask for less, or serve the full tier as it was trained: leave `full` out of "
-                "`quantise.tiers` and `export.tiers`, with `cost.dtype: float32`"
+                "Ask for less, or serve the full tier as it was trained: by torch, with "
+                "`cost.dtype: float32` and out of `quantise.tiers` and `export.tiers`"
             )
         if about_costs(asked):
             remedy = "Allow more, or build a cheaper first tier"

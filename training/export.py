@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from adaptive.training.graphs import write_graphs
-from adaptive.training.parts import backbone_of, load_built, steps_by_tier
+from adaptive.training.parts import backbone_of, load_built, steps_by_tier, task_of
 from adaptive.training.quantise import compare, sample
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.steps import Context, Figures, Step, of_serving
 
 ROWS = 256  # rows of the fit split that are run, alone and together
 
@@ -17,17 +18,22 @@ def _work(context: Context, folder: Path) -> Figures:
     tokens, labels = sample(context, ROWS)
     steps = steps_by_tier(context)
     figures: Figures = {}
-    for name in recipe.export.tiers:
-        int8 = name in recipe.quantise.tiers
+    for name in recipe.exported:
+        int8 = name in recipe.int8
         write_graphs(backbone_of(load_built(context, steps[name])), folder / name, int8=int8)
         ours = load_built(context, steps[name], int8=int8)
         theirs = load_built(context, steps[name], int8=int8, graphs=folder / name)
         figures[name] = {
-            f"batch_{batch}": compare(ours, theirs, tokens, labels, batch) for batch in (1, 32)
+            f"batch_{batch}": compare(ours, theirs, tokens, labels, batch, task_of(context))
+            for batch in (1, 32)
         }
     return figures
 
 
+def _reads(context: Context) -> Any:
+    return of_serving(context, "export", "quantise")
+
+
 def step(tiers: tuple[str, ...]) -> Step:
     """The step for a cascade whose tiers were left by these steps."""
-    return Step("export", ("data", *tiers), section("export", "quantise"), _work)
+    return Step("export", ("data", *tiers), _reads, _work)

@@ -1,11 +1,16 @@
-"""Step `mid`: cut the full tier to really smaller matrices, then distil it back."""
+"""Steps of pruned tiers: the full tier is cut to really smaller matrices, then distilled back.
+
+A step is called as its tier.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from adaptive.config.steps import MidConfig
+from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape
@@ -15,8 +20,8 @@ from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
 from adaptive.training.learn.prune import prune
-from adaptive.training.parts import load_built
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.parts import load_built, task_of
+from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
 from adaptive.types import Tokens
 
@@ -24,14 +29,13 @@ from adaptive.types import Tokens
 RATE, EPOCHS_RATE = 5e-4, 2e-4
 
 
-def _work(context: Context, folder: Path) -> Figures:
-    config = context.recipe.mid
-    assert config is not None
+def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
     full, teacher = load_built(context, "full"), load_teacher(context)
     width = context.recipe.exits.head_width
-    tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width)
+    task = task_of(context)
+    tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width, task)
     options = Options(
-        name="mid",
+        name=config.name,
         epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE),
@@ -52,6 +56,7 @@ def _work(context: Context, folder: Path) -> Figures:
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task,
     )
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
@@ -63,23 +68,29 @@ def _work(context: Context, folder: Path) -> Figures:
     }
 
 
-def check(config: MidConfig, full: Backbone) -> None:
+def check(config: PrunedTier, full: Backbone) -> None:
     """Raise BuildError where more layers are to be kept than there are."""
     if config.layers > full.layers:
         raise BuildError(
-            f"mid.layers is {config.layers}, but the full tier has {full.layers} layers"
+            f"{config.name}.layers is {config.layers}, but the full tier has {full.layers} layers"
         )
 
 
 def cut(
-    config: MidConfig, full: Tier, tokens: Tokens, seed: int, head_width: int | None = None
+    config: PrunedTier,
+    full: Tier,
+    tokens: Tokens,
+    seed: int,
+    head_width: int | None = None,
+    task: Task = SINGLE_LABEL,
 ) -> tuple[Tier, Shape]:
-    """The mid tier before it learns, and what was kept of the full one."""
+    """The tier before it learns, and what was kept of the full one."""
     # the first layers are the best ones to keep, unless a recipe trains long or says otherwise
     first = config.keep == "first" or (config.keep is None and config.epochs is None)
     return prune(
         full,
         tokens,
+        name=config.name,
         layers=config.layers,
         heads=config.heads,
         ffn=config.ffn,
@@ -90,6 +101,7 @@ def cut(
         batches=config.importance_batches,
         batch_size=config.batch_size,
         seed=seed,
+        task=task,
     )
 
 
@@ -97,4 +109,7 @@ def _layer_work(tier: Tier) -> int:
     return sum(tier.segment_work(exit) for exit in range(len(tier.depths)))
 
 
-STEP = Step("mid", ("data", "full", "teacher"), section("mid", "model"), _work)
+def step(config: PrunedTier) -> Step:
+    """The step that makes such a tier."""
+    reads = partial(of_tier, name=config.name)
+    return Step(config.name, ("data", "full", "teacher"), reads, partial(_work, config))

@@ -15,6 +15,7 @@ from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
+from adaptive.config.tiers import PrunedTier
 from adaptive.evaluation import evaluate_texts
 from adaptive.promises import Tested
 from adaptive.routers import Router
@@ -42,6 +43,7 @@ from adaptive.training.record_outcomes import (
     load_features,
     load_reliability,
     load_table,
+    load_task,
 )
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -101,6 +103,7 @@ def _assemble(context: Context) -> Bundle:
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
         certificate=certificate,
         seen=_seen(context),
+        task=load_task(context),
     )
 
 
@@ -145,18 +148,19 @@ def _story(context: Context) -> list[str]:
     rows = ", ".join(f"{data[split]} {split}" for split in ("train", *HELD_OUT))
     story = [
         f"Rows: {rows}; {data['unlabelled']} unlabelled. {_copies(data)}",
-        f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.full.tune}.",
+        f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.last.tune}.",
     ]
-    if recipe.tiny is not None:
-        story.append(f"Tiny tier: a {recipe.tiny.kind}, distilled from the full tier.")
-    if recipe.mid is not None:
-        share = context.figures("mid")["work_share"]
-        story.append(
-            f"Mid tier: cut from the full tier to {share:.0%} of its work, then distilled back."
-        )
-    if recipe.quantise.tiers:
+    for tier in recipe.small:
+        name = tier.name.capitalize()
+        if isinstance(tier, PrunedTier):
+            share = context.figures(tier.name)["work_share"]
+            told = f"cut from the full tier to {share:.0%} of its work, then distilled back"
+        else:
+            told = f"a {tier.kind}, distilled from the full tier"
+        story.append(f"{name} tier: {told}.")
+    if recipe.int8:
         story += [_in_int8(name, told) for name, told in context.figures("quantise").items()]
-    if recipe.export.tiers:
+    if recipe.exported:
         story += [_in_graphs(name, told) for name, told in context.figures("export").items()]
     margin = recipe.search.margin
     return [*story, _routing(context.figures("policy"), margin), _promise(context)]

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptive.config.recipe import Recipe
+from adaptive.tasks import Task, task_from_json
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
@@ -19,8 +21,19 @@ TIERS = {"exits": "full"}  # of steps that are called otherwise than their tier
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+def task_of(context: Context) -> Task:
+    """What the recipe's answers are, before anything of it is fitted."""
+    return task_in(context.recipe)
+
+
+def task_in(recipe: Recipe) -> Task:
+    """The same of a recipe."""
+    task = recipe.task
+    return task_from_json(task.kind, task.model_dump(exclude={"kind"}))
+
+
 def labels_of(context: Context) -> tuple[str, ...]:
-    """Names of the classes."""
+    """Names of a head's outputs, such as classes."""
     return tuple(json.loads((context.folder("data") / "labels.json").read_text(encoding="utf-8")))
 
 
@@ -31,9 +44,7 @@ def max_length_of(context: Context) -> int:
 
 def tier_steps(context: Context) -> tuple[str, ...]:
     """The steps whose folders hold the finished tiers, in cascade order."""
-    recipe = context.recipe
-    small = [name for name in ("tiny", "mid") if getattr(recipe, name) is not None]
-    return (*small, "exits")
+    return (*[tier.name for tier in context.recipe.small], "exits")
 
 
 def steps_by_tier(context: Context) -> dict[str, str]:
@@ -44,8 +55,8 @@ def steps_by_tier(context: Context) -> dict[str, str]:
 def finished_steps(context: Context) -> tuple[str, ...]:
     """The steps that decide what the finished tiers answer."""
     recipe = context.recipe
-    some = [name for name in ("quantise", "export") if getattr(recipe, name).tiers]
-    return (*tier_steps(context), *some)
+    serving = {"quantise": recipe.int8, "export": recipe.exported}
+    return (*tier_steps(context), *[step for step, tiers in serving.items() if tiers])
 
 
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
@@ -56,8 +67,8 @@ def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier
             context,
             step,
             dtype,
-            int8=name in recipe.quantise.tiers,
-            graphs=exported / name if name in recipe.export.tiers else None,
+            int8=name in recipe.int8,
+            graphs=exported / name if name in recipe.exported else None,
         )
         for name, step in steps_by_tier(context).items()
     )

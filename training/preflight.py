@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from adaptive.bundle.store import check_replaceable, check_writable
 from adaptive.config.recipe import Recipe
+from adaptive.config.tiers import PrunedTier
 from adaptive.errors import AdaptiveError, BuildError, ConfigError
 from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone
@@ -22,7 +23,7 @@ from adaptive.tiers.graphs import check_family
 from adaptive.training import full, mid, teach, tiny
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
-from adaptive.training.prepare import SPLITS, own_labels
+from adaptive.training.prepare import SPLITS, output_names
 from adaptive.training.steps import Context, Figures
 
 P = ParamSpec("P")
@@ -62,7 +63,7 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
     labels: tuple[str, ...] = ()
     if folder is not None and config is not None:
         # where the data are wrong, the checkpoint's own labels serve to go on with
-        labels = (rows["labels"] if rows is not None else ()) or own_labels(folder)
+        labels = output_names(recipe, rows["labels"] if rows is not None else (), folder)
         backbone = attempt(full.load, context, labels)
         if backbone is not None:
             attempt(_check_model, recipe, backbone, labels)
@@ -117,19 +118,20 @@ def check_workdir(folder: Path) -> None:
 def _check_runtimes(context: Context) -> None:
     """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
     recipe, device = context.recipe, context.device.type
-    asked = [name for name in ("quantise", "export") if getattr(recipe, name).tiers]
-    if asked and device != "cpu":
-        raise BuildError(
-            f"{asked[0]}.tiers: they run on a CPU, and this build on {device}; build with "
-            f"CUDA_VISIBLE_DEVICES= or leave {' and '.join(asked)} out"
-        )
-    if recipe.quantise.tiers and not int8.available():
+    asked = {"quantise": recipe.int8, "export": recipe.exported}
+    for step, tiers in asked.items():
+        if tiers and device != "cpu":
+            raise BuildError(
+                f"{step}.tiers: {', '.join(tiers)} would run on a CPU, and this build on {device}; "
+                f"build with CUDA_VISIBLE_DEVICES= or serve them by torch in float32"
+            )
+    if recipe.int8 and not int8.available():
         raise BuildError(
             f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "
             "lacks them; leave `quantise` out"
         )
     lacking = [name for name in _EXPORTERS if find_spec(name) is None]
-    if recipe.export.tiers and lacking:
+    if recipe.exported and lacking:
         raise BuildError(
             f"export.tiers: {', '.join(lacking)} is not installed; "
             "pip install 'adaptive-cascade[onnx]'"
@@ -148,12 +150,14 @@ def _load_rows(context: Context) -> Figures:
 def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
     """Raise AdaptiveError where the tiers that the recipe asks for cannot be made of the model."""
     full.check(recipe, backbone, labels)
-    if recipe.mid is not None:
-        mid.check(recipe.mid, backbone)
-    if recipe.export.tiers:
+    for each in recipe.small:
+        if isinstance(each, PrunedTier):
+            mid.check(each, backbone)
+    if recipe.exported:
         check_family(backbone)
     tier = full.untrained(recipe, backbone, labels)
-    if recipe.tiny is not None:
-        tiny.untrained(recipe.tiny, tier)
-    if recipe.full.tune == "lora":
-        full.add_lora(tier, recipe.full)
+    for each in recipe.small:
+        if not isinstance(each, PrunedTier):
+            tiny.untrained(each, tier)
+    if recipe.last.tune == "lora":
+        full.add_lora(tier, recipe.last)

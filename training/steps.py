@@ -15,6 +15,7 @@ import torch
 
 from adaptive.bundle.files import telling_disk_faults
 from adaptive.config.recipe import Recipe
+from adaptive.config.tiers import own_options
 from adaptive.errors import BuildError
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
@@ -129,14 +130,28 @@ def forget(step: Step, context: Context) -> None:
     (context.folder(step.name) / "step.json").unlink(missing_ok=True)
 
 
-def section(*names: str) -> Callable[[Context], Mapping[str, Any]]:
+def section(*names: str) -> Callable[[Context], dict[str, Any]]:
     """A `reads` that takes sections of the recipe, and the seed that every step shares."""
 
-    def reads(context: Context) -> Mapping[str, Any]:
+    def reads(context: Context) -> dict[str, Any]:
         recipe = context.recipe.model_dump(mode="json")
         return {name: recipe[name] for name in ("seed", *names)}
 
     return reads
+
+
+def of_tier(context: Context, name: str) -> Mapping[str, Any]:
+    """What decides how a tier is made: its options, the model, and the seed."""
+    tiers = (*context.recipe.small, context.recipe.last)
+    (tier,) = (each for each in tiers if each.name == name)
+    return section("model")(context) | {name: own_options(tier)}
+
+
+def of_serving(context: Context, *what: str) -> Mapping[str, Any]:
+    """Which tiers are served in int8 (`quantise`), and which by ONNX Runtime (`export`)."""
+    recipe = context.recipe
+    names = {"quantise": recipe.int8, "export": recipe.exported}
+    return {"seed": recipe.seed} | {each: {"tiers": list(names[each])} for each in what}
 
 
 def _partial(done: Path) -> Path:

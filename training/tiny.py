@@ -1,12 +1,16 @@
-"""Step `tiny`: distil an embedding bag, or a shallow narrow transformer, from the full tier."""
+"""Steps of bags and of shallow narrow transformers, distilled from the full tier.
+
+A step is called as its tier.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from adaptive.config.steps import BagConfig, TransformerConfig
+from adaptive.config.tiers import BagTier, NarrowTier
 from adaptive.errors import BuildError
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.narrow import narrow
@@ -16,27 +20,26 @@ from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
-from adaptive.training.parts import backbone_of, load_built
-from adaptive.training.steps import Context, Figures, Step, section
+from adaptive.training.parts import backbone_of, load_built, task_of
+from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
 
 WARMUP = 0.1  # of a bag's training
 
 
-def _work(context: Context, folder: Path) -> Figures:
-    config, recipe = context.recipe.tiny, context.recipe
+def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figures:
+    recipe = context.recipe
     full, teacher = load_built(context, "full"), load_teacher(context)
-    assert config is not None
     torch.manual_seed(recipe.seed)
     tier = untrained(config, full).to(context.device)
     options = Options(
-        name="tiny",
+        name=config.name,
         epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, TINY),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        warmup=WARMUP if isinstance(config, BagConfig) else config.warmup,
-        bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagConfig),
+        warmup=WARMUP if isinstance(config, BagTier) else config.warmup,
+        bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagTier),
         seed=recipe.seed,
     )
     # On a GPU a step on a whole table is quick; weights that decay have to be touched all.
@@ -50,11 +53,12 @@ def _work(context: Context, folder: Path) -> Figures:
         weight=config.distill_weight,
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),
-        dropout=config.dropout if isinstance(config, BagConfig) else 0.0,
+        dropout=config.dropout if isinstance(config, BagTier) else 0.0,
         sparse=bag.tables if bag is not None and bag.sparse else (),
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task_of(context),
     )
     if bag is not None:
         bag.sparse = False
@@ -63,25 +67,25 @@ def _work(context: Context, folder: Path) -> Figures:
     return {"kind": config.kind, "optimiser_steps": done, **figures}
 
 
-def untrained(config: BagConfig | TransformerConfig, full: Tier) -> Tier:
-    """The tiny tier before it learns, its embeddings the full tier's.
+def untrained(config: BagTier | NarrowTier, full: Tier) -> Tier:
+    """The tier before it learns, its embeddings the full tier's.
 
     Raises:
         BuildError: it cannot be made of that full tier.
     """
-    return _bag(full, config) if isinstance(config, BagConfig) else _transformer(full, config)
+    return _bag(full, config) if isinstance(config, BagTier) else _transformer(full, config)
 
 
-def _bag(full: Tier, config: BagConfig) -> Tier:
+def _bag(full: Tier, config: BagTier) -> Tier:
     table = full.backbone.embedding_table.detach()
     try:
         bag = Bag.from_table(table, config.width or table.shape[1], config.bigrams)
     except ValueError as error:
-        raise BuildError(f"tiny.width: {error}") from error
-    return Tier("tiny", bag, (0,), full.labels, head_width=config.hidden)
+        raise BuildError(f"{config.name}.width: {error}") from error
+    return Tier(config.name, bag, (0,), full.labels, head_width=config.hidden)
 
 
-def _transformer(full: Tier, config: TransformerConfig) -> Tier:
+def _transformer(full: Tier, config: NarrowTier) -> Tier:
     try:
         backbone = narrow(
             backbone_of(full),
@@ -91,10 +95,13 @@ def _transformer(full: Tier, config: TransformerConfig) -> Tier:
             intermediate=config.intermediate,
         )
     except ValueError as error:  # FamilyError included
-        raise BuildError(f"tiny: {error}") from error
+        raise BuildError(f"{config.name}: {error}") from error
     depths = config.exits or tuple(range(config.layers + 1))
     depths = depths if depths[-1] == config.layers else (*depths, config.layers)
-    return Tier("tiny", backbone, depths, full.labels)
+    return Tier(config.name, backbone, depths, full.labels)
 
 
-STEP = Step("tiny", ("data", "full", "teacher"), section("tiny", "model"), _work)
+def step(config: BagTier | NarrowTier) -> Step:
+    """The step that makes such a tier."""
+    reads = partial(of_tier, name=config.name)
+    return Step(config.name, ("data", "full", "teacher"), reads, partial(_work, config))

@@ -14,6 +14,7 @@ import adaptive
 from adaptive.cli import options, outcomes
 from adaptive.cli import report as reports
 from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
+from adaptive.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,8 +48,20 @@ def switches(
 @guarded
 def build(
     context: typer.Context,
-    recipe: options.RecipeFile,
+    recipe: options.RecipeOrNone = None,
     overrides: options.Set = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without a recipe: the checkpoint, a hub id or a folder.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Without a recipe: labelled text, such as tickets.csv.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Without a recipe: the text's column.")] = "text",
+    label: Annotated[str, typer.Option(help="Without a recipe: the label's column.")] = "label",
+    keep: Annotated[
+        float,
+        typer.Option(help="Without a recipe: the share of the full model's accuracy to keep."),
+    ] = 0.99,
     workdir: options.Workdir = None,
     force_step: Annotated[
         str | None, typer.Option(metavar="NAME", help="A step to do again although it is done.")
@@ -66,9 +79,16 @@ def build(
     ] = False,
     threads: options.Threads = None,
 ) -> None:
-    """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed."""
-    from adaptive.cli import build as builds
+    """Build a bundle from a recipe. Finished steps are skipped, interrupted ones resumed.
 
+    Without a recipe, one is written for --model and --data, and built.
+    """
+    from adaptive.cli import build as builds
+    from adaptive.cli.starting import recipe_file
+
+    recipe = recipe_file(
+        recipe, context.obj, model=model, data=data, text=text, label=label, keep=keep
+    )
     if check:
         builds.check(recipe, context.obj, overrides=overrides or (), workdir=workdir)
         return
@@ -83,6 +103,25 @@ def build(
         labels=labels,
         finish=finish,
     )
+
+
+@app.command()
+@guarded
+def recipe(
+    context: typer.Context,
+    file: options.RecipeFile,
+    upgrade: Annotated[
+        bool,
+        typer.Option("--upgrade", help="Only what the file says, without the defaults."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="stdout")
+    ] = None,
+) -> None:
+    """Show a recipe with its tiers as a list, as recipes are written now."""
+    from adaptive.cli.recipes import show
+
+    show(file, context.obj, upgrade=upgrade, output=output)
 
 
 @app.command()
@@ -198,7 +237,9 @@ def evaluate(
         own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels, group or ())
+    rows = load_labelled(
+        source, bundle, pipeline.bundle.labels, group or (), pipeline.bundle.task.cells
+    )
     report = evaluate(pipeline, rows, context.obj)
     context.obj.emit(report, lambda console: show_report(report, console))
 
@@ -242,7 +283,7 @@ def curve(
         own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels, cells=pipeline.bundle.task.cells)
     found = draw(pipeline, rows, output, work=work, session=context.obj)
     context.obj.emit(
         found,
@@ -393,7 +434,9 @@ def certify(
     check_writable(folder.parent)  # the new bundle is made beside the old one
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
-    rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
+    rows = load_labelled(
+        source, bundle, pipeline.bundle.labels, columns, pipeline.bundle.task.cells
+    )
     levels = choose_levels(level, wanted, pipeline)
     if files is not None:
         labelled = asking.load_sample(sample, text, pair, bundle, pipeline.bundle.labels)
@@ -428,6 +471,45 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
 
     facts = describe(local_folder(bundle))
     context.obj.emit(facts, lambda console: show(facts, console))
+
+
+@app.command()
+@guarded
+def serve(
+    context: typer.Context,
+    bundle: options.BundleOrNone = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (serve.yaml).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: a free one.", show_default="8000")
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make an API key, and serve nothing.")
+    ] = None,
+    device: options.Device = None,
+    uncertified: options.Uncertified = False,
+    threads: options.Threads = None,
+) -> None:
+    """Answer over HTTP (docs/serving.md). SIGTERM finishes what is in flight, SIGHUP reloads."""
+    from adaptive.cli import serve as serving
+
+    if new_key is not None:
+        serving.make_key(new_key, context.obj)
+        return
+    if bundle is None:
+        raise ConfigError("expected a bundle to serve, or --new-key NAME")
+    from adaptive.cli.threads import set_threads
+
+    set_threads(threads, context.obj)
+    given = {"host": host, "port": port}
+    serving.serve(
+        bundle,
+        config,
+        {name: value for name, value in given.items() if value is not None},
+        {"device": device, "uncertified": uncertified},
+    )
 
 
 def _pipeline(

@@ -10,7 +10,15 @@ import typer
 Bundle = Annotated[
     str, typer.Argument(help="A bundle's folder, a hub id, or a preset (YAML).", show_default=False)
 ]
+BundleOrNone = Annotated[
+    str | None,
+    typer.Argument(help="A bundle's folder, a hub id, or a preset (YAML).", show_default=False),
+]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
+RecipeOrNone = Annotated[
+    Path | None,
+    typer.Argument(help="A recipe (YAML).", show_default="one for --model and --data"),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Override a value of the recipe; repeatable."),

@@ -149,7 +149,8 @@ def _opened(
     pipeline = AdaptivePipeline.from_config(bundle, device=device, uncertified=uncertified)
     if data is None:
         return pipeline, None
-    return pipeline, load_labelled(source, bundle, pipeline.bundle.labels, group or ())
+    served = pipeline.bundle
+    return pipeline, load_labelled(source, bundle, served.labels, group or (), served.task.cells)
 
 
 def _is_outcomes(name: str) -> bool:

@@ -13,8 +13,8 @@ from adaptive.errors import ConfigError
 def apply_overrides(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A deep copy of `mapping` with each `path=value` set; values are read as YAML.
 
-    A step of the path is a key, or an index where a list stands. Missing and null parents
-    become mappings; whether a key is a known one is the schema's business.
+    A step of the path is a key; where a list stands, an index or an entry's `name`. Missing and
+    null parents become mappings; whether a key is a known one is the schema's business.
 
     Raises:
         ConfigError: naming every override that cannot be applied.
@@ -42,9 +42,7 @@ def _set(root: dict[str, Any], steps: list[str], value: Any) -> None:
         where = ".".join(steps[:depth]) or "the root"
         key: str | int = step
         if isinstance(at, list):
-            if not step.isdecimal() or int(step) >= len(at):
-                raise LookupError(f"{where} is a list of {len(at)}, {step!r} is no index of it")
-            key = int(step)
+            key = _index(at, step, where)
         elif not isinstance(at, dict):
             raise LookupError(f"{where} is a single value, nothing can be set below it")
         if depth == len(steps) - 1:
@@ -53,3 +51,16 @@ def _set(root: dict[str, Any], steps: list[str], value: Any) -> None:
         if isinstance(at, dict) and at.get(key) is None:
             at[key] = {}
         at = at[key]
+
+
+def _index(items: list[Any], step: str, where: str) -> int:
+    names = [item.get("name") if isinstance(item, Mapping) else None for item in items]
+    if step in names:
+        return names.index(step)
+    if step.isdecimal() and int(step) < len(items):
+        return int(step)
+    told = ", ".join(str(name) for name in names if name is not None)
+    raise LookupError(
+        f"{where} is a list of {len(items)}, {step!r} is no index of it"
+        + (f" and none of the names in it: {told}" if told else "")
+    )

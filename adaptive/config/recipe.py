@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from adaptive.config.fields import Count, Name, Section, Size, Whole
 from adaptive.config.steps import (
-    BagConfig,
     CertificateConfig,
     CostConfig,
     ExitsConfig,
@@ -23,10 +23,23 @@ from adaptive.config.steps import (
     TeacherConfig,
     TinyConfig,
 )
+from adaptive.config.task import SingleLabelConfig, TaskConfig
+from adaptive.config.tiers import (
+    CheckpointTier,
+    SmallTier,
+    TierConfig,
+    is_exported,
+    is_int8,
+    listed,
+    tier_faults,
+)
 from adaptive.metrics import METRICS, metric_of
 from adaptive.types import Target
 
+Tiers = Annotated[tuple[TierConfig, ...], Field(min_length=1)] | None
 OnBadRow = Literal["stop", "skip"]
+_GRADED = "score_drop"
+_OF_SCORES = {"accuracy": "score", "accuracy_drop": _GRADED}
 
 
 class SplitSizes(Section):
@@ -122,6 +135,8 @@ class Recipe(Section):
     seed: Count = 0
     model: ModelConfig
     data: DataConfig
+    task: TaskConfig = SingleLabelConfig()  # what an answer is
+    tiers: Tiers = None  # cheapest first, the checkpoint last; None = by the sections below
     full: FullConfig = FullConfig()
     teacher: TeacherConfig = TeacherConfig()
     mid: MidConfig | None = None
@@ -139,13 +154,46 @@ class Recipe(Section):
     language: Name | None = None
     description: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _graded_target(cls, values: Any) -> Any:
+        """Where losses are graded, a target without a metric is about scores."""
+        if not isinstance(values, Mapping) or not _is_graded(values.get("task")):
+            return values
+        target = values.get("target", {})
+        if isinstance(target, Mapping):
+            return {**values, "target": {"metric": _GRADED, **target}}
+        return values
+
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
-        faults = [*_label_faults(self), *_target_faults(self), *_exit_faults(self)]
-        faults += [*_layer_faults(self, "quantise"), *_layer_faults(self, "export")]
+        faults = tier_faults(self)
+        if self.tiers is None or not faults:
+            own = [*_task_faults(self), *_label_faults(self), *_target_faults(self)]
+            faults = [*own, *faults]
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def small(self) -> tuple[SmallTier, ...]:
+        """The tiers before the checkpoint, cheapest first."""
+        return listed(self)[0]
+
+    @property
+    def last(self) -> CheckpointTier:
+        """The checkpoint, the last tier: how it is tuned and served."""
+        return listed(self)[1]
+
+    @property
+    def int8(self) -> tuple[str, ...]:
+        """Names of the tiers that are served in int8."""
+        return tuple(each.name for each in (*self.small, self.last) if is_int8(each))
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """Names of the tiers that ONNX Runtime serves."""
+        return tuple(each.name for each in (*self.small, self.last) if is_exported(each))
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -168,6 +216,38 @@ class Recipe(Section):
         return tuple(sorted({each.group for each in self.targets if each.group is not None}))
 
 
+def _is_graded(task: Any) -> bool:
+    """Whether a task, as it is written, has losses between 0 and 1."""
+    kind = task.get("kind") if isinstance(task, Mapping) else task
+    subset = isinstance(task, Mapping) and task.get("loss") == "subset"
+    return kind == "regression" or (kind == "multi_label" and not subset)
+
+
+def _task_faults(recipe: Recipe) -> list[str]:
+    """What does not go with the task."""
+    task, faults = recipe.task, []
+    if task.kind == "single_label":
+        return []
+    if recipe.data.pool is not None:
+        faults.append(f"data.pool: labels of a {task.kind} task are not asked for; label its texts")
+    if recipe.data.rename and not task.cells.named:
+        faults.append(f"data.rename: the labels of a {task.kind} task are numbers without names")
+    if recipe.search.losses != "labels":
+        faults.append(
+            f"search.losses: {recipe.search.losses} losses are those of exclusive classes; a "
+            f"{task.kind} task has `labels`"
+        )
+    for path, target in _targets(recipe):
+        if target.group == "label":
+            faults.append(f"{path}.group: a text of a {task.kind} task is not of one class")
+        if target.metric in _OF_SCORES and not task.exact:
+            faults.append(
+                f"{path}.metric: {target.metric} is about right and wrong answers, and the losses "
+                f"of this task are graded; use {_OF_SCORES[target.metric]}"
+            )
+    return faults
+
+
 def _targets(recipe: Recipe) -> list[tuple[str, TargetConfig]]:
     """Each target with its path in the recipe."""
     if isinstance(recipe.target, TargetConfig):
@@ -186,8 +266,9 @@ def _label_faults(recipe: Recipe) -> list[str]:
             faults.append(f"{path}.metric: {target.metric} needs labels, and data.label is null")
         if target.group == "label":
             faults.append(f"{path}.group: classes need labels, and data.label is null")
-    if recipe.full.tune != "none":
-        faults.append(f"full.tune: {recipe.full.tune} needs labels, and data.label is null")
+    if recipe.last.tune != "none":
+        path = "full" if recipe.tiers is None else f"tiers.{len(recipe.small)}"
+        faults.append(f"{path}.tune: {recipe.last.tune} needs labels, and data.label is null")
     return faults
 
 
@@ -233,36 +314,3 @@ def _target_faults(recipe: Recipe) -> list[str]:
     first = recipe.targets[0].metric
     wrong = (METRICS[first].level_fault(first, each) for each in recipe.levels)
     return faults + [f"certificate.levels: {each}" for each in wrong if each]
-
-
-def _layer_faults(recipe: Recipe, step: Literal["quantise", "export"]) -> list[str]:
-    """Tiers that are not there, or have no layers to serve in another way."""
-    faults = []
-    tiers = getattr(recipe, step).tiers
-    for name in tiers:
-        section = None if name == "full" else getattr(recipe, name)
-        if name != "full" and section is None:
-            faults.append(f"{step}.tiers: the recipe has no {name} tier")
-        if isinstance(section, BagConfig):
-            faults.append(f"{step}.tiers: {name} is a bag, which has no layers")
-    if tiers and recipe.cost.dtype != "float32":
-        faults.append(f"cost.dtype: {recipe.cost.dtype} does not go with {step}.tiers; use float32")
-    return faults
-
-
-def _exit_faults(recipe: Recipe) -> list[str]:
-    """Each tier's depths within its layers; the first tier has the anchor at depth 0."""
-    faults = []
-    tiers: list[tuple[str, tuple[int, ...] | None, int | None]] = []
-    if recipe.tiny is not None and not isinstance(recipe.tiny, BagConfig):
-        tiers.append(("tiny", recipe.tiny.exits, recipe.tiny.layers))
-    if recipe.mid is not None:
-        tiers.append(("mid", recipe.mid.exits, recipe.mid.layers))
-    tiers.append(("full", recipe.full.exits, None))
-    for name, depths, layers in tiers:
-        if depths and layers is not None and depths[-1] > layers:
-            faults.append(f"{name}.exits: depth {depths[-1]} is behind the last layer, {layers}")
-    name, depths, _ = tiers[0]
-    if depths and depths[0] != 0 and not isinstance(recipe.tiny, BagConfig):
-        faults.append(f"{name}.exits: the first tier needs an exit at depth 0")
-    return faults

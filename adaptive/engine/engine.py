@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
 from adaptive.engine.batching import Limits, Slots, budget_of
-from adaptive.engine.exits import reaches
-from adaptive.engine.finished import NONE, Finished, collect, finish, in_order
+from adaptive.engine.exits import on_host, reaches
+from adaptive.engine.finished import NONE, Finished, collect, finish, in_order, kept
 from adaptive.engine.hops import HopInput, HopOutput, HopSettings, run_hop
 from adaptive.engine.plan import Hop, plan_of
 from adaptive.engine.rows import (
@@ -107,6 +107,7 @@ class Engine:
         budget: int | None = None,
         *,
         whole: bool = True,
+        keep: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """An engine without rows.
@@ -115,10 +116,11 @@ class Engine:
             batch_size: rows that layers run at once, at most; embeddings take more.
             budget: tokens that run at once, at most; None for what suits the device. Halved, with
                 a warning, where memory runs out.
-            whole: all probabilities are wanted, not the best label's alone.
+            whole: all scores are wanted, not the greatest alone.
+            keep: what each exit says of rows that go on is kept, for `give_up`.
             clock: tells the time, in the unit of the deadlines.
         """
-        self.bundle, self.policy, self.clock = bundle, policy, clock
+        self.bundle, self.policy, self.keep, self.clock = bundle, policy, keep, clock
         self.plan = plan_of(tuple(tier.depths for tier in bundle.tiers), policy)
         self.limits = Limits(batch_size, budget or budget_of(bundle.device))
         on_cpu = bundle.device.type == "cpu"
@@ -132,7 +134,8 @@ class Engine:
             whole=whole,
             anchored=self.plan.anchored,
             routed=self.routed and bundle.router is not None,
-            in_graph=any(tier.in_graphs for tier in bundle.tiers),
+            in_graph=bundle.task.exclusive and any(tier.in_graphs for tier in bundle.tiers),
+            task=bundle.task,
         )
         self.rows = SlotTable()
         most = [
@@ -181,6 +184,22 @@ class Engine:
         self.rows.cancel(slots[runs])
         self.scheduler.remove(slots[~runs])
         self.rows.release(slots[~runs])
+
+    def give_up(self, slots: Slots) -> list[Finished]:
+        """Rows leave with what the last exit that was asked said, unsure as it was.
+
+        Needs `keep`. Rows of which no exit was asked yet leave unanswered, as by `cancel`; slots
+        that are free already are passed over.
+
+        Returns:
+            Those that have an answer, by stage.
+        """
+        slots = np.unique(slots)
+        slots = slots[self.rows.status[slots] == TAKEN]
+        stages = self.rows.last[slots]
+        found = [kept(self.rows, slots[stages == each], each) for each in set(stages.tolist())]
+        self.cancel(slots)
+        return [part for part in found if part.stage >= 0]
 
     def step(self, *, more: bool = True) -> Finished:
         """Run the best batch, and give what it finished.
@@ -252,7 +271,8 @@ class Engine:
         assert pooled is not None and anchor is not None and statistics is not None
         assert self.bundle.router is not None
         here = put(statistics[batch.slots], self.bundle.device)
-        return fetch(self.bundle.router.risk(router_features(pooled, anchor, here)))
+        shares = self.bundle.task.distribution(anchor)
+        return fetch(self.bundle.router.risk(router_features(pooled, shares, here)))
 
     def _land(self, running: Running) -> Finished:
         """Rows of a batch that ran leave or wait again. What can fail comes first."""
@@ -271,6 +291,8 @@ class Engine:
             settings = self.settings
             finished = finish(batch.slots, leaving, hop.stage, entry, running.output, settings)
         for place, rows in onward.items():
+            if self.keep:
+                self._keep(running, rows)
             if place in behind:
                 self.scheduler.add(place, behind[place])
             else:
@@ -279,6 +301,15 @@ class Engine:
         if self.rows.cancelled:
             self.rows.release(batch.slots[self.rows.status[batch.slots] == CANCELLED])
         return finished
+
+    def _keep(self, running: Running, rows: NDArray[np.int64]) -> None:
+        """What the exit said of the batch's rows that go on, at these places."""
+        output, probabilities = running.output, running.output.exit.probabilities
+        if probabilities is not None:
+            probabilities = probabilities.index_select(0, put(rows, self.bundle.device))
+        stage = self.plan.hops[running.place].stage
+        said = on_host(output.summary)[rows]
+        self.rows.keep(running.batch.slots[rows], stage, said, probabilities)
 
     def _decide(self, running: Running) -> tuple[NDArray[np.int64], dict[int, NDArray[np.int64]]]:
         """Which rows [b'] of a batch are answered here, and the others by the hop they go to.
@@ -333,7 +364,8 @@ class Engine:
             failed = self._not_waiting(place, slots)
             wanted = self.rows.status[failed] == TAKEN
             self.rows.release(failed)
-            raise BatchError(failed[wanted].tolist(), error) from error
+            tier = self.plan.hops[place].tier
+            raise BatchError(failed[wanted].tolist(), error, tier) from error
         if result is None:
             again = self._not_waiting(place, slots)
             cancelled = self.rows.status[again] == CANCELLED

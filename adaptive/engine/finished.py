@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adaptive.engine.batching import Slots
 from adaptive.engine.exits import LABEL, RELIABILITY, SCORE, Summary, on_host
 from adaptive.engine.hops import HopOutput, HopSettings
+from adaptive.engine.rows import SlotTable
 from adaptive.transfer import put
 from adaptive.types import Answers
 
@@ -63,6 +64,17 @@ def finish(
         if probabilities is not None:
             probabilities = probabilities.index_select(0, put(leaving, settings.device))
     return Finished(slots, stage, entry, summary, probabilities, settings.bare)
+
+
+def kept(table: SlotTable, slots: Slots, stage: int) -> Finished:
+    """Rows with what this stage, the last that they asked, said of them; nothing for stage -1."""
+    if stage < 0:
+        return NONE
+    assert table.summary is not None
+    summary, probabilities = table.summary[slots], table.probabilities
+    if probabilities is not None:
+        probabilities = probabilities.index_select(0, put(slots, probabilities.device))
+    return Finished(slots, stage, table.entry[slots], lambda: summary, probabilities, bare=False)
 
 
 def collect(parts: Sequence[Finished]) -> tuple[Slots, Answers]:

@@ -66,6 +66,14 @@ class Batch:
         )
 
 
+def _write(values: torch.Tensor, slots: Slots, rows: torch.Tensor) -> None:
+    """Rows [b, c] into the lines `slots` [b] of a table on the device."""
+    if len(slots) == 1:
+        values[int(slots[0])] = rows[0]
+    else:
+        values.index_copy_(0, put(slots, rows.device), rows)
+
+
 def slots_of(parts: Sequence[Batch]) -> Slots:
     """Those of all rows of some batches."""
     if len(parts) == 1:
@@ -93,6 +101,8 @@ class SlotTable:
     statistics  `add`                          a row is submitted, under a policy that routes
     entry       `add`, `enter`                 a row is submitted; the router has decided
     anchor      `remember`                     the first stage has run
+    last, summary, probabilities
+                `keep`                         an exit was asked, and the row goes on
     status      `add`, `cancel`, `release`     a row is submitted; cancelled while its batch
                                                runs; answered, cancelled or in a batch that failed
     """
@@ -108,6 +118,10 @@ class SlotTable:
     status: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))  # [s]
     statistics: NDArray[np.float32] | None = None  # [s, S] what a router reads of the tokens
     anchor: torch.Tensor | None = None  # [s, c] probabilities at the first stage, on the device
+    # of rows that went on: the stage that was asked last, -1 before any, and what it answered
+    last: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))  # [s]
+    summary: NDArray[np.float32] | None = None  # [s, 3] as of `ExitOutput.answer`
+    probabilities: torch.Tensor | None = None  # [s, c] on the device
     live: int = 0  # slots that are not free
     cancelled: int = 0  # of these, cancelled ones
     timed: bool = False  # a row had a deadline
@@ -136,6 +150,7 @@ class SlotTable:
         self.order[slots] = self.submissions
         self.entry[slots] = entry
         self.status[slots] = TAKEN
+        self.last[slots] = -1
         if statistics is not None:
             if self.statistics is None:
                 self.statistics = np.zeros((len(self.status), statistics.shape[1]), np.float32)
@@ -157,10 +172,24 @@ class SlotTable:
         """Probabilities [b, c] at the first stage, for the tiers to come."""
         if self.anchor is None:
             self.anchor = anchor.new_empty(len(self.status), anchor.shape[1])
-        if len(slots) == 1:
-            self.anchor[int(slots[0])] = anchor[0]
-        else:
-            self.anchor.index_copy_(0, put(slots, anchor.device), anchor)
+        _write(self.anchor, slots, anchor)
+
+    def keep(
+        self,
+        slots: Slots,
+        stage: int,
+        summary: NDArray[np.float32],
+        probabilities: torch.Tensor | None,
+    ) -> None:
+        """What a stage said of rows that go on, [b, 3] and [b, c], should there be no time."""
+        if self.summary is None:
+            self.summary = np.zeros((len(self.status), 3), np.float32)
+        self.last[slots], self.summary[slots] = stage, summary
+        if probabilities is not None:
+            if self.probabilities is None:
+                shape = (len(self.status), probabilities.shape[1])
+                self.probabilities = probabilities.new_empty(shape)
+            _write(self.probabilities, slots, probabilities)
 
     def release(self, slots: Slots) -> None:
         """The rows are done with; others may take their slots."""
@@ -195,13 +224,16 @@ class SlotTable:
         def longer(column: NDArray[Any]) -> NDArray[Any]:
             return np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)])
 
-        for name in ("start", "length", "deadline", "order", "entry", "status", "statistics"):
+        for name in ("start", "length", "deadline", "order", "entry", "status", "last"):
+            setattr(self, name, longer(getattr(self, name)))
+        for name in ("statistics", "summary"):
             column = getattr(self, name)
             if column is not None:
                 setattr(self, name, longer(column))
-        if self.anchor is not None:
-            empty = self.anchor.new_empty(more, self.anchor.shape[1])
-            self.anchor = torch.cat([self.anchor, empty])
+        for name in ("anchor", "probabilities"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, torch.cat([values, values.new_empty(more, values.shape[1])]))
 
     def _store(self, tokens: Tokens, slots: Slots) -> None:
         """Tokens behind those that are there, which are moved together where room is short."""

@@ -47,6 +47,7 @@ def of_outcomes(found: Certified, name: str) -> Subject:
             for index, tested in enumerate(certificate.front)
         ),
         alone={model: _alone(found, model) for model in found.models},
+        quality="accuracy" if found.tested.table.worth.exact else "score",
         words=words,
         answers=tuple(range(1, len(layout.chains) + 1)),
         calibrated=False,

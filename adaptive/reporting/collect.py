@@ -52,7 +52,7 @@ def figures_of(subject: Subject) -> dict[str, Any]:
         "rows": subject.rows,
         "texts": len(table),
         "unit": subject.lookup.unit,
-        "quality": ("accuracy" if table.worth.exact else "score") if known else "agreement",
+        "quality": subject.quality if known else "agreement",
         "tiers": list(subject.tiers),
         "answering": names,
         "stages": [

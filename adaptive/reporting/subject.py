@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.page import facts_of, meaning, promises
+from adaptive.cells import Labels
 from adaptive.evaluation import report, stage_name, ways
 from adaptive.policy import Lookup, evaluate
 from adaptive.promises import Certificate
@@ -49,6 +50,7 @@ class Subject:
     policy: Policy  # the one that serves
     listed: tuple[Listed, ...]  # found ones, safe to cheap
     alone: Mapping[str, Evaluation]  # each model by itself, the full one last
+    quality: str  # what the mean score is called, where labels are known
     words: Mapping[str, Any]  # about the certificate, costs and router, see `words_of`
     answers: tuple[int, ...]  # tiers that may answer
     calibrated: bool = True  # a reliability is the probability of an answer as good as the full's
@@ -115,6 +117,7 @@ def of_bundle(
             for entry in bundle.ladder
         ),
         alone=alone,
+        quality=bundle.task.quality,
         words=words,
         answers=tuple(range(len(bundle.tiers))),
         top=top,
@@ -127,24 +130,27 @@ def of_bundle(
 def outcomes_and_top(
     bundle: Bundle,
     tokens: Tokens,
-    labels: NDArray[np.int32],
+    labels: Labels,
     batch_size: int,
     quiet: bool = True,
     groups: Mapping[str, Groups] | None = None,
-) -> tuple[OutcomeTable, NDArray[np.float32]]:
+) -> tuple[OutcomeTable, NDArray[np.float32] | None]:
     """The outcome table of new texts, and each stage's largest probability, [n, k].
 
-    The latter is what the simplest rule decides by, which outcome tables do not keep.
+    The latter is what the simplest rule decides by, which outcome tables do not keep. None where
+    answers are no classes.
     """
     tables, tops = [], []
     for start in range(0, len(tokens), ROWS):
         rows = np.arange(start, min(start + ROWS, len(tokens)))
         piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, quiet)
         parts = (bundle.reliability, labels[rows], bundle.router, bundle.log_frequency)
-        tables.append(tabulate(piece, *parts))
-        features = features_of(piece, bundle.reliability)
-        tops.append(np.stack([each[:, 0].cpu().numpy() for each in features], 1))
-    return replace(concatenate(tables), groups=dict(groups or {})), np.concatenate(tops)
+        tables.append(tabulate(piece, *parts, bundle.task))
+        if bundle.task.exclusive:
+            features = features_of(piece, bundle.reliability)
+            tops.append(np.stack([each[:, 0].cpu().numpy() for each in features], 1))
+    table = replace(concatenate(tables), groups=dict(groups or {}))
+    return table, np.concatenate(tops) if tops else None
 
 
 def status_of(certificate: Certificate | None, policy: Policy) -> Status:

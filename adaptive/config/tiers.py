@@ -1,0 +1,203 @@
+"""The tiers of a recipe: a list of any length, cheapest first, the checkpoint itself last.
+
+Recipes may also have sections `tiny`, `mid` and `full`, with `quantise` and `export` for how these
+are served, as all had before there was a list. `listed` makes the list of them, and everything
+else reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from adaptive.config.steps import BagConfig, FullConfig, MidConfig, TransformerConfig
+
+if TYPE_CHECKING:
+    from adaptive.config.recipe import Recipe
+
+# A small tier lies in a folder of its name, among those of the build's steps.
+TAKEN = (
+    *("data", "full", "teacher", "exits", "quantise", "export", "outcomes", "costs", "groups"),
+    *("labels", "policy", "certify", "pack", "log", "entry"),
+)
+SECTIONS = ("tiny", "mid", "full", "quantise", "export")  # of recipes without a list
+Runner = Literal["torch", "torch-int8", "onnxruntime", "onnxruntime-int8"]
+_HOW = {"name", "kind", "serve"}
+
+
+def _free(name: str) -> str:
+    if name in TAKEN:
+        raise ValueError(f"{name!r} is the name of a step; choose another")
+    return name
+
+
+TierName = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32), AfterValidator(_free)
+]
+
+
+class BagTier(BagConfig):
+    """An embedding bag, distilled from the checkpoint."""
+
+    name: TierName
+    serve: Literal["torch"] = "torch"  # it has no layers
+
+
+class NarrowTier(TransformerConfig):
+    """A shallow, narrow transformer of the checkpoint's family, distilled from it."""
+
+    name: TierName
+    serve: Runner = "torch"
+
+
+class PrunedTier(MidConfig):
+    """Layers, heads and neurons cut out of the checkpoint, then distilled back."""
+
+    kind: Literal["pruned"] = "pruned"
+    name: TierName
+    serve: Runner = "torch"
+
+
+class CheckpointTier(FullConfig):
+    """The checkpoint itself, fine-tuned or as it is: the last tier, which promises are held to."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    name: Literal["full"] = "full"
+    serve: Runner = "torch"
+
+
+SmallTier = BagTier | NarrowTier | PrunedTier
+TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
+
+
+def is_int8(tier: SmallTier | CheckpointTier) -> bool:
+    """Whether its layers multiply in 8 bits."""
+    return tier.serve.endswith("-int8")
+
+
+def is_exported(tier: SmallTier | CheckpointTier) -> bool:
+    """Whether ONNX Runtime runs its layers."""
+    return tier.serve.startswith("onnxruntime")
+
+
+def own_options(tier: SmallTier | CheckpointTier) -> dict[str, Any]:
+    """How a tier is made, without what it is called and how it is served."""
+    told = tier.model_dump(mode="json", exclude={"name", "serve"})
+    if isinstance(tier, PrunedTier | CheckpointTier):
+        del told["kind"]
+    return told
+
+
+def listed(recipe: Recipe) -> tuple[tuple[SmallTier, ...], CheckpointTier]:
+    """The small tiers, cheapest first, and the checkpoint."""
+    if recipe.tiers is not None:
+        *small, last = recipe.tiers
+        assert isinstance(last, CheckpointTier)
+        return tuple(each for each in small if not isinstance(each, CheckpointTier)), last
+    found: list[SmallTier] = []
+    if isinstance(recipe.tiny, BagConfig):
+        found.append(BagTier(name="tiny", **dict(recipe.tiny)))
+    elif recipe.tiny is not None:
+        found.append(NarrowTier(name="tiny", serve=_served(recipe, "tiny"), **dict(recipe.tiny)))
+    if recipe.mid is not None:
+        found.append(PrunedTier(name="mid", serve=_served(recipe, "mid"), **dict(recipe.mid)))
+    return tuple(found), CheckpointTier(serve=_served(recipe, "full"), **dict(recipe.full))
+
+
+def _served(recipe: Recipe, name: str) -> Runner:
+    int8, exported = name in recipe.quantise.tiers, name in recipe.export.tiers
+    if exported:
+        return "onnxruntime-int8" if int8 else "onnxruntime"
+    return "torch-int8" if int8 else "torch"
+
+
+def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's mapping with a list of tiers in place of the sections, and whatever they say.
+
+    Args:
+        value: of a recipe that has no faults.
+    """
+    kept = {key: each for key, each in value.items() if key not in SECTIONS}
+    if kept.pop("tiers", None) is not None:
+        return kept | {"tiers": value["tiers"]}
+    int8, exported = ((value.get(name) or {}).get("tiers", ()) for name in ("quantise", "export"))
+    tiers = []
+    for name, kind in (("tiny", None), ("mid", "pruned"), ("full", "checkpoint")):
+        if value.get(name) is None and name != "full":
+            continue
+        head = {"name": name} | ({} if kind is None else {"kind": kind})
+        runner = "onnxruntime" if name in exported else "torch"
+        runner += "-int8" if name in int8 else ""
+        serve = {} if runner == "torch" else {"serve": runner}
+        tiers.append(head | dict(value.get(name) or {}) | serve)
+    place = list(kept).index("data") + 1  # behind model and data
+    items = list(kept.items())
+    return dict([*items[:place], ("tiers", tiers), *items[place:]])
+
+
+def tier_faults(recipe: Recipe) -> list[str]:
+    """What is wrong with the tiers as a whole, each fault with its path."""
+    if recipe.tiers is None:
+        return [*_serving_faults(recipe), *_exit_faults(recipe)]
+    empty = {name: type(recipe).model_fields[name].default for name in SECTIONS}
+    given = [name for name in SECTIONS if getattr(recipe, name) != empty[name]]
+    if given:
+        return [f"{given[0]}: the recipe lists its tiers; say it there"]
+    if not recipe.tiers or not isinstance(recipe.tiers[-1], CheckpointTier):
+        return ["tiers: the last one is the checkpoint itself (kind: checkpoint)"]
+    faults = []
+    names = [each.name for each in recipe.tiers]
+    for number, each in enumerate(recipe.tiers[:-1]):
+        if isinstance(each, CheckpointTier):
+            faults.append(f"tiers.{number}: the checkpoint comes last, and once")
+        elif each.name in names[:number]:
+            faults.append(f"tiers.{number}.name: {each.name!r} stands twice")
+    return faults or [*_exit_faults(recipe), *_dtype_faults(recipe, "tiers")]
+
+
+def _serving_faults(recipe: Recipe) -> list[str]:
+    """Tiers that are not there, or have no layers to serve in another way."""
+    faults = []
+    for step in ("quantise", "export"):
+        tiers = getattr(recipe, step).tiers
+        for name in tiers:
+            section = None if name == "full" else getattr(recipe, name)
+            if name != "full" and section is None:
+                faults.append(f"{step}.tiers: the recipe has no {name} tier")
+            if isinstance(section, BagConfig):
+                faults.append(f"{step}.tiers: {name} is a bag, which has no layers")
+        faults += _dtype_faults(recipe, f"{step}.tiers") if tiers else []
+    return faults
+
+
+def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
+    small, last = listed(recipe)
+    plain = all(each.serve == "torch" for each in (*small, last))
+    if plain or recipe.cost.dtype == "float32":
+        return []
+    return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]
+
+
+def _exit_faults(recipe: Recipe) -> list[str]:
+    """Each tier's depths within its layers; the first tier has the anchor at depth 0."""
+    faults = []
+    paths = list(_paths(recipe))
+    for path, tier in paths:
+        layers = getattr(tier, "layers", None)
+        depths = None if isinstance(tier, BagTier) else tier.exits
+        if depths and layers is not None and depths[-1] > layers:
+            faults.append(f"{path}.exits: depth {depths[-1]} is behind the last layer, {layers}")
+    path, first = paths[0]
+    if not isinstance(first, BagTier) and first.exits and first.exits[0] != 0:
+        faults.append(f"{path}.exits: the first tier needs an exit at depth 0")
+    return faults
+
+
+def _paths(recipe: Recipe) -> Iterator[tuple[str, SmallTier | CheckpointTier]]:
+    """Each tier with its path in the recipe."""
+    small, last = listed(recipe)
+    tiers: Sequence[SmallTier | CheckpointTier] = (*small, last)
+    for number, tier in enumerate(tiers):
+        yield tier.name if recipe.tiers is None else f"tiers.{number}", tier

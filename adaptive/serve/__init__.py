@@ -1,0 +1,21 @@
+"""Answers over HTTP: one process, one bundle, one device.
+
+app.py          the application: routes, errors, start and stop
+run.py          uvicorn on it: TLS, SIGTERM drains, SIGHUP reloads
+settings.py     serve.yaml
+gate.py         around every request: number, log line, metrics, no error that tells anything
+bodies.py       a body read within bytes, time and depth
+keys.py         API keys, their scopes and budgets
+limits.py       what is taken in, and what is refused at once
+pre.py          check and tokenise, in threads
+loop.py         the thread that owns the engines
+jobs.py         a request's token rows while they are in it
+probes.py       whether each tier answers as it should
+post.py         join windows, render
+deployment.py   a bundle that is served: its levels, its loop
+service.py      the deployment of now, reloads, draining, the watchdog
+audit.py        a share of the traffic answered by the full tier besides
+metrics.py      Prometheus
+logs.py         JSON lines
+protocols/      what clients speak
+"""

@@ -1,0 +1,9 @@
+"""What clients speak.
+
+common.py       what all of them need of a request
+huggingface.py  POST / and /models/{name}
+classify.py     POST /v1/classify, as vLLM
+kserve.py       /v2, the Open Inference Protocol
+stream.py       POST /v1/stream, JSON lines both ways
+operate.py      health, metrics, reload, the page
+"""

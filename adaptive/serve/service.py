@@ -1,0 +1,328 @@
+"""What is served now: requests through it, its exchange for another bundle, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from adaptive.errors import AdaptiveError
+from adaptive.options import Overflow
+from adaptive.serve.audit import Audit
+from adaptive.serve.deployment import Deployment, Level
+from adaptive.serve.jobs import FAILED, Job
+from adaptive.serve.keys import Caller
+from adaptive.serve.limits import Load
+from adaptive.serve.logs import told
+from adaptive.serve.metrics import STATES, Metrics
+from adaptive.serve.post import Replies, replies
+from adaptive.serve.pre import Prepared, prepare
+from adaptive.serve.refusals import Refusal
+from adaptive.serve.settings import Settings
+
+log = logging.getLogger("adaptive.serve")
+Deliver = Callable[[list[Job]], None]
+Opener = Callable[[Deliver], Deployment]
+TOKENISERS = 2  # threads; one request's texts are tokenised by one of them
+INLINE = 32  # items that are rendered in the event loop: a thread would cost as much
+
+
+class GoneError(Exception):
+    """The client has gone; nothing is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request wants."""
+
+    items: Sequence[Any]
+    target: str | None = None
+    overflow: Overflow | None = None  # None: the preset's
+    function: str | None = None  # of scores, which the bundle's task has
+    deadline: float | None = None  # on the monotonic clock
+    paired: bool | None = None  # whether they have to be pairs
+    in_turn: bool = False  # whether it waits for room, as pieces of a stream
+
+
+class Service:
+    """One application's state; used in the event loop's thread.
+
+    Attributes:
+        deployment: the one that new requests get.
+        state: of `STATES`, but for `degraded`.
+    """
+
+    def __init__(self, settings: Settings, opener: Opener) -> None:
+        """A service that has not started.
+
+        Args:
+            opener: opens the bundle, now and at each reload.
+        """
+        self.settings, self._opener = settings, opener
+        self.load, self.metrics = Load(settings.limits), Metrics()
+        self.deployment = opener(self._deliver)
+        self.audit = Audit(settings.audit, self.deployment, self.metrics)
+        self.started = self.hung = self.draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads = ThreadPoolExecutor(TOKENISERS, "pre")
+        self._waiting: dict[Job, Deployment] = {}
+        self._reloading = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._gauges()
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        return self.settings.name or self.deployment.bundle.name
+
+    @property
+    def state(self) -> str:
+        """How it is, in a word."""
+        if self.draining:
+            return "draining"
+        if not self.started:
+            return "starting"
+        if self.hung or len(self.deployment.loop.fenced) == len(self.deployment.bundle.tiers):
+            return "hung"
+        return "degraded" if self.deployment.loop.fenced else "ready"
+
+    async def start(self) -> None:
+        """Try golden inputs, warm up, begin to answer.
+
+        Raises:
+            BundleError: a tier does not answer as it should.
+        """
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(_make_ready, self.deployment)
+        self.deployment.loop.start()
+        self._tasks.append(asyncio.create_task(self._watch()))
+        self.started = True
+        told("ready", bundle=self.deployment.bundle.name, levels=list(self.deployment.levels))
+
+    async def stop(self) -> None:
+        """End the threads; what is in flight has been waited for."""
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        self.deployment.loop.stop()
+        if self.started and not self.hung:
+            await asyncio.to_thread(self.deployment.loop.join, self.settings.drain_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        told("stopped", lost=len(self._waiting))
+
+    @contextmanager
+    def deployed(self) -> Iterator[Deployment]:
+        """The deployment of now, which is kept until whoever asks is done with it.
+
+        Raises:
+            Refusal: it cannot answer.
+        """
+        if not self.started:
+            raise Refusal(503, "the server is starting", 1.0)
+        if self.state == "hung":
+            raise Refusal(503, "the model does not answer", 5.0)
+        deployment = self.deployment
+        deployment.users += 1
+        try:
+            yield deployment
+        finally:
+            deployment.users -= 1
+            if not deployment.users and deployment is not self.deployment:
+                deployment.loop.stop()
+
+    async def answer(
+        self, ask: Ask, caller: Caller, gone: asyncio.Future[None] | None = None
+    ) -> Replies:
+        """Answer a request's items.
+
+        Args:
+            gone: is done when the client has gone.
+
+        Raises:
+            Refusal: it cannot be, or not now.
+            GoneError: the client has gone; its rows have left the engine.
+        """
+        with self.deployed() as deployment:
+            return await self.answer_by(deployment, ask, caller, gone)
+
+    async def answer_by(
+        self,
+        deployment: Deployment,
+        ask: Ask,
+        caller: Caller,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Replies:
+        """The same by a deployment that is held."""
+        level = deployment.level(ask.target)
+        overflow = ask.overflow or deployment.preset.overflow
+        with self.metrics.stage("pre"):
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                self._threads,
+                partial(
+                    prepare,
+                    deployment.bundle,
+                    ask.items,
+                    overflow=overflow,
+                    stride=deployment.stride,
+                    paired=ask.paired,
+                ),
+            )
+        job = self._job(deployment, level, prepared, ask)
+        cost = float(job.cost.sum())
+        caller.spend_cost(cost)
+        spent = 0.0
+        try:
+            async with self.load.rows(cost, in_turn=ask.in_turn):
+                spent = cost  # whatever ends it, so that going away or giving up is not for free
+                with self.metrics.stage("engine"):
+                    await self._run(deployment, job, gone)
+            if deployment.loop.decides(level.policy) is None and (job.state == FAILED).any():
+                raise Refusal(503, "no tier of the model is in order", 5.0)
+            with self.metrics.stage("post"):
+                found = await self._render(deployment, level, prepared, job, ask, overflow)
+            spent = float(found.joined.cost.sum()) * deployment.ms
+        finally:
+            caller.refund_cost(cost - spent)
+        self.metrics.count(found)
+        if deployment is self.deployment:
+            self.audit.consider(level, prepared, found)
+        return found
+
+    def _job(self, deployment: Deployment, level: Level, prepared: Prepared, ask: Ask) -> Job:
+        lengths = prepared.tokens.lengths
+        deadline = ask.deadline
+        if deadline is None and self.settings.deadline_ms is not None:
+            deadline = time.monotonic() + self.settings.deadline_ms / 1000.0
+        return Job(
+            prepared.tokens,
+            level.policy,
+            len(deployment.bundle.labels),
+            deadline=float("inf") if deadline is None else deadline,
+            cost=deployment.expected_ms(level.policy, lengths),
+        )
+
+    async def _run(
+        self, deployment: Deployment, job: Job, gone: asyncio.Future[None] | None
+    ) -> None:
+        """Have the loop answer a job; whatever ends the wait, the rows leave the engine."""
+        job.result = done = asyncio.get_running_loop().create_future()
+        self._waiting[job] = deployment
+        deployment.loop.submit(job)
+        try:
+            if gone is None:
+                await done
+                return
+            await asyncio.wait((done, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                raise GoneError
+            done.result()
+        finally:
+            self._waiting.pop(job, None)
+            if not job.delivered:
+                deployment.loop.cancel(job)
+
+    async def _render(
+        self,
+        deployment: Deployment,
+        level: Level,
+        prepared: Prepared,
+        job: Job,
+        ask: Ask,
+        overflow: Overflow,
+    ) -> Replies:
+        work = partial(
+            replies,
+            deployment.bundle,
+            prepared,
+            job,
+            deployment.priced(level, overflow, prepared.paired),
+            deployment.prices(deployment.full),
+            function=ask.function,
+        )
+        return work() if len(prepared) <= INLINE else await asyncio.to_thread(work)
+
+    def _deliver(self, jobs: list[Job]) -> None:
+        """Jobs that are done; called in a loop's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, jobs)
+
+    async def reload(self) -> None:
+        """Open the bundle again, try it, and put it in the place of the one that is served.
+
+        What is in flight is answered by the one that it began with. Where anything is wrong with
+        the new one, all stays as it is.
+
+        Raises:
+            Refusal: there is a reload already, or the new one cannot be served.
+        """
+        if self._reloading.locked():
+            raise Refusal(409, "the bundle is being reloaded already")
+        async with self._reloading:
+            try:
+                new = await asyncio.to_thread(self._opened)
+            except (AdaptiveError, OSError) as error:
+                self.metrics.reloads.labels("refused").inc()
+                log.error("the bundle was not exchanged: %s", type(error).__name__)
+                raise Refusal(409, f"the bundle was not exchanged: {error}") from None
+            audit = Audit(self.settings.audit, new, self.metrics)
+            audit.inherit(self.audit)
+            new.loop.start()
+            old, self.deployment, self.audit = self.deployment, new, audit
+            self.hung = False
+            if not old.users:
+                old.loop.stop()
+            self.metrics.reloads.labels("done").inc()
+            told("reloaded", bundle=new.bundle.name, levels=list(new.levels))
+
+    def _opened(self) -> Deployment:
+        deployment = self._opener(self._deliver)
+        _make_ready(deployment)
+        return deployment
+
+    async def _watch(self) -> None:
+        """Whether the engine's step takes too long; then nobody waits for it any more."""
+        limit = self.settings.hang_s
+        while True:
+            await asyncio.sleep(min(1.0, limit / 4.0))
+            was, self.hung = self.hung, _hangs(self.deployment, limit)
+            if self.hung and not was:
+                log.error("a step of the engine takes more than %g seconds", limit)
+            for job, deployment in list(self._waiting.items()):
+                if _hangs(deployment, limit) and not job.result.done():
+                    job.result.set_exception(Refusal(503, "the model does not answer", 5.0))
+
+    def _gauges(self) -> None:
+        gauge, load = self.metrics.gauge, self.load
+        gauge("requests_in_flight", "Requests in flight", lambda: load.requests)
+        gauge("queued_milliseconds", "Expected time of rows in flight", lambda: load.queued_ms)
+        gauge("state", f"Number in: {', '.join(STATES)}", lambda: STATES.index(self.state))
+        gauge("tiers_fenced", "Tiers fenced off", lambda: len(self.deployment.loop.fenced))
+        gauge(
+            "certified_levels",
+            "Levels that may be asked for",
+            lambda: sum(level.target is not None for level in self.deployment.levels.values()),
+        )
+
+
+def _make_ready(deployment: Deployment) -> None:
+    deployment.check()
+    deployment.warm_up()
+
+
+def _hangs(deployment: Deployment, limit: float) -> bool:
+    """Whether the step that runs now takes more seconds."""
+    loop = deployment.loop
+    began = loop.began
+    return began is not None and loop.clock() - began > limit
+
+
+def _resolve(jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.result is not None and not job.result.done():
+            job.result.set_result(None)

@@ -1,0 +1,290 @@
+"""The server under load, what it costs beside the engine, and the live promise's false alarms.
+
+    python benchmarks/serve.py --bundle FOLDER --texts FILE.csv
+
+`adaptive serve` runs in a process of its own with one thread, clients in this one, over loopback.
+CPU time is the server process's alone, so that clients and neighbours on the machine disturb
+little; the pipeline's own calls in this process are what it is compared with.
+
+load        concurrent requests of one text against a small queue: statuses, and the waiting of
+            those that were taken
+overhead    CPU of a request of one text, one after the other, less the CPU of the pipeline's call
+throughput  CPU of the pipeline's call on many texts over the server's on the same, in requests of
+            64 items; what both took by the clock beside it
+memory      resident bytes before and after many requests
+audit       `DriftTest` on answers that differ as often as promised, and on ones that begin to
+            differ more often after a while
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import records
+import yaml
+
+from adaptive import AdaptivePipeline
+from adaptive.risk.drift import DriftTest
+
+ITEMS = 64  # of a request where throughput is measured
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--texts", type=Path, required=True, help="a CSV file with a column text")
+    parser.add_argument("--about", default="", help="what the bundle is, for the record")
+    parser.add_argument("--concurrent", type=int, default=600)
+    parser.add_argument("--queue", type=int, default=32, help="requests in flight at most")
+    parser.add_argument("--single", type=int, default=500, help="requests of one text")
+    parser.add_argument("--many", type=int, default=100, help="requests of 64 texts")
+    parser.add_argument("--lasting", type=int, default=5000, help="requests between two weighings")
+    parser.add_argument("--runs", type=int, default=2000, help="simulated audits")
+    parser.add_argument("--seed", type=int, default=0)
+    default = Path(__file__).parent / "records" / "serve.json"
+    parser.add_argument("--record", type=Path, default=default)
+    given = parser.parse_args()
+    with given.texts.open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    figures = {"bundle": given.about or given.bundle.name, **asyncio.run(measure(given, texts))}
+    figures["audit"] = audit(given.runs, given.seed)
+    records.write(given.record, figures)
+    print(json.dumps(figures, indent=1))
+
+
+async def measure(given: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
+    """Everything that needs a server."""
+    figures: dict[str, Any] = {}
+    with server(given.bundle, {"limits": {"requests": given.queue}}) as (_, address):
+        figures["load"] = await load(address, texts, given.concurrent, given.queue)
+    with server(given.bundle, {"audit": {"share": 0}}) as (process, address):
+        pipeline = AdaptivePipeline.from_config(given.bundle)
+        single = await one_by_one(process, address, pipeline, texts, given.single)
+        many = await together(process, address, pipeline, texts, given.many)
+        figures["overhead_cpu_ms"] = single.pop("overhead_cpu_ms")
+        figures["throughput_over_engine"] = many.pop("throughput_over_engine")
+        figures |= {"single": single, "many": many}
+        figures["memory"] = await lasting(process, address, texts, given.lasting)
+    return figures
+
+
+@contextmanager
+def server(bundle: Path, settings: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "serve.yaml"
+        config.write_text(yaml.safe_dump({**settings, "port": 0, "log": False}))
+        command = [sys.executable, "-m", "adaptive", "serve", str(bundle)]
+        process = subprocess.Popen(
+            [*command, "--config", str(config), "--threads", "1"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            yield process, address_of(process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where it listens, once it is ready."""
+    assert process.stderr is not None
+    address, ready, told = "", False, []
+    for text in process.stderr:
+        told.append(text)
+        line = json.loads(text) if text.startswith("{") else {}
+        if line.get("message") == "listening":
+            address = f"http://{line['host']}:{line['port']}"
+        ready = ready or line.get("message") == "ready"
+        if address and ready:
+            return address
+    raise RuntimeError(f"the server did not start: {''.join(told)}")
+
+
+def cpu_of(process: subprocess.Popen[str]) -> float:
+    """Seconds of CPU that a process has used, all its threads together."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident(process: subprocess.Popen[str]) -> int:
+    """Bytes of memory that a process holds."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def client(connections: int) -> httpx.AsyncClient:
+    """A client of so many connections."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(timeout=300, limits=limits, trust_env=False)
+
+
+async def load(address: str, texts: list[str], concurrent: int, queue: int) -> dict[str, Any]:
+    """So many requests at once against a small queue."""
+    async with client(concurrent) as http:
+
+        async def one(index: int) -> tuple[int, float]:
+            began = time.perf_counter()
+            got = await http.post(address, json={"inputs": texts[index % len(texts)]})
+            return got.status_code, 1000.0 * (time.perf_counter() - began)
+
+        found = await asyncio.gather(*(one(index) for index in range(concurrent)))
+    taken = [ms for status, ms in found if status == 200]
+    return {
+        "concurrent": concurrent,
+        "queue": queue,
+        "statuses": {str(k): v for k, v in Counter(status for status, _ in found).items()},
+        "taken_p50_ms": float(np.quantile(taken, 0.5)),
+        "taken_p99_ms": float(np.quantile(taken, 0.99)),
+    }
+
+
+async def one_by_one(
+    process: subprocess.Popen[str],
+    address: str,
+    pipeline: AdaptivePipeline,
+    texts: list[str],
+    count: int,
+) -> dict[str, Any]:
+    """Requests of one text, each after the one before."""
+    asked = [texts[index % len(texts)] for index in range(count)]
+    async with client(1) as http:
+        for text in asked[:20]:
+            await http.post(address, json={"inputs": text, "parameters": {"top_k": 1}})
+        began, clock = cpu_of(process), time.perf_counter()
+        for text in asked:
+            got = await http.post(address, json={"inputs": text, "parameters": {"top_k": 1}})
+            got.raise_for_status()
+        used, took = cpu_of(process) - began, time.perf_counter() - clock
+    for text in asked[:20]:
+        pipeline(text)
+    began = time.process_time()
+    for text in asked:
+        pipeline(text)
+    own = time.process_time() - began
+    return {
+        "requests": count,
+        "server_cpu_ms": 1000.0 * used / count,
+        "pipeline_cpu_ms": 1000.0 * own / count,
+        "overhead_cpu_ms": 1000.0 * (used - own) / count,
+        "round_trip_ms": 1000.0 * took / count,
+    }
+
+
+async def together(
+    process: subprocess.Popen[str],
+    address: str,
+    pipeline: AdaptivePipeline,
+    texts: list[str],
+    count: int,
+) -> dict[str, Any]:
+    """Requests of many texts, some at once."""
+    asked = [
+        [texts[(index * ITEMS + k) % len(texts)] for k in range(ITEMS)] for index in range(count)
+    ]
+    async with client(4) as http:
+        gate = asyncio.Semaphore(4)
+
+        async def one(items: list[str]) -> None:
+            async with gate:
+                body = {"inputs": items, "parameters": {"top_k": 1}}
+                (await http.post(address, json=body)).raise_for_status()
+
+        await one(asked[0])
+        began, clock = cpu_of(process), time.perf_counter()
+        await asyncio.gather(*map(one, asked))
+        used, took = cpu_of(process) - began, time.perf_counter() - clock
+    flat = [text for items in asked for text in items]
+    pipeline(flat[:ITEMS])
+    began, clock = time.process_time(), time.perf_counter()
+    pipeline(flat)
+    own, own_took = time.process_time() - began, time.perf_counter() - clock
+    return {
+        "texts": len(flat),
+        "server_cpu_ms": 1000.0 * used / len(flat),
+        "pipeline_cpu_ms": 1000.0 * own / len(flat),
+        "throughput_over_engine": own / used,
+        "by_the_clock": own_took / took,
+    }
+
+
+async def lasting(
+    process: subprocess.Popen[str], address: str, texts: list[str], count: int
+) -> dict[str, Any]:
+    """Memory before and after many requests."""
+
+    async def ask(requests: int) -> None:
+        async with client(16) as http:
+            gate = asyncio.Semaphore(16)
+
+            async def one(index: int) -> None:
+                async with gate:
+                    await http.post(address, json={"inputs": texts[index % len(texts)]})
+
+            await asyncio.gather(*map(one, range(requests)))
+
+    await ask(count // 5)
+    before = resident(process)
+    await ask(count)
+    after = resident(process)
+    return {"requests": count, "before_mb": before / 2**20, "after_mb": after / 2**20}
+
+
+def audit(runs: int, seed: int) -> dict[str, Any]:
+    """False alarms of 1,000 rows at the level, and rows until a rise is found."""
+    rng, level, alpha, rows, quiet = np.random.default_rng(seed), 0.02, 0.01, 1000, 500
+    alarms = 0
+    for _ in range(runs):
+        test = DriftTest(level)
+        for differs in (rng.random(rows) < level).tolist():
+            test.add(float(differs))
+        alarms += test.p_value <= alpha
+    delays: dict[str, Any] = {}
+    for rise in (0.05, 0.1, 0.3):
+        found = [delay(rng, level, alpha, quiet, rise) for _ in range(max(1, runs // 20))]
+        delays[f"{rise:g}"] = {
+            "median_rows": float(np.median(found)),
+            "p90_rows": float(np.quantile(found, 0.9)),
+        }
+    return {
+        "level": level,
+        "runs": runs,
+        "rows": rows,
+        "false_alarm_rate": alarms / runs,
+        "allowed": alpha,
+        "quiet_rows": quiet,
+        "detection_delay": delays,
+    }
+
+
+def delay(rng: np.random.Generator, level: float, alpha: float, quiet: int, rise: float) -> int:
+    """Rows until it is found that answers differ more often than at the level; 5,000 at most."""
+    test, count = DriftTest(level), 0
+    for differs in (rng.random(quiet) < level / 2.0).tolist():
+        test.add(float(differs))
+    while test.p_value > alpha and count < 5000:
+        count += 1
+        test.add(float(rng.random() < rise))
+    return count
+
+
+if __name__ == "__main__":
+    main()
