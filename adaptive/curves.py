@@ -63,6 +63,29 @@ class Curve:
             )
         return min(kept, key=lambda each: each.cost)
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: a small picture, and each tier and the chosen policy in numbers."""
+        from adaptive.display import card, scatter
+
+        costs = np.log([max(p.cost, 1e-12) for p in self.points])
+        quality = np.array([p.quality for p in self.points])
+        x = (costs - costs.min()) / max(float(np.ptp(costs)), 1e-12)
+        y = (quality - quality.min()) / max(float(np.ptp(quality)), 1e-12)
+        kinds = {"tier": "square", "chosen": "star"}
+        drawn = [kinds.get(p.kind, "dot") for p in self.points]
+        rows = [
+            (p.name, f"{self.quality} {p.quality:.2%}, {p.cost:.4g} {self.unit} a text")
+            for p in (*self.of("tier"), *self.of("chosen"))
+        ]
+        picture = scatter(zip(x.tolist(), y.tolist(), drawn, strict=True))
+        return card(f"{self.quality} against {self.unit} a text (logarithm)", rows, picture)
+
+    def slider(self, target: float = 0.99) -> Any:
+        """The picture with a slider over the target, in a notebook; see `adaptive.sliders`."""
+        from adaptive.sliders import slider
+
+        return slider(self, target)
+
     def plot(self, path: str | Path | None = None) -> Figure:
         """The picture, see `plot`."""
         return plot(self, path)

@@ -164,6 +164,25 @@ class AdaptivePipeline:
         other.__dict__.update(attributes)
         return other
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: what answers, by which exits, and what is promised."""
+        from adaptive.bundle.page import policy_line, promises
+        from adaptive.display import card
+
+        bundle = self.bundle
+        places = [f"{bundle.tiers[s.tier].name}@{s.depth}" for s in bundle.stages]
+        certificate = bundle.certificate
+        rows = [
+            ("labels", f"{len(bundle.labels)}: {', '.join(bundle.labels[:6])}"),
+            ("tiers", ", ".join(f"{t.name} ({t.depths[-1]} layers)" for t in bundle.tiers)),
+            ("policy", policy_line(self.policy, places)),
+            ("promise", promises(bundle.targets)),
+            ("certificate", "none" if certificate is None else certificate.headline),
+            ("covered here", "yes" if self.promises else "no"),
+            ("runs", f"{bundle.device}, {bundle.dtype}"),
+        ]
+        return card(f"AdaptivePipeline {bundle.name}", rows)
+
     @property
     def device(self) -> torch.device:
         """Where the tiers are."""

@@ -213,11 +213,89 @@ def curve(
     return draw(bundle, pipeline.policy, table, costs)
 
 
+def report(
+    source: AdaptivePipeline | str | Path,
+    data: Dataset | None = None,
+    output: str | Path | None = None,
+    *,
+    work: bool = False,
+    texts: bool = False,
+    rows: str | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """What the policy does and what else it could do, as figures and as a page that opens offline.
+
+    The page shows each tier, simple rules and the searched policies on the plane of cost and
+    accuracy, with a slider over the target; who answers which texts; the certificate in words; how
+    classes, lengths and groups are answered; whether reliabilities are right; other ways to enter;
+    how many answers changed.
+
+    Args:
+        data: None takes the held-out rows that the bundle keeps, as `curve` does.
+        output: the page, an HTML file; None writes none.
+        work: count cost in layers x tokens rather than in measured milliseconds.
+        texts: whether texts that are answered otherwise than by the full tier are in it.
+        rows: which rows these are, in words, for the page's head.
+
+    Returns:
+        The page's figures, see `adaptive.reporting.collect.figures_of`: rows of plain numbers, such
+        as `pandas.DataFrame(found["line"])`.
+
+    Raises:
+        BundleError: there are no rows.
+        DataError: a label that the bundle does not know, or texts are asked for without data.
+    """
+    from adaptive.reporting.collect import figures_of
+    from adaptive.reporting.page import render
+    from adaptive.reporting.subject import of_bundle, outcomes_and_top
+
+    pipeline = _opened(source)
+    bundle, top = pipeline.bundle, None
+    shown: list[str] | None = None
+    if data is None:
+        if texts:
+            raise DataError("a bundle keeps no texts; give `data` whose texts can be shown")
+        split, table = _own_split(pipeline)
+        told = f"held-out rows of its build, those that it was {_SERVED[split]} on"
+    else:
+        data = _known(pipeline, data)
+        tokens, size = pipeline.tokenize(data.texts, data.pairs), pipeline.preset.batch_size
+        table, top = outcomes_and_top(
+            bundle, tokens, _labels(pipeline, data), size, quiet, data.groups
+        )
+        told = "texts"
+        if texts:
+            shown = data.texts
+            if data.pairs is not None:
+                shown = [f"{a} | {b}" for a, b in zip(data.texts, data.pairs, strict=True)]
+    subject = of_bundle(
+        bundle, pipeline.policy, table, rows=rows or told, work=work, top=top, texts=shown
+    )
+    found = figures_of(subject)
+    if output is not None:
+        _write(Path(output), render(found))
+    return found
+
+
+def _write(output: Path, page: str) -> None:
+    from adaptive.outputs import replacing
+
+    with replacing(output) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+_SERVED = {"certify": "certified", "search": "searched"}  # what a split's rows served for
+
+
 def _own_rows(pipeline: AdaptivePipeline) -> OutcomeTable:
+    return _own_split(pipeline)[1]
+
+
+def _own_split(pipeline: AdaptivePipeline) -> tuple[str, OutcomeTable]:
     for split in ("certify", "search"):
         table = pipeline.bundle.outcomes.get(split)
         if table is not None and len(table):
-            return table
+            return split, table
     raise BundleError("the bundle keeps no outcomes of held-out rows; give labelled `data`")
 
 

@@ -136,6 +136,19 @@ class Policy:
         """Whether the exit is switched on."""
         return self.thresholds[stage] != NEVER
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: what each switched-on stage asks for. Stages are numbers here."""
+        from adaptive.display import card
+
+        on = [k for k in range(len(self.thresholds)) if self.on(k)]
+        rows = [(f"stage {k}", f"answers from {self.thresholds[k]:.4g} on") for k in on[:-1]]
+        rows += [(f"stage {k}", "answers whatever is left") for k in on[-1:]]
+        if self.risk_weight is not None:
+            rows.insert(0, ("entry", f"by the router, risk weight {self.risk_weight:.4g}"))
+        if self.abstain != ALWAYS:
+            rows.append(("nobody answers", f"below {self.abstain:.4g} at the last stage"))
+        return card(f"Policy over tiers {', '.join(map(str, self.path))}", rows)
+
     def with_threshold(self, stage: int, value: float) -> Policy:
         """The same policy with one threshold changed."""
         thresholds = list(self.thresholds)

@@ -12,6 +12,7 @@ import typer
 
 import adaptive
 from adaptive.cli import options, outcomes
+from adaptive.cli import report as reports
 from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
 from adaptive.errors import ConfigError
 
@@ -288,6 +289,9 @@ def curve(
         found,
         lambda console: console.print(str(output), markup=False, highlight=False, soft_wrap=True),
     )
+
+
+app.command()(guarded(reports.report))
 
 
 @app.command()
