@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adaptive.curves import curve, plot
 from adaptive.pipeline import AdaptivePipeline
+from adaptive.public import report
 
 TEXTS = (
     "a gorgeous , witty and seductive movie .",
@@ -18,7 +19,7 @@ TEXTS = (
 
 
 def main(folder: str) -> None:
-    """Answer `TEXTS`, explain the hardest of them, draw the curve beside the bundle."""
+    """Answer `TEXTS`, explain the hardest of them, write curve and report beside the bundle."""
     pipeline = AdaptivePipeline.from_config(folder)
     answers = pipeline(list(TEXTS))
     for text, answer in zip(TEXTS, answers, strict=True):
@@ -34,6 +35,9 @@ def main(folder: str) -> None:
     table = tables["certify" if "certify" in tables else "search"]
     plot(curve(pipeline.bundle, pipeline.policy, table, pipeline.costs), picture)
     print(f"\nThe speed/accuracy curve on {len(table)} held-out texts: {picture}")
+    page = Path(folder).with_suffix(".report.html")
+    report(pipeline, output=page)
+    print(f"All of it on one page: {page}")
 
 
 if __name__ == "__main__":
