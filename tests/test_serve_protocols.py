@@ -125,6 +125,34 @@ def test_kserve_infers_from_bytes_in_json(certified: Bundle, expected: list[Any]
     run(certified, work)
 
 
+def test_kserve_reads_tensors_in_binary_form(certified: Bundle, expected: list[Any]) -> None:
+    def binary(texts: list[bytes], **other: Any) -> tuple[bytes, dict[str, str]]:
+        behind = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        size = {"binary_data_size": len(behind), **other}
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "parameters": size}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        return head + behind, {"Inference-Header-Content-Length": str(len(head))}
+
+    async def work(server: Served) -> None:
+        at = "/v2/models/tiny-cascade/infer"
+        content, headers = binary([text.encode() for text in TEXTS] + [b"\xff"])
+        got = (await server.client.post(at, content=content, headers=headers)).json()
+        outputs = {each["name"]: each["data"] for each in got["outputs"]}
+        assert outputs["label"] == [*(own[0]["label"] for own in expected), ""]
+        assert outputs["error"][-1] == "expected text, found bytes; decode it first"
+        for wrong in (
+            (content[:-30], headers),
+            (content, {"Inference-Header-Content-Length": "99999"}),
+            (content, {}),
+            binary([b"word1"], binary_data_size=7),
+            binary([b"word1"], binary_data_size="x"),
+        ):
+            got = await server.client.post(at, content=wrong[0], headers=wrong[1])
+            assert got.status_code == 400
+
+    run(certified, work)
+
+
 def test_a_stream_answers_every_line_in_order(certified: Bundle, expected: list[Any]) -> None:
     lines = [json.dumps(text) for text in TEXTS] * 30
     lines[3], lines[200] = "{no json", "null"
