@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adaptive.public import curve as curve
     from adaptive.public import evaluate as evaluate
     from adaptive.public import load_data as load_data
+    from adaptive.public import report as report
     from adaptive.types import Policy as Policy
     from adaptive.types import Target as Target
 
@@ -51,6 +52,7 @@ __all__ = [
     "evaluate",
     "load_data",
     "load_recipe",
+    "report",
 ]
 
 # In a checkout, routers/, exits/ and training/ lie beside this folder and are imported as
@@ -65,7 +67,7 @@ _FROM = {
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "pipeline": ("AdaptivePipeline",),
     "promises": ("Certificate",),
-    "public": ("build", "certify", "curve", "evaluate", "load_data"),
+    "public": ("build", "certify", "curve", "evaluate", "load_data", "report"),
     "types": ("Policy", "Target"),
 }
 _LAZY = {name: f"adaptive.{module}" for module, names in _FROM.items() for name in names}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
 from adaptive.policy import abstains, is_bare, run_costs, spent
+from adaptive.tasks.base import Function
 from adaptive.types import Answers, Policy, Tokens
 
 PROMISE = "mean"  # what a covered answer's promise is about: the mean over texts, not this text
@@ -43,9 +44,9 @@ class Prices:
 class Joined:
     """One answer a text, its windows joined."""
 
-    label: NDArray[np.int32]  # [n] the likeliest
-    score: NDArray[np.float32]  # [n] its probability
-    probabilities: NDArray[np.float32] | None  # [n, c] mean over the text's windows
+    label: NDArray[np.int32]  # [n] the one of the greatest score
+    score: NDArray[np.float32]  # [n] that score
+    probabilities: NDArray[np.float32] | None  # [n, c] scores, mean over the text's windows
     stage: NDArray[np.int32]  # [n] the deepest that a window needed
     entry: NDArray[np.int32]  # [n] the lowest tier that a window entered
     reliability: NDArray[np.float32]  # [n] the least of the windows'
@@ -95,23 +96,26 @@ def join_windows(
     )
 
 
-def in_logarithms(joined: Joined) -> Joined:
-    """The same with the natural logarithm of each probability, finite where one is 0."""
-    least = np.finfo(np.float32).tiny
-
-    def logarithm(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.log(np.maximum(values, least))
-
+def applied(joined: Joined, function: Function | None) -> Joined:
+    """The same with a function of each score."""
+    if function is None:
+        return joined
     means = joined.probabilities
     return replace(
         joined,
-        score=logarithm(joined.score),
-        probabilities=None if means is None else logarithm(means),
+        score=function(joined.score),
+        probabilities=None if means is None else function(means),
     )
 
 
-def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list[dict[str, Any]]]:
+def answer_dicts(
+    bundle: Bundle, shown: Joined, joined: Joined, top_k: int | None
+) -> list[list[dict[str, Any]]]:
     """The dicts of transformers' text-classification pipeline, with `routing` beside.
+
+    Args:
+        shown: with the scores that are given.
+        joined: with the scores that the cascade answered.
 
     Returns:
         For each text its `top_k` best labels (None: all), best first; they share one routing.
@@ -121,11 +125,11 @@ def answer_dicts(bundle: Bundle, joined: Joined, top_k: int | None) -> list[list
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order: NDArray[np.integer[Any]]
     if count == 1:
-        order, best = joined.label[:, None], joined.score[:, None]
+        order, best = shown.label[:, None], shown.score[:, None]
     else:
-        assert joined.probabilities is not None, "one label alone was asked for"
-        order = np.argsort(-joined.probabilities, axis=1, kind="stable")[:, :count]
-        best = np.take_along_axis(joined.probabilities, order, 1)
+        assert shown.probabilities is not None, "one label alone was asked for"
+        order = np.argsort(-shown.probabilities, axis=1, kind="stable")[:, :count]
+        best = np.take_along_axis(shown.probabilities, order, 1)
     scores = best.tolist()
     return [
         [{"label": None, "score": own[0], "routing": routing}]
@@ -156,7 +160,7 @@ def routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
         joined.truncated.tolist(),
         strict=True,
     )
-    return [
+    found = [
         {
             **places[stage],
             "entered": names[entry],
@@ -171,3 +175,7 @@ def routings(bundle: Bundle, joined: Joined) -> list[dict[str, Any]]:
         }
         for stage, entry, reliability, cost, covered, abstained, windows, truncated in columns
     ]
+    beside = bundle.task.beside(joined.probabilities, bundle.labels)
+    if beside is None:
+        return found
+    return [{**routing, **more} for routing, more in zip(found, beside, strict=True)]

@@ -1,9 +1,9 @@
 """What each token did for an answer, by integrated gradients through captum (an extra).
 
 Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) go from a blank text to the
-text, and share the change of the answer's log-probability out over the tokens. They start
-behind the embedding layer, as captum's `LayerIntegratedGradients` do, but without its hooks:
-those sit on the model, where other threads would run into them.
+text, and share the change of the answer's log-probability (`Task.evidence`) out over the tokens.
+They start behind the embedding layer, as captum's `LayerIntegratedGradients` do, but without its
+hooks: those sit on the model, where other threads would run into them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _of_layers(bundle: Bundle, tier: Tier, state: State, stage: int, label: int)
         exit = bundle.stages[stage].exit
         for each in range(exit + 1):
             now = tier.advance(now, each)
-        return _log_probability(bundle, tier.answer(now, exit)[0], stage, label)
+        return _evidence(bundle, tier.answer(now, exit)[0], stage, label)
 
     return forward
 
@@ -104,14 +104,13 @@ def _of_bag(bundle: Bundle, tier: Tier, stage: int, label: int) -> _Forward:
     def forward(parts: torch.Tensor) -> torch.Tensor:
         pooled = parts.sum(1).to(dtype).unsqueeze(0)
         state = State(pooled, Packed(np.ones(len(parts), dtype=np.int64), parts.device))
-        return _log_probability(bundle, tier.answer(state, 0)[0], stage, label)
+        return _evidence(bundle, tier.answer(state, 0)[0], stage, label)
 
     return forward
 
 
-def _log_probability(bundle: Bundle, logits: torch.Tensor, stage: int, label: int) -> torch.Tensor:
-    found: torch.Tensor = bundle.reliability.temper(stage, logits).log_softmax(1)[:, label]
-    return found
+def _evidence(bundle: Bundle, logits: torch.Tensor, stage: int, label: int) -> torch.Tensor:
+    return bundle.task.evidence(bundle.reliability.temper(stage, logits))[:, label]
 
 
 def _bag_parts(bag: Bag, batch: TokenBatch) -> torch.Tensor:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from adaptive.assumptions import ROUNDED
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
 from adaptive.bundle.ladder import ladder_of
+from adaptive.cells import Labels
 from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
@@ -31,7 +33,7 @@ from adaptive.targets import seeks_quality, several
 from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
-from adaptive.worth import reclassified
+from adaptive.worth import reclassified, with_own_reference
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ logger = logging.getLogger(__name__)
 def recertify(
     bundle: Bundle,
     tokens: Tokens,
-    labels: NDArray[np.int32],
+    labels: Labels,
     target: Targets,
     *,
     groups: Mapping[str, Groups] | None = None,
@@ -68,7 +70,8 @@ def recertify(
         bundle: on the device and in the dtype to certify it for.
         tokens: one row a text; rows that served for nothing else. Of a bundle that does not know
             the rows it was built on, that is checked against the search rows alone.
-        labels: [n] positions in `bundle.labels`; -1 where unknown, which only `agreement` allows.
+        labels: [n, ...] as `bundle.task.cells` makes them: of one class each, positions in
+            `bundle.labels`, -1 where unknown, which only `agreement` allows.
         target: one, or several that must hold together.
         groups: of the rows, by column, for targets that name one; classes (`label`) come from
             the labels. Every group that the bundle knows is promised for, and any new one.
@@ -97,7 +100,7 @@ def recertify(
         raise TargetError("there are no rows to certify on")
     counted, used = counted_rows(bundle, tokens, count_repeats=count_repeats)
     tokens = token_rows.select(tokens, counted)
-    labels = np.asarray(labels, dtype=np.int32)[counted]
+    labels = np.asarray(labels)[counted]
     groups = {name: each.take(counted) for name, each in (groups or {}).items()}
     targets = several(target)
     if fault := confidence_fault(targets[0].confidence):
@@ -146,6 +149,8 @@ def recertify(
     certificate = with_levels(first, others)
     if is_rounded(bundle.tiers[-1]):
         certificate = assuming(certificate, ROUNDED)
+    if bundle.task.meaning is not None:
+        certificate = assuming(certificate, bundle.task.meaning)
     certificate = count_look(certificate, hash_texts(tokens, bundle.tokenizer), table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})
@@ -288,13 +293,15 @@ def _as_served(table: OutcomeTable, bundle: Bundle) -> OutcomeTable:
     """A table as the full tier is served now; in float32 in torch its answers are the reference."""
     if table.worth.own or not bundle.tiers[-1].in_float32:
         return table
+    if table.classes is None:
+        return replace(table, worth=with_own_reference(table.worth))
     predictions = np.column_stack([table.predictions[:, :-1], table.reference])
     return reclassified(table, predictions=predictions, in_float32=None)
 
 
 def _with_classes(table: OutcomeTable, names: tuple[str, ...]) -> OutcomeTable:
-    """The table with its labels as groups, where they are known."""
-    if not table.worth.known:
+    """The table with its labels as groups, where they are classes and known."""
+    if table.classes is None or not table.worth.known:
         return table
     return replace(table, groups={**table.groups, "label": Groups(names, table.labels)})
 
@@ -319,7 +326,12 @@ def refuse_known(table: OutcomeTable, searched: OutcomeTable) -> None:
 
 def _marks(table: OutcomeTable) -> list[bytes]:
     rounded = table.reliability.astype(np.float64).round(3)
-    columns = (rounded, table.predictions, table.tokens[:, None], table.labels[:, None])
+    answers: tuple[NDArray[Any], NDArray[Any]] = (
+        (table.worth.alike, np.nan_to_num(table.worth.score, nan=-1.0).round(3))
+        if table.classes is None
+        else (table.predictions, table.labels[:, None])
+    )
+    columns = (rounded, answers[0], table.tokens[:, None], answers[1])
     return [row.tobytes() for row in np.concatenate(columns, axis=1)]
 
 
@@ -337,7 +349,7 @@ def conditions_of(
     dtype: str,
     max_length: int,
     tokens: Tokens,
-    labels: NDArray[np.int32],
+    labels: Labels,
     costs: CostTable,
     *,
     repeats: bool,

@@ -198,7 +198,8 @@ def shares(policies: int, expected: int) -> Floats:
 def _test_of(target: Target, mean_test: MeanTest, table: OutcomeTable) -> Test:
     """The test of a target's claims: exact where its losses are counts, else of a bounded mean."""
     metric = metric_of(target)
-    counts = metric.kind != "mean" and (metric.about != "answers" or table.worth.exact)
+    exact = table.worth.exact if metric.labelled else table.worth.alike_exact
+    counts = metric.kind != "mean" and (metric.about != "answers" or exact)
     if counts and metric.kind == "share":
         return "binomial"
     return "betting" if mean_test == "paired" and not counts else mean_test

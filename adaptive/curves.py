@@ -39,7 +39,7 @@ class Curve:
     """All points of a bundle on some texts."""
 
     unit: str
-    quality: str  # accuracy | agreement
+    quality: str  # accuracy, or what `Task.quality` calls it; agreement without labels
     points: tuple[Point, ...]
 
     def of(self, kind: str) -> list[Point]:
@@ -62,6 +62,29 @@ class Curve:
                 f"no policy keeps {target:.2%} of the full tier's, the best {best:.2%}"
             )
         return min(kept, key=lambda each: each.cost)
+
+    def _repr_html_(self) -> str:
+        """As notebooks show it: a small picture, and each tier and the chosen policy in numbers."""
+        from adaptive.display import card, scatter
+
+        costs = np.log([max(p.cost, 1e-12) for p in self.points])
+        quality = np.array([p.quality for p in self.points])
+        x = (costs - costs.min()) / max(float(np.ptp(costs)), 1e-12)
+        y = (quality - quality.min()) / max(float(np.ptp(quality)), 1e-12)
+        kinds = {"tier": "square", "chosen": "star"}
+        drawn = [kinds.get(p.kind, "dot") for p in self.points]
+        rows = [
+            (p.name, f"{self.quality} {p.quality:.2%}, {p.cost:.4g} {self.unit} a text")
+            for p in (*self.of("tier"), *self.of("chosen"))
+        ]
+        picture = scatter(zip(x.tolist(), y.tolist(), drawn, strict=True))
+        return card(f"{self.quality} against {self.unit} a text (logarithm)", rows, picture)
+
+    def slider(self, target: float = 0.99) -> Any:
+        """The picture with a slider over the target, in a notebook; see `adaptive.sliders`."""
+        from adaptive.sliders import slider
+
+        return slider(self, target)
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """The picture, see `plot`."""
@@ -106,7 +129,7 @@ def curve(bundle: Bundle, policy: Policy, table: OutcomeTable, costs: CostTable)
     ]
     points += [point("ladder", entry.name, entry.policy) for entry in bundle.ladder]
     points.append(point("chosen", "chosen policy", policy))
-    return Curve(costs.unit, "accuracy" if known else "agreement", tuple(points))
+    return Curve(costs.unit, bundle.task.quality if known else "agreement", tuple(points))
 
 
 def plot(found: Curve, path: str | Path | None = None) -> Figure:

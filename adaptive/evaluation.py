@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
+from adaptive.cells import Labels
 from adaptive.engine import answer
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
@@ -29,7 +30,7 @@ def evaluate_texts(
     bundle: Bundle,
     policy: Policy,
     tokens: Tokens,
-    labels: NDArray[np.int32],
+    labels: Labels,
     *,
     groups: Mapping[str, Groups] | None = None,
     batch_size: int = 32,
@@ -39,7 +40,8 @@ def evaluate_texts(
 
     Args:
         tokens: one row a text.
-        labels: [n] positions in `bundle.labels`; -1 where unknown, then accuracies are None.
+        labels: [n, ...] as `bundle.task.cells` makes them; where some are not known, accuracies
+            are None.
         groups: by column, to be told apart.
 
     Returns:
@@ -68,8 +70,9 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
     """What the outcome table says of the policy and of each tier alone.
 
     Returns:
-        `texts`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier (of the
-        texts answered), `work` in layers x tokens a text and, where the policy may abstain, the
+        `texts`; `quality`, what `accuracy` is called of other tasks than classes, see
+        `Task.quality`; `rows`, each with `name`, `accuracy`, `agreement` with the full tier (of
+        the texts answered), `work` in layers x tokens a text and, where the policy may abstain, the
         share `abstained`; `stage_shares` of the policy; `groups` of the table
         with the policy's accuracy and agreement in each; `accuracy_ratio` and `work_ratio` of
         the full tier and the policy. Where the full tier is not served in float32 in torch,
@@ -99,6 +102,7 @@ def report(bundle: Bundle, policy: Policy, table: OutcomeTable) -> dict[str, Any
     first, last = rows[0], rows[-1]
     return {
         "texts": len(table),
+        "quality": bundle.task.quality,
         "rows": rows,
         "stage_shares": stage_shares(bundle, chosen.stage),
         "groups": group_rows(table, chosen),

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
 from adaptive.attributions import Attributions, attribute_row
 from adaptive.bundle.contents import Bundle
 from adaptive.costs import CostTable
 from adaptive.evaluation import stage_name
-from adaptive.exits.measures import FEATURES
 from adaptive.policy import Lookup, is_bare, last_exits
 from adaptive.recording import Record, features_of, record, tabulate
 from adaptive.routers.features import STATISTICS, token_statistics
@@ -35,7 +33,7 @@ class StageView:
 
     name: str
     label: str
-    probability: float  # of the label
+    probability: float | None  # of the label, where it has one
     reliability: float  # that the answer is as good as the full tier's
     threshold: float | None  # None = switched off
     part: Part  # sure, last: answered here; look: its opinion alone; skipped: not run
@@ -54,9 +52,8 @@ class StageView:
     def __str__(self) -> str:
         said, limit = _apart(self.reliability, self.threshold)
         told = _TOLD[self.part].format(threshold=limit) if self.ran else "never ran"
-        return (
-            f"{self.name}: {self.label!r} with {self.probability:.0%}, reliability {said}; {told}"
-        )
+        share = _with(self.probability)
+        return f"{self.name}: {self.label!r}{share}, reliability {said}; {told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +68,21 @@ class Explanation:
     statistics: Mapping[str, float]  # what a router sees of the tokens
     stages: tuple[StageView, ...]
     label: str | None  # None where nobody answers
-    score: float
+    score: float | None  # the answer's probability, where it has one
     cost: float
     unit: str
     attributions: Attributions = ()  # what each token did for the answer, see `attribute`
+    evidence: str = "nats"  # their unit
 
     def __str__(self) -> str:
         cut = " (cut)" if self.truncated else ""
         lines = [f"{self.tokens} tokens{cut}, entered at {self.entered}{self._why_entered()}"]
         lines += [f"  {stage}" for stage in self.stages if stage.ran]
         answer = "no answer" if self.label is None else f"answer {self.label!r}"
-        lines.append(f"{answer} with {self.score:.0%} at a cost of {self.cost:.3g} {self.unit}")
+        lines.append(f"{answer}{_with(self.score)} at a cost of {self.cost:.3g} {self.unit}")
         if self.attributions:
             told = " ".join(f"{token} {score:+.2f}" for token, score in self.attributions)
-            lines.append(f"what each token did for it, in nats: {told}")
+            lines.append(f"what each token did for it, in {self.evidence}: {told}")
         return "\n".join(lines)
 
     def _why_entered(self) -> str:
@@ -106,11 +104,11 @@ def explain(
         ImportError: attributions are wanted and captum is not installed.
     """
     kept = record(bundle.tiers, tokens, 1)
-    labels = np.array([-1], dtype=np.int32)
-    table = tabulate(kept, bundle.reliability, labels, bundle.router, bundle.log_frequency)
+    labels, task = bundle.task.cells.unknown(1, len(bundle.labels)), bundle.task
+    table = tabulate(kept, bundle.reliability, labels, bundle.router, bundle.log_frequency, task)
     result = Lookup.of(table, costs.at(tokens.lengths)).evaluate(policy)
     answered, entry = int(result.stage[0]), int(result.entry[0])
-    label = int(table.predictions[0, answered])
+    label = int(kept.logits[answered][0].argmax())
     stages = _views(bundle, policy, kept, table, entry, answered)
     names = [tier.name for tier in bundle.tiers]
     statistics = token_statistics(tokens, bundle.log_frequency)[0].tolist()
@@ -123,11 +121,12 @@ def explain(
         price=_prices(policy, table, names),
         statistics=dict(zip(STATISTICS, statistics, strict=True)),
         stages=stages,
-        label=bundle.labels[label] if result.answered[0] else None,
+        label=stages[answered].label if result.answered[0] else None,
         score=stages[answered].probability,
         cost=float(result.cost[0]),
         unit=costs.unit,
         attributions=attribute_row(bundle, tokens, answered, label) if attributions else (),
+        evidence=task.evidence_unit,
     )
 
 
@@ -143,19 +142,21 @@ def _prices(policy: Policy, table: OutcomeTable, names: list[str]) -> dict[str, 
 def _views(
     bundle: Bundle, policy: Policy, kept: Record, table: OutcomeTable, entry: int, answered: int
 ) -> tuple[StageView, ...]:
-    features = features_of(kept, bundle.reliability)
+    task = bundle.task
+    features = features_of(kept, bundle.reliability, task)
     views = []
     for k in range(len(bundle.stages)):
-        tempered = bundle.reliability.temper(k, kept.logits[k]).softmax(1)
+        scores = task.scores(bundle.reliability.temper(k, kept.logits[k]))
+        label, probability = task.told(scores[0], bundle.labels)
         views.append(
             StageView(
                 name=stage_name(bundle, k),
-                label=bundle.labels[int(table.predictions[0, k])],
-                probability=float(tempered.max()),
+                label=label,
+                probability=probability,
                 reliability=float(table.reliability[0, k]),
                 threshold=policy.thresholds[k] if policy.on(k) else None,
                 part=_part(bundle, policy, k, entry, answered),
-                features=dict(zip(FEATURES, features[k][0].tolist(), strict=True)),
+                features=dict(zip(task.features, features[k][0].tolist(), strict=True)),
             )
         )
     return tuple(views)
@@ -175,6 +176,10 @@ def _part(bundle: Bundle, policy: Policy, stage: int, entry: int, answered: int)
     if stage > last[tier]:
         return "skipped"
     return "unsure" if policy.on(stage) else "off"
+
+
+def _with(probability: float | None) -> str:
+    return "" if probability is None else f" with {probability:.0%}"
 
 
 def _apart(value: float, limit: float | None) -> tuple[str, str]:

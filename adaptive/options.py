@@ -16,6 +16,8 @@ from adaptive.config.faults import nearest
 from adaptive.config.targets import show_target
 from adaptive.errors import ConfigError, TargetError
 from adaptive.scalars import is_whole, plain
+from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.tasks.base import Function
 from adaptive.types import Policy, Target
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Options:
     batch_size: int
     overflow: Overflow
     errors: OnFault
-    logarithms: bool  # in place of probabilities
+    function: Function | None  # of scores; None for as they are
     length: int  # tokens of a row at most
 
     @property
@@ -58,11 +60,13 @@ def call_options(
     function_to_apply: str | None,
     padding: Any,
     length: int,
+    task: Task = SINGLE_LABEL,
 ) -> Options:
     """A call's options, the preset's where the caller gave none.
 
     Args:
         length: as `choose_length` settles it.
+        task: what the answers are.
 
     Raises:
         ValueError: an option has a value it cannot have.
@@ -89,22 +93,14 @@ def call_options(
         batch_size or preset.batch_size,
         cut or preset.overflow,
         errors or preset.errors,
-        _logarithms(function_to_apply),
+        _function(function_to_apply, task),
         length,
     )
 
 
-def _logarithms(function: str | None) -> bool:
-    """Whether scores are wanted before the softmax."""
-    name = function.lower() if isinstance(function, str) else function
-    if name == "sigmoid":
-        raise ValueError(
-            "function_to_apply is 'sigmoid', which scores each label by itself; the labels of this "
-            "classifier exclude each other and their scores sum to 1. Expected 'softmax' or 'none'"
-        )
-    if name not in (None, "softmax", "none"):
-        raise ValueError(f"function_to_apply is {function!r}; expected 'softmax' or 'none'")
-    return name == "none"
+def _function(function: str | None, task: Task) -> Function | None:
+    """What is done to scores, None for nothing."""
+    return task.function(function.lower() if isinstance(function, str) else function)
 
 
 def choose_length(bundle: Bundle, max_length: int | None) -> int:

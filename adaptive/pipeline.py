@@ -16,7 +16,7 @@ from adaptive import inputs as items
 from adaptive import streams
 from adaptive import tokens as token_rows
 from adaptive.ahead import has_spare_core, one_ahead
-from adaptive.answers import Prices, answer_dicts, in_logarithms, join_windows
+from adaptive.answers import Prices, answer_dicts, applied, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
@@ -164,6 +164,25 @@ class AdaptivePipeline:
         other.__dict__.update(attributes)
         return other
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: what answers, by which exits, and what is promised."""
+        from adaptive.bundle.page import policy_line, promises
+        from adaptive.display import card
+
+        bundle = self.bundle
+        places = [f"{bundle.tiers[s.tier].name}@{s.depth}" for s in bundle.stages]
+        certificate = bundle.certificate
+        rows = [
+            ("labels", f"{len(bundle.labels)}: {', '.join(bundle.labels[:6])}"),
+            ("tiers", ", ".join(f"{t.name} ({t.depths[-1]} layers)" for t in bundle.tiers)),
+            ("policy", policy_line(self.policy, places)),
+            ("promise", promises(bundle.targets)),
+            ("certificate", "none" if certificate is None else certificate.headline),
+            ("covered here", "yes" if self.promises else "no"),
+            ("runs", f"{bundle.device}, {bundle.dtype}"),
+        ]
+        return card(f"AdaptivePipeline {bundle.name}", rows)
+
     @property
     def device(self) -> torch.device:
         """Where the tiers are."""
@@ -250,6 +269,7 @@ class AdaptivePipeline:
             function_to_apply=function_to_apply,
             padding=padding,
             length=choose_length(self.bundle, max_length),
+            task=self.bundle.task,
         )
         if isinstance(inputs, Mapping):
             return self._all([inputs], options)[0]
@@ -361,15 +381,14 @@ class AdaptivePipeline:
     def _answer(self, tokens: Tokens, options: Options, *, paired: bool | None) -> list[Any]:
         """Answers of the texts [n], or pairs of texts, that the token rows are of."""
         top_k = 1 if options.top_k == "" else options.top_k
-        whole = top_k != 1 or len(tokens) != len(tokens.truncated)  # windows are averaged
+        # windows are averaged
+        whole = self.bundle.task.whole or top_k != 1 or len(tokens) != len(tokens.truncated)
         rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
         cuts = options.overflow == "truncate"
         use = Use(options.batch_size, options.length, cuts, paired)
         prices = replace(self._prices, covered=bool(self._coverage(self.policy, use)))
         joined = join_windows(self.bundle, self.policy, prices, tokens, rows)
-        if options.logarithms:
-            joined = in_logarithms(joined)
-        answers = answer_dicts(self.bundle, joined, top_k)
+        answers = answer_dicts(self.bundle, applied(joined, options.function), joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
 
     def _rows(

@@ -143,6 +143,22 @@ class Certificate:
         """The certified policies, safe to cheap. All of them hold at once."""
         return tuple(tested.policy for tested in self.front[: self.certified])
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: the verdict, what is promised, and on how many rows."""
+        from adaptive.display import card
+        from adaptive.metrics import promise
+
+        served = next((t for t in self.front if t.policy == self.policy), None)
+        rows = [("promise", promise(target)) for target in self.targets]
+        rows += [
+            ("confidence proved", f"{self.confidence_proved:.4g}"),
+            ("certification rows", f"{self.n:,}"),
+            ("certified", f"{self.certified} of {len(self.front)} policies"),
+        ]
+        if served is not None:
+            rows.append(("the served one costs", f"{served.cost:.4g} {self.unit} a text"))
+        return card(self.headline, rows)
+
     def covers(self, policy: Policy) -> bool:
         """Whether the promise holds for the policy."""
         return policy in self.policies

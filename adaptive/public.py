@@ -61,6 +61,7 @@ def load_data(
     label: str | None = "label",
     pair: str | None = None,
     groups: Sequence[str] = (),
+    task: Mapping[str, Any] | str | None = None,
     **more: Any,
 ) -> Dataset:
     """Labelled texts from a file, a folder, a package, a hub data set or a data frame.
@@ -70,21 +71,23 @@ def load_data(
             `datasets.Dataset`.
         text, pair, label: columns; `label=None` takes the texts alone.
         groups: columns that divide the rows.
+        task: what labels are, as a recipe's `task`; None for one class each.
         more: other fields of a recipe's `data`, such as `where` and `rename`; of files alone.
 
     Raises:
         DataError: the data are wrong; the message names file and row.
         ConfigError: a field is wrong.
     """
-    from adaptive.config import load_source
+    from adaptive.config import load_source, load_task
     from adaptive.training import data
 
+    cells = load_task(task or "single_label").cells
     if isinstance(source, str | Path):
         fields = {"source": str(source), "text": text, "label": label, "pair": pair, **more}
-        return data.load_data(load_source(fields), groups=groups)
+        return data.load_data(load_source(fields), groups=groups, cells=cells)
     if more:
         raise DataError(f"a frame takes no {', '.join(more)}; choose rows and labels in the frame")
-    return data.from_frame(source, text=text, label=label, pair=pair, groups=groups)
+    return data.from_frame(source, text=text, label=label, pair=pair, groups=groups, cells=cells)
 
 
 def evaluate(
@@ -109,7 +112,7 @@ def evaluate(
         pipeline.bundle,
         pipeline.policy,
         pipeline.tokenize(data.texts, data.pairs),
-        _labels(data),
+        _labels(pipeline, data),
         groups=data.groups,
         batch_size=pipeline.preset.batch_size,
         quiet=quiet,
@@ -169,7 +172,7 @@ def certify(
         bundle = recertify(
             pipeline.bundle,
             pipeline.tokenize(rows.texts, rows.pairs),
-            _labels(rows),
+            _labels(pipeline, rows),
             targets,
             groups=rows.groups,
             batch_size=size,
@@ -206,15 +209,93 @@ def curve(
     else:
         data = _known(pipeline, data)
         tokens = pipeline.tokenize(data.texts, data.pairs)
-        table = outcomes(bundle, tokens, _labels(data), pipeline.preset.batch_size)
+        table = outcomes(bundle, tokens, _labels(pipeline, data), pipeline.preset.batch_size)
     return draw(bundle, pipeline.policy, table, costs)
 
 
+def report(
+    source: AdaptivePipeline | str | Path,
+    data: Dataset | None = None,
+    output: str | Path | None = None,
+    *,
+    work: bool = False,
+    texts: bool = False,
+    rows: str | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """What the policy does and what else it could do, as figures and as a page that opens offline.
+
+    The page shows each tier, simple rules and the searched policies on the plane of cost and
+    accuracy, with a slider over the target; who answers which texts; the certificate in words; how
+    classes, lengths and groups are answered; whether reliabilities are right; other ways to enter;
+    how many answers changed.
+
+    Args:
+        data: None takes the held-out rows that the bundle keeps, as `curve` does.
+        output: the page, an HTML file; None writes none.
+        work: count cost in layers x tokens rather than in measured milliseconds.
+        texts: whether texts that are answered otherwise than by the full tier are in it.
+        rows: which rows these are, in words, for the page's head.
+
+    Returns:
+        The page's figures, see `adaptive.reporting.collect.figures_of`: rows of plain numbers, such
+        as `pandas.DataFrame(found["line"])`.
+
+    Raises:
+        BundleError: there are no rows.
+        DataError: a label that the bundle does not know, or texts are asked for without data.
+    """
+    from adaptive.reporting.collect import figures_of
+    from adaptive.reporting.page import render
+    from adaptive.reporting.subject import of_bundle, outcomes_and_top
+
+    pipeline = _opened(source)
+    bundle, top = pipeline.bundle, None
+    shown: list[str] | None = None
+    if data is None:
+        if texts:
+            raise DataError("a bundle keeps no texts; give `data` whose texts can be shown")
+        split, table = _own_split(pipeline)
+        told = f"held-out rows of its build, those that it was {_SERVED[split]} on"
+    else:
+        data = _known(pipeline, data)
+        tokens, size = pipeline.tokenize(data.texts, data.pairs), pipeline.preset.batch_size
+        table, top = outcomes_and_top(
+            bundle, tokens, _labels(pipeline, data), size, quiet, data.groups
+        )
+        told = "texts"
+        if texts:
+            shown = data.texts
+            if data.pairs is not None:
+                shown = [f"{a} | {b}" for a, b in zip(data.texts, data.pairs, strict=True)]
+    subject = of_bundle(
+        bundle, pipeline.policy, table, rows=rows or told, work=work, top=top, texts=shown
+    )
+    found = figures_of(subject)
+    if output is not None:
+        _write(Path(output), render(found))
+    return found
+
+
+def _write(output: Path, page: str) -> None:
+    from adaptive.outputs import replacing
+
+    with replacing(output) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+_SERVED = {"certify": "certified", "search": "searched"}  # what a split's rows served for
+
+
 def _own_rows(pipeline: AdaptivePipeline) -> OutcomeTable:
+    return _own_split(pipeline)[1]
+
+
+def _own_split(pipeline: AdaptivePipeline) -> tuple[str, OutcomeTable]:
     for split in ("certify", "search"):
         table = pipeline.bundle.outcomes.get(split)
         if table is not None and len(table):
-            return table
+            return split, table
     raise BundleError("the bundle keeps no outcomes of held-out rows; give labelled `data`")
 
 
@@ -238,10 +319,17 @@ def _known(pipeline: AdaptivePipeline, data: Dataset) -> Dataset:
         rename = load_recipe(folder / LAYOUT.recipe, packed=True).data.rename
     except (BundleError, ConfigError):  # of a bundle in memory, or one that no build has made
         rename = {}
+    cells = pipeline.bundle.task.cells
+    if data.labels is not None and data.cells != cells:
+        raise DataError(
+            f"{data.name}: the labels were not read as those of a {pipeline.bundle.task.name} "
+            "bundle; give load_data the bundle's `task`"
+        )
     return data.with_labels(pipeline.bundle.labels, rename)
 
 
-def _labels(data: Dataset) -> Any:
-    import numpy as np
-
-    return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
+def _labels(pipeline: AdaptivePipeline, data: Dataset) -> Any:
+    if data.labels is not None:
+        return data.labels
+    bundle = pipeline.bundle
+    return bundle.task.cells.unknown(len(data), len(bundle.labels))

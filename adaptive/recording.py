@@ -13,15 +13,17 @@ from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, stages_of
+from adaptive.cells import Labels
 from adaptive.engine.batching import Limits, RowQueue, budget_of
-from adaptive.exits.measures import History, measure
+from adaptive.exits.measures import History
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
 from adaptive.routers.features import router_features, token_statistics
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.store import reference_of
 from adaptive.tiers.tier import Tier
 from adaptive.types import OutcomeTable, Stage, Tokens
-from adaptive.worth import classified, concatenate
+from adaptive.worth import concatenate
 
 ROWS = 4096  # texts recorded at once; bounds memory at rows x stages x (hidden + classes)
 
@@ -91,27 +93,32 @@ def _run_tier(
 
 
 @torch.inference_mode()
-def features_of(record: Record, reliability: Reliability) -> list[torch.Tensor]:
+def features_of(
+    record: Record, reliability: Reliability, task: Task = SINGLE_LABEL
+) -> list[torch.Tensor]:
     """Each stage's confidence features, k times [n, F], as the hot loop would compute them."""
     device = record.logits[0].device
     log_length = torch.from_numpy(record.tokens.lengths).to(device).float().log()
-    anchor = reliability.temper(0, record.logits[0]).softmax(1)
+    anchor = task.scores(reliability.temper(0, record.logits[0]))
     features, history = [], History.start(len(log_length), device)
     for k, stage in enumerate(record.stages):
         if stage.exit == 0:
             history = History.start(len(log_length), device)
         logits = reliability.temper(k, record.logits[k])
-        row, history = measure(logits, record.pooled[k], history, anchor, log_length)
+        row, history = task.measure(logits, record.pooled[k], history, anchor, log_length)
         features.append(row)
     return features
 
 
 @torch.inference_mode()
 def routing_features(
-    record: Record, reliability: Reliability, log_frequency: NDArray[np.float32]
+    record: Record,
+    reliability: Reliability,
+    log_frequency: NDArray[np.float32],
+    task: Task = SINGLE_LABEL,
 ) -> torch.Tensor:
     """What the router sees of each text, [n, F]."""
-    anchor = reliability.temper(0, record.logits[0]).softmax(1)
+    anchor = task.distribution(task.scores(reliability.temper(0, record.logits[0])))
     statistics = torch.from_numpy(token_statistics(record.tokens, log_frequency))
     return router_features(record.pooled[0], anchor, statistics.to(anchor.device))
 
@@ -120,37 +127,46 @@ def routing_features(
 def tabulate(
     record: Record,
     reliability: Reliability,
-    labels: NDArray[np.int32],
+    labels: Labels,
     router: Router | None,
     log_frequency: NDArray[np.float32],
+    task: Task = SINGLE_LABEL,
 ) -> OutcomeTable:
     """The outcome table of recorded texts, on the host."""
-    features = features_of(record, reliability)
+    features = features_of(record, reliability, task)
     scores = [reliability(k, row) for k, row in enumerate(features)]
     tiers = record.stages[-1].tier + 1
-    reference = None if record.reference is None else _answers(record.reference)
     risk = torch.zeros(len(labels), tiers)
     if router is not None:
-        risk = router.risk(routing_features(record, reliability, log_frequency))
-    return classified(
+        risk = router.risk(routing_features(record, reliability, log_frequency, task))
+    worth, classes = task.worth(*answers_of(record, reliability, labels, task))
+    return OutcomeTable(
         stages=record.stages,
-        predictions=np.stack([_answers(logits) for logits in record.logits], 1),
+        worth=worth,
         reliability=torch.stack(scores, 1).cpu().numpy(),
         risk=risk.cpu().numpy(),
-        labels=labels,
         tokens=record.tokens.lengths,
-        in_float32=reference,
+        classes=classes,
     )
 
 
-def _answers(logits: torch.Tensor) -> NDArray[np.int32]:
-    """The greatest of each row, [n] of [n, c], on the host."""
-    found: NDArray[np.int32] = logits.argmax(1).int().cpu().numpy()
-    return found
+@torch.inference_mode()
+def answers_of(
+    record: Record, reliability: Reliability, labels: Labels, task: Task = SINGLE_LABEL
+) -> tuple[list[Labels], Labels, Labels | None]:
+    """Each stage's answers, k times [n, ...], the labels, and the reference's: see `Task.worth`."""
+
+    def answers(stage: int, logits: torch.Tensor) -> Labels:
+        return task.answers(task.scores(reliability.temper(stage, logits)))
+
+    found = [answers(stage, logits) for stage, logits in enumerate(record.logits)]
+    last = len(found) - 1
+    reference = None if record.reference is None else answers(last, record.reference)
+    return found, labels, reference
 
 
 def outcomes(
-    bundle: Bundle, tokens: Tokens, labels: NDArray[np.int32], batch_size: int, quiet: bool = True
+    bundle: Bundle, tokens: Tokens, labels: Labels, batch_size: int, quiet: bool = True
 ) -> OutcomeTable:
     """The outcome table of new texts, one token row each, recorded in pieces of `ROWS`."""
     tables = []
@@ -164,6 +180,7 @@ def outcomes(
                 labels[rows],
                 bundle.router,
                 bundle.log_frequency,
+                bundle.task,
             )
         )
     return concatenate(tables)

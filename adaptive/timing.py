@@ -26,6 +26,7 @@ from adaptive.exits.reliability import Reliability
 from adaptive.processor import cpu_name
 from adaptive.routers import Router
 from adaptive.routers.features import STATISTICS, router_features
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.tokens import places
 from adaptive.types import TokenBatch, Tokens
@@ -45,6 +46,7 @@ def measure_costs(
     lengths: Sequence[int],
     repeats: int,
     quiet: bool = True,
+    task: Task = SINGLE_LABEL,
 ) -> CostTable:
     """Medians of `repeats` runs of each piece, interleaved, at each length.
 
@@ -61,6 +63,7 @@ def measure_costs(
             lengths=lengths,
             repeats=repeats,
             quiet=quiet,
+            task=task,
         )
     lengths = _known(lengths, tiers)
     stages = sum(len(tier.depths) for tier in tiers)
@@ -69,7 +72,7 @@ def measure_costs(
     for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
         batch = _batch(batch_size, length, tiers[-1], device)
         for repeat in range(-2, repeats):  # two rounds warm up
-            times = _round(tiers, reliability, batch, device)
+            times = _round(tiers, reliability, batch, device, task)
             if repeat >= 0:
                 embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = (
                     times
@@ -96,6 +99,7 @@ def measure_hops(
     lengths: Sequence[int],
     repeats: int,
     quiet: bool = True,
+    task: Task = SINGLE_LABEL,
 ) -> CostTable:
     """The same from whole hops of a tier, as the hot loop runs them.
 
@@ -112,7 +116,7 @@ def measure_hops(
         many = max(batch_size, min(SHALLOW, budget_of(device) // length))
         shallow = rows if many == batch_size else _rows(many, length, tiers[-1])
         for repeat in range(-3, repeats):  # what is captured the second time may be so in turns
-            times = _hops_round(tiers, reliability, rows, shallow, device)
+            times = _hops_round(tiers, reliability, rows, shallow, device, task)
             if repeat >= 0:
                 alone[repeat, :, column], whole[repeat, :, column], parted[repeat, :, column] = (
                     times
@@ -178,6 +182,7 @@ def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable
         lengths=[int(length) for length in costs.lengths],
         repeats=REPEATS,
         quiet=quiet,
+        task=bundle.task,
     )
     if bundle.router is None:
         return table
@@ -194,7 +199,8 @@ def _router_milliseconds(bundle: Bundle, router: Router, batch_size: int) -> flo
     statistics = torch.zeros(batch_size, len(STATISTICS), device=bundle.device)
 
     def ask() -> torch.Tensor:
-        return router.risk(router_features(pooled, anchor, statistics)).cpu()
+        shares = bundle.task.distribution(anchor)
+        return router.risk(router_features(pooled, shares, statistics)).cpu()
 
     took = [_timed(bundle.device, ask)[1] for _ in range(2 + REPEATS)][2:]  # two warm up
     return 1e3 * float(np.median(took)) / batch_size
@@ -212,12 +218,17 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _round(
-    tiers: Sequence[Tier], reliability: Reliability, batch: TokenBatch, device: torch.device
+    tiers: Sequence[Tier],
+    reliability: Reliability,
+    batch: TokenBatch,
+    device: torch.device,
+    task: Task,
 ) -> tuple[list[float], list[float], list[float]]:
     """Seconds of every embedding, segment and head, once."""
     embed, segment, head = [], [], []
     rows, stage = len(batch.lengths), 0
-    in_graph = any(tier.in_graphs for tier in tiers)
+    graph = task.exclusive and any(tier.in_graphs for tier in tiers)
+    exit_of = partial(run_exit, reliability=reliability, in_graph=graph, task=task)
     anchor = torch.full((rows, len(tiers[0].labels)), 1.0 / len(tiers[0].labels), device=device)
     log_length = torch.zeros(rows, device=device)
     for tier in tiers:
@@ -227,7 +238,7 @@ def _round(
         for exit in range(len(tier.depths)):
             state, took = _timed(device, tier.advance, state, exit)
             segment.append(took if tier.segment_work(exit) else 0.0)
-            ask = partial(run_exit, stage=stage, reliability=reliability, in_graph=in_graph)
+            ask = partial(exit_of, stage=stage)
             first = anchor if stage else None
             output, took = _timed(device, ask, tier, exit, state, history, first, log_length)
             head.append(took)
@@ -241,6 +252,7 @@ def _hops_round(
     tokens: Tokens,
     shallow: Tokens,
     device: torch.device,
+    task: Task,
 ) -> tuple[list[float], list[float], list[float]]:
     """Seconds of each exit alone, of each tier in one hop, and of each in as many as exits.
 
@@ -254,6 +266,7 @@ def _hops_round(
         whole=False,
         routed=False,
         in_graph=False,
+        task=task,
     )
     alone, whole, parted, first = [], [], [], 0
     classes = len(tiers[0].labels)

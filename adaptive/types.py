@@ -136,6 +136,19 @@ class Policy:
         """Whether the exit is switched on."""
         return self.thresholds[stage] != NEVER
 
+    def _repr_html_(self) -> str:
+        """As notebooks show it: what each switched-on stage asks for. Stages are numbers here."""
+        from adaptive.display import card
+
+        on = [k for k in range(len(self.thresholds)) if self.on(k)]
+        rows = [(f"stage {k}", f"answers from {self.thresholds[k]:.4g} on") for k in on[:-1]]
+        rows += [(f"stage {k}", "answers whatever is left") for k in on[-1:]]
+        if self.risk_weight is not None:
+            rows.insert(0, ("entry", f"by the router, risk weight {self.risk_weight:.4g}"))
+        if self.abstain != ALWAYS:
+            rows.append(("nobody answers", f"below {self.abstain:.4g} at the last stage"))
+        return card(f"Policy over tiers {', '.join(map(str, self.path))}", rows)
+
     def with_threshold(self, stage: int, value: float) -> Policy:
         """The same policy with one threshold changed."""
         thresholds = list(self.thresholds)
@@ -174,6 +187,11 @@ class Worth:
     def known(self) -> bool:
         """Whether every row has its scores."""
         return not bool(np.isnan(self.reference).any())
+
+    @property
+    def alike_exact(self) -> bool:
+        """Whether likeness to the reference is 0 or 1 for each answer, whatever scores are."""
+        return self.exact or bool(((self.alike == 0.0) | (self.alike == 1.0)).all())
 
     def take(self, rows: Rows) -> Worth:
         """That of the given texts."""
@@ -323,9 +341,9 @@ class StageCosts:
 class Answers:
     """What a cascade answered for a batch of token rows, on the host."""
 
-    label: NDArray[np.int32]  # [b] the likeliest
-    score: NDArray[np.float32]  # [b] its probability
-    probabilities: NDArray[np.float32] | None  # [b, c] where they were asked for
+    label: NDArray[np.int32]  # [b] the one of the greatest score: of classes, the likeliest
+    score: NDArray[np.float32]  # [b] that score: of classes, its probability
+    probabilities: NDArray[np.float32] | None  # [b, c] scores, where they were asked for
     stage: NDArray[np.int32]  # [b] the stage that answered
     entry: NDArray[np.int32]  # [b] the tier entered
     reliability: NDArray[np.float32]  # [b] NaN where the answering stage is not asked for it

@@ -138,9 +138,14 @@ def plan(
 
     Raises:
         BundleError: the bundle has no search rows.
-        TargetError: another target; search rows without labels; no rows, or rows that the bundle
-            knows already.
+        TargetError: another task than one class a text; another target; search rows without
+            labels; no rows, or rows that the bundle knows already.
     """
+    if not bundle.task.exclusive:
+        raise TargetError(
+            f"labels are asked for where answers are one class each; of a {bundle.task.name} "
+            "bundle certify labelled texts"
+        )
     promises = [own[0] for own in _promises(target, levels)]
     if fault := confidence_fault(promises[0].confidence):
         raise TargetError(fault)

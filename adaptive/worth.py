@@ -94,6 +94,13 @@ def graded(
     return Worth(scores, same, held, exact, own)
 
 
+def with_own_reference(worth: Worth) -> Worth:
+    """That of the same answers, the last stage's being the reference's, whose place they take."""
+    score, alike = worth.score.copy(), worth.alike.copy()
+    score[:, -1], alike[:, -1] = worth.reference, 1.0
+    return replace(worth, score=score, alike=alike, own=True)
+
+
 def as_good(worth: Worth) -> NDArray[np.bool_]:
     """Whether each answer is as good as the reference: like it, or scored no lower, [n, k].
 

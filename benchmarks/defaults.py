@@ -34,6 +34,7 @@ from adaptive.training.steps import Context
 
 HERE = Path(__file__).parent
 SETS = {"clinc150": None, "ag_news": None, "sst2": 20_000}  # training rows at most
+HELD_OUT = {"clinc150": 1000, "ag_news": 900, "sst2": 1000}  # fit rows, and search rows
 TIERS = ("tiny", "mid", "full")
 TEST = 3000  # rows
 RECIPE = {
@@ -71,7 +72,8 @@ def main() -> None:
 def run(source: Path, rows: str, work: Path) -> dict[str, Any]:
     """Each tier of one cell: accuracy on test and search rows, optimiser steps."""
     size = SETS[source.name] if rows == "all" else int(rows)
-    splits = {"train": size, "fit": 1000, "search": 1000, "test": TEST}
+    held_out = HELD_OUT[source.name]
+    splits = {"train": size, "fit": held_out, "search": held_out, "test": TEST}
     recipe = Recipe.model_validate(RECIPE | {"data": {"source": str(source), "splits": splits}})
     data = load_data(recipe.data, recipe.seed)
     if source.name == "sst2":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,14 @@ def fit_temperature(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 
 
 def fit_reliability(
-    features: NDArray[Any], ok: NDArray[np.bool_]
+    features: NDArray[Any], ok: NDArray[np.bool_], names: Sequence[str] = FEATURES
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
     """One stage's logistic model of "this answer is good" (Platt 1999, on many measures).
 
     Args:
-        features: [n, F] of `adaptive.exits.measures.measure`.
+        features: [n, F] of `adaptive.exits.measures.measure`, or of another kind of answer.
         ok: [n] whether the answer was as good as the full tier's.
+        names: of the features, [F].
 
     Returns:
         mean, scale and weight [F] in standardised space, and bias. Where every row is good,
@@ -77,7 +79,7 @@ def fit_reliability(
     """
     features = np.asarray(features, dtype=np.float64)
     ok = np.asarray(ok, dtype=bool)
-    _check_features(features, ok)
+    _check_features(features, ok, names)
     mean = features.mean(0)
     scale = features.std(0)
     # A feature that is constant here carries nothing; left at its own tiny deviation it
@@ -130,8 +132,10 @@ def _check_targets(logits: NDArray[np.float64], targets: NDArray[Any]) -> None:
         )
 
 
-def _check_features(features: NDArray[np.float64], ok: NDArray[np.bool_]) -> None:
-    expected = (len(ok), len(FEATURES))
+def _check_features(
+    features: NDArray[np.float64], ok: NDArray[np.bool_], names: Sequence[str]
+) -> None:
+    expected = (len(ok), len(names))
     if features.shape != expected or not len(ok):
         raise ValueError(
             f"features have shape {features.shape}, expected {expected} with rows above 0"
@@ -139,4 +143,4 @@ def _check_features(features: NDArray[np.float64], ok: NDArray[np.bool_]) -> Non
     finite = np.isfinite(features)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        raise ValueError(f"feature {FEATURES[column]!r} of row {row} is not finite")
+        raise ValueError(f"feature {names[column]!r} of row {row} is not finite")

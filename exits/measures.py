@@ -50,7 +50,7 @@ FEATURES: tuple[str, ...] = (
 class History:
     """What a tier's earlier exits said of each text; starts anew at a tier's first exit."""
 
-    prediction: torch.Tensor  # [b] int64, -1 before the first exit
+    prediction: torch.Tensor  # [b] int64, -1 before the first exit; of other tasks scores [b, c]
     streak: torch.Tensor  # [b] float32, earlier exits in a row with this prediction
     pooled: torch.Tensor | None  # [b, h] at the previous exit, None before the first
 
@@ -159,7 +159,7 @@ def measure(
         first - second - others.log(),
         streak.clamp(max=1),
         streak,
-        _saturation(pooled, history.pooled),
+        cosine(pooled, history.pooled).unsqueeze(1),
         *_second_opinion(chosen, anchor_probabilities),
         log_length.unsqueeze(1),
     ]
@@ -173,12 +173,11 @@ def _log_classes(logits: torch.Tensor) -> float | torch.Tensor:
     return math.log(logits.shape[1])
 
 
-def _saturation(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
-    """The cosine of both, [b, 1]."""
+def cosine(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+    """That of states [b, h] and the previous exit's, [b]; 0 where there is none."""
     if previous is None:
-        return torch.zeros(len(pooled), 1, device=pooled.device)
-    cosine: torch.Tensor = torch.cosine_similarity(pooled.float(), previous.float(), dim=1)
-    return cosine.unsqueeze(1)
+        return torch.zeros(len(pooled), device=pooled.device)
+    return torch.cosine_similarity(pooled.float(), previous.float(), dim=1)
 
 
 def _second_opinion(

@@ -17,8 +17,8 @@ StageFit = tuple[Sequence[float], Sequence[float], Sequence[float], float]
 class Reliability(nn.Module):
     """One temperature and one logistic model a stage, all stages in one set of buffers.
 
-    Letters: k stages, F features (`adaptive.exits.measures.FEATURES`). A new one is neutral:
-    temperature 1, reliability 0.5. Keep the buffers float32: move it with `.to(device)`.
+    Letters: k stages, F features (of classes `adaptive.exits.measures.FEATURES`). A new one is
+    neutral: temperature 1, reliability 0.5. Keep the buffers float32: move it with `.to(device)`.
     """
 
     temperature: torch.Tensor  # [k]
@@ -27,9 +27,10 @@ class Reliability(nn.Module):
     weight: torch.Tensor  # [k, F] in standardised space
     bias: torch.Tensor  # [k]
 
-    def __init__(self, stages: int) -> None:
+    def __init__(self, stages: int, features: Sequence[str] = FEATURES) -> None:
+        """A neutral one; `features` are the names of what it is to read."""
         super().__init__()
-        width = len(FEATURES)
+        width = len(features)
         self.register_buffer("temperature", torch.ones(stages))
         self.register_buffer("mean", torch.zeros(stages, width))
         self.register_buffer("scale", torch.ones(stages, width))
@@ -72,30 +73,34 @@ class Reliability(nn.Module):
 
     @staticmethod
     def from_tensors(
-        tensors: Mapping[str, torch.Tensor], features: Sequence[str] = FEATURES
+        tensors: Mapping[str, torch.Tensor],
+        features: Sequence[str] | None = None,
+        expected: Sequence[str] = FEATURES,
     ) -> Reliability:
         """The inverse of `to_tensors`.
 
-        `features` is the list that was stored beside the tensors.
+        Args:
+            features: the list that was stored beside the tensors; None for the expected one.
+            expected: what is measured now.
 
         Raises:
             ValueError: names, shapes, values or the features' list are not what this version
                 computes; the message gives what was found and what was expected.
         """
-        _check_features(features)
+        _check_features(expected if features is None else features, expected)
         names = ("temperature", "mean", "scale", "weight", "bias")
         if set(tensors) != set(names):
             raise ValueError(
                 f"reliability holds tensors {sorted(tensors)}, expected {sorted(names)}"
             )
         stages = tensors["temperature"].numel()
-        reliability = Reliability(stages)
+        reliability = Reliability(stages, expected)
         for name, buffer in reliability.named_buffers():
             found = tensors[name]
             if found.shape != buffer.shape:
                 raise ValueError(
                     f"reliability tensor {name} has shape {tuple(found.shape)}, expected "
-                    f"{tuple(buffer.shape)} for {stages} stages and {len(FEATURES)} features"
+                    f"{tuple(buffer.shape)} for {stages} stages and {len(expected)} features"
                 )
             if not torch.isfinite(found).all():
                 raise ValueError(f"reliability tensor {name} holds a value that is not finite")
@@ -105,13 +110,13 @@ class Reliability(nn.Module):
         return reliability
 
 
-def _check_features(features: Sequence[str]) -> None:
-    if len(features) != len(FEATURES):
+def _check_features(features: Sequence[str], known: Sequence[str]) -> None:
+    if len(features) != len(known):
         raise ValueError(
             f"reliability was fitted on {len(features)} features, this version computes "
-            f"{len(FEATURES)}: fit the exits again"
+            f"{len(known)}: fit the exits again"
         )
-    for found, expected in zip(features, FEATURES, strict=True):
+    for found, expected in zip(features, known, strict=True):
         if found != expected:
             raise ValueError(
                 f"reliability was fitted on feature {found!r} where this version computes "

@@ -78,6 +78,13 @@ if bundle.costs is not None:
 plot(curve(bundle, policy, table, bundle.costs or work))
 
 # %% [markdown]
+# How much of the full tier's quality is to be kept? The slider rings the cheapest policy that keeps
+# it on these rows. Without ipywidgets it is the picture alone.
+
+# %%
+counted.slider(0.95)
+
+# %% [markdown]
 # The chosen policy beside each tier alone:
 
 # %%

@@ -104,6 +104,7 @@ def test_wheel_holds_the_folders_under_one_name(wheel: Path) -> None:
         for name in modules
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs" / "outcomes").iterdir()}
+        | {f"adaptive/reporting/page.{kind}" for kind in ("css", "html", "js")}
         | {"adaptive/py.typed", "adaptive/recorded/outcomes.schema.json", "exits/judge.onnx"}
         | {"adaptive/serve/page.html"}
     }

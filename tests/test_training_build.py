@@ -34,15 +34,16 @@ from adaptive.training.choose import load_policies
 from adaptive.training.learn.routers import load_router
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import backbone_of, load_built, load_tiers
-from adaptive.training.record_outcomes import as_good, calibrate, load_table
+from adaptive.training.record_outcomes import calibrate, load_table
 from adaptive.training.router import train
 from adaptive.training.rows import load_rows, load_training_rows
 from adaptive.training.splits import PARTS
 from adaptive.training.steps import Context, section
 from adaptive.training.teach import load_teacher
-from adaptive.types import Stage, Tokens
+from adaptive.types import Classes, Stage, Tokens
 from adaptive.work import work_of
-from adaptive.worth import worse_of
+from adaptive.worth import as_good as good_of
+from adaptive.worth import worse_of, worth_of
 
 LOADS: Counter[str] = Counter()  # of tiers, by step, in the build of `built`
 
@@ -533,6 +534,11 @@ def _tokens(rows: int) -> Tokens:
         owner=np.arange(rows, dtype=np.int64),
         truncated=np.zeros(rows, bool),
     )
+
+
+def as_good(answers: np.ndarray, full: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    classes = Classes(np.stack([answers, full], 1).astype(np.int32), labels.astype(np.int32))
+    return good_of(worth_of(classes))[:, 0]
 
 
 def likelihood(reliability: Reliability, stage: int, record: Record, labels: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
-from adaptive.certificate import at_levels, certify, with_levels
+from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
 from adaptive.looks import count_look
@@ -17,7 +17,7 @@ from adaptive.row_hashes import hash_texts
 from adaptive.training.choose import costs_of, load_fronts, load_router
 from adaptive.training.learn.routers import risk_of
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import max_length_of, tokenizer_of
+from adaptive.training.parts import max_length_of, task_of, tokenizer_of
 from adaptive.training.record_outcomes import load_features, load_table
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -61,7 +61,10 @@ def _work(context: Context, folder: Path) -> Figures:
         )
     ]
     texts = hash_texts(tokens, tokenizer_of(context))
-    certificate = count_look(with_levels(first, further), texts, table)
+    certificate, meaning = with_levels(first, further), task_of(context).meaning
+    if meaning is not None:
+        certificate = assuming(certificate, meaning)
+    certificate = count_look(certificate, texts, table)
     content = certificate_to_json(certificate)
     (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     served = next(t for t in certificate.front if t.policy == certificate.policy)

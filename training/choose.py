@@ -9,18 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.certificate import at_levels
 from adaptive.costs import CostTable
+from adaptive.entries import forced, forced_entries
 from adaptive.errors import TargetError
 from adaptive.fronts import front
 from adaptive.metrics import metric_of, promise
 from adaptive.policy import Lookup, tier_alone
 from adaptive.routers import Router
-from adaptive.routers.baselines import always_tier, at_random, by_length, oracle
 from adaptive.routers.fit import fit_router
 from adaptive.search import Found, refine, search
 from adaptive.targets import about_costs, seeks_quality, several
@@ -151,41 +148,13 @@ def baselines(
     table, good = lookup.table, seeks_quality(several(target))
     costs: dict[str, float | None] = {}
     for name, entry in forced_entries(lookup, best).items():
-        forced = replace(table, risk=_one_hot(entry, table.risk.shape[1]))
-        free = replace(lookup, table=forced, router=np.zeros(len(table)))
-        rule = replace(best, risk_weight=1.0, entry_cost=(0.0,) * table.risk.shape[1])
+        free, rule = forced(lookup, best, entry)
         found = refine(free, target, rule, margin=margin, sweeps=sweeps)
         costs[name] = None if found is None else found.loss if good else found.cost
     if good:
         return costs
     full = tier_alone(table.stages, table.stages[-1].tier)
     return costs | {"full_alone": float(lookup.evaluate(full).cost.mean())}
-
-
-def _one_hot(entry: NDArray[np.int32], tiers: int) -> NDArray[np.float32]:
-    """Risk that makes the entry rule choose the given tiers."""
-    risk: NDArray[np.float32] = (np.arange(tiers) != entry[:, None]).astype(np.float32)
-    return risk
-
-
-def forced_entries(lookup: Lookup, policy: Policy) -> dict[str, NDArray[np.int32]]:
-    """The entry tier of each text under every baseline rule, among the policy's tiers."""
-    table, path = lookup.table, list(policy.path)
-    rows = len(table)
-    counts = np.bincount(lookup.evaluate(policy).entry, minlength=table.risk.shape[1])[path]
-    # whole numbers are summed, since a sum of shares may come out above 1
-    cuts = np.quantile(table.tokens, counts.cumsum()[:-1] / rows).tolist()
-    last = {s.tier: k for k, s in enumerate(table.stages)}
-    ends = [last[tier] for tier in path]
-    good = ~worse_of(table)[:, path]
-    names = np.asarray(path, dtype=np.int32)
-    return {
-        "always_tiny": names[always_tier(rows, 0)],
-        "always_full": names[always_tier(rows, len(path) - 1)],
-        "by_length": names[by_length(table.tokens, cuts)],
-        "at_random": names[at_random(rows, (counts / rows).tolist(), 0)],
-        "oracle": names[oracle(lookup.run[:, ends], good)],
-    }
 
 
 def _search(

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import inputs
+from adaptive.cells import CLASSES, Cells, Labels, as_name
 from adaptive.errors import DataError
 from adaptive.training.files import Places, Table
-from adaptive.training.labels import as_name, known_hint, label_fault, number_groups, number_labels
-from adaptive.training.sources import cells, read_frame, read_frames, read_source
+from adaptive.training.labels import known_hint, number_groups, number_labels
+from adaptive.training.sources import cells as cells_of
+from adaptive.training.sources import read_frame, read_frames, read_source
 from adaptive.training.splits import POOL
 from adaptive.types import Groups
 
@@ -32,12 +34,13 @@ class Dataset:
 
     texts: list[str]  # [n]
     pairs: list[str] | None  # [n] second texts
-    labels: NDArray[np.int32] | None  # [n], -1 in a pool; None = unlabelled
+    labels: Labels | None  # [n, ...], as `cells` make them; -1 in a pool; None = unlabelled
     label_names: tuple[str, ...]  # [c]
     # [n] train, validation or test where the source tells, and pool, see `with_pool`
     split: NDArray[np.str_] | None
     places: Places
     groups: Mapping[str, Groups] = field(default_factory=dict)  # by column
+    cells: Cells = CLASSES  # how the labels were read
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,11 +59,11 @@ class Dataset:
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Dataset:
         """The given rows, in the given order."""
-        return Dataset(
+        return replace(
+            self,
             texts=[self.texts[row] for row in rows],
             pairs=None if self.pairs is None else [self.pairs[row] for row in rows],
             labels=None if self.labels is None else self.labels[rows],
-            label_names=self.label_names,
             split=None if self.split is None else self.split[rows],
             places=self.places.take(rows),
             groups={column: each.take(rows) for column, each in self.groups.items()},
@@ -81,33 +84,46 @@ class Dataset:
         own = [(rename or {}).get(name, name) for name in self.label_names]
         index = {name: number for number, name in enumerate(names)}
         new = np.array([index.get(name, -1) for name in own], dtype=np.int32)
-        labels = new[self.labels]
-        unknown = np.flatnonzero(labels < 0)
+        strange = self.cells.nameless(self.labels, new)
+        unknown = np.flatnonzero(strange >= 0)
         if len(unknown):
-            label = own[self.labels[unknown[0]]]
+            label = own[strange[unknown[0]]]
             raise DataError(
                 f"{self.places[int(unknown[0])]}: its label (length {len(label)}) is not one "
                 f"of the {len(names)} known labels{known_hint(label, names)}"
             )
+        labels = self.cells.renumbered(self.labels, new, len(names))
         return replace(self, labels=labels, label_names=tuple(names))
+
+    @property
+    def strata(self) -> NDArray[np.int32] | None:
+        """Numbers [n] that rows of like labels share; None where there are none."""
+        return None if self.labels is None else self.cells.strata(self.labels)
+
+    def labels_or_unknown(self, classes: int) -> Labels:
+        """The labels; where there are none, what says that they are not known."""
+        return self.cells.unknown(len(self), classes) if self.labels is None else self.labels
 
     def with_classes(self, column: str) -> Dataset:
         """The same texts, their labels being groups too, under that name.
 
         Raises:
-            DataError: there are no labels.
+            DataError: there are no labels, or they are not of one class each.
         """
-        if self.labels is None:
+        if self.labels is None or self.cells != CLASSES:
             raise DataError(f"{self.name}: there are no labels to tell classes by")
         classes = Groups(self.label_names, self.labels)
         return replace(self, groups={**self.groups, column: classes})
 
 
-def load_data(config: DataConfig, seed: int = 0, groups: Sequence[str] = ()) -> Dataset:
+def load_data(
+    config: DataConfig, seed: int = 0, groups: Sequence[str] = (), cells: Cells = CLASSES
+) -> Dataset:
     """The data a recipe names; `seed` is for `limit` where the recipe's data have none.
 
     Args:
         groups: columns that divide the rows.
+        cells: what the label column may hold.
 
     Raises:
         DataError: a source, file, row or label that is wrong, by name.
@@ -125,6 +141,7 @@ def load_data(config: DataConfig, seed: int = 0, groups: Sequence[str] = ()) -> 
             config.rename,
             groups,
             config.on_bad_row,
+            cells,
         )
     except DataError as error:
         if config.label and f"no column {config.label!r}" in str(error):
@@ -166,11 +183,13 @@ def from_memory(
     labels: Sequence[str | int] | Any = None,
     pairs: Sequence[str] | Any = None,
     groups: Mapping[str, Sequence[str | int] | Any] | None = None,
+    cells: Cells = CLASSES,
 ) -> Dataset:
     """Data from lists, arrays or the columns of data frames.
 
     Args:
         groups: other columns by name, that divide the rows.
+        cells: what labels may be.
 
     Raises:
         DataError: columns of unlike length, or a wrong row, by its number (from 1).
@@ -178,7 +197,7 @@ def from_memory(
     if isinstance(texts, str):
         raise DataError("expected a sequence of texts, found a single one")
     given = {**(groups or {}), "text": texts, "label": labels, "pair": pairs}
-    columns = {name: cells(column) for name, column in given.items() if column is not None}
+    columns = {name: cells_of(column) for name, column in given.items() if column is not None}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{length} in {name}" for name, length in lengths.items())
@@ -190,6 +209,7 @@ def from_memory(
         "pair" if "pair" in columns else None,
         "label" if "label" in columns else None,
         groups=list(groups or ()),
+        cells=cells,
     )
 
 
@@ -200,11 +220,13 @@ def from_frame(
     label: str | None = "label",
     pair: str | None = None,
     groups: Sequence[str] = (),
+    cells: Cells = CLASSES,
 ) -> Dataset:
     """Data from a pandas or polars frame, a `datasets.Dataset`, or a mapping of such by split.
 
     Args:
         groups: columns that divide the rows.
+        cells: what the label column may hold.
 
     Raises:
         DataError: a missing column, or a wrong row, by its number (from 1).
@@ -214,7 +236,7 @@ def from_frame(
         tables = read_frames(frame, columns)
     else:
         tables = [read_frame(frame, "data", columns)]
-    return _assemble(tables, text, pair, label, groups=groups)
+    return _assemble(tables, text, pair, label, groups=groups, cells=cells)
 
 
 def _assemble(
@@ -226,12 +248,13 @@ def _assemble(
     rename: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
     on_bad_row: OnBadRow = "stop",
+    cells: Cells = CLASSES,
 ) -> Dataset:
     places = _places(tables, where or {})
     texts = [text] if pair is None else [text, pair]
     wanted = {*texts, *groups} if label is None else {*texts, label, *groups}
     columns = {name: _column(name, places) for name in wanted}
-    faults = _faults(columns, places, texts, label, groups)
+    faults = _faults(columns, places, texts, label, groups, cells)
     if faults and on_bad_row == "stop":
         raise DataError(_told(faults, places))
     if faults:
@@ -242,16 +265,17 @@ def _assemble(
     if not len(places):
         shown = ", ".join(table.name for table in tables)
         raise DataError(f"{shown}: no rows" + (f" where {dict(where)}" if where else ""))
-    labels: NDArray[np.int32] | None = None
+    labels: Labels | None = None
     names: tuple[str, ...] = ()
     if label is not None:
-        labels, names = number_labels(columns[label], places, rename or {})
+        labels, names = number_labels(cells, columns[label], places, rename or {})
     split = None
     if tables[0].member is not None:
         split = np.array([table.member for table in tables])[places.table]
     first, second = ([str(value) for value in columns[name]] for name in (text, pair or text))
     divided = {name: number_groups(name, columns[name]) for name in groups}
-    return Dataset(first, None if pair is None else second, labels, names, split, places, divided)
+    second_or_none = None if pair is None else second
+    return Dataset(first, second_or_none, labels, names, split, places, divided, cells)
 
 
 def _places(tables: Sequence[Table], where: Mapping[str, str]) -> Places:
@@ -282,13 +306,14 @@ def _faults(
     texts: Sequence[str],
     label: str | None,
     groups: Sequence[str],
+    cells: Cells,
 ) -> dict[int, str]:
     """Why rows are refused, by their number among all."""
     faulty = any(table.faults for table in places.tables)
     rows = range(len(places) if faulty else 0)
     faults = {i: why for i in rows if (why := places.fault(i)) is not None}
     checks = [(name, _text_fault) for name in texts]
-    checks += [] if label is None else [(label, label_fault)]
+    checks += [] if label is None else [(label, cells.fault)]
     checks += [(name, _group_fault) for name in groups]
     for name, reason in checks:
         where = "" if name in (texts[0], label) else f" in column {name!r}"

@@ -74,11 +74,17 @@ def about_useless(table: OutcomeTable, names: Sequence[str]) -> list[str]:
     found = []
     for tier in sorted(set(last) - set(useful)):
         better = max((each for each in useful if each < tier), key=lambda each: right[each])
+        own, other = f"{right[tier]:.2%}", f"{right[better]:.2%}"
+        told = (
+            f"the {names[tier]} tier's mean score on {len(table):,} search rows is {own}, and that "
+            f"of the {names[better]} tier, which is cheaper, is {other}"
+            if known and table.classes is None
+            else f"the {names[tier]} tier gives {what} to {own} of {len(table):,} search rows, and "
+            f"the {names[better]} tier, which is cheaper, to {other}"
+        )
         found.append(
-            f"the {names[tier]} tier gives {what} to {right[tier]:.2%} of {len(table):,} search "
-            f"rows, and the {names[better]} tier, which is cheaper, to {right[better]:.2%}: it is "
-            f"left out of every path. Train it longer ({names[tier]}.epochs), cut less of it, or "
-            "take it out of the recipe"
+            f"{told}: it is left out of every path. Train it longer ({names[tier]}.epochs), cut "
+            "less of it, or take it out of the recipe"
         )
     return found
 

@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels, known_labels
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import answers_of, share_right
-from adaptive.training.parts import load_built
+from adaptive.training.parts import load_built, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
 from adaptive.types import Tokens
@@ -40,16 +40,19 @@ def epochs_for(given: int | None, rows: int, batch_size: int, steps: int) -> int
 def held_out(context: Context, tier: Tier, given: int | None) -> Callable[[], float] | None:
     """The share of `held_rows` that the tier's last exit answers rightly, whenever it is asked.
 
+    Of other tasks than classes it is the mean score.
+
     Args:
         given: the recipe's epochs, of which none is left out; then there is nothing to ask.
     """
     if given is not None:
         return None
     tokens, labels = held_rows(context)
-    return lambda: share_right(answers_of(tier, tokens), labels)
+    task = task_of(context)
+    return lambda: share_right(answers_of(tier, tokens, task), labels, task)
 
 
-def held_rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
+def held_rows(context: Context) -> tuple[Tokens, Labels]:
     """*Fit* rows, `HELD_OUT` at most and evenly spaced, and the right answers to them.
 
     Those are their labels; without labels, the full tier's answers.
@@ -58,6 +61,6 @@ def held_rows(context: Context) -> tuple[Tokens, NDArray[np.int32]]:
     if len(tokens) > HELD_OUT:
         rows = np.linspace(0, len(tokens) - 1, HELD_OUT).astype(np.int64)
         tokens, labels = token_rows.select(tokens, rows), labels[rows]
-    if (labels < 0).any():
-        labels = answers_of(load_built(context, "full"), tokens)
+    if not known_labels(labels):
+        labels = answers_of(load_built(context, "full"), tokens, task_of(context))
     return tokens, labels

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.training.graphs import write_graphs
-from adaptive.training.parts import backbone_of, load_built, steps_by_tier
+from adaptive.training.parts import backbone_of, load_built, steps_by_tier, task_of
 from adaptive.training.quantise import compare, sample
 from adaptive.training.steps import Context, Figures, Step, of_serving
 
@@ -24,7 +24,8 @@ def _work(context: Context, folder: Path) -> Figures:
         ours = load_built(context, steps[name], int8=int8)
         theirs = load_built(context, steps[name], int8=int8, graphs=folder / name)
         figures[name] = {
-            f"batch_{batch}": compare(ours, theirs, tokens, labels, batch) for batch in (1, 32)
+            f"batch_{batch}": compare(ours, theirs, tokens, labels, batch, task_of(context))
+            for batch in (1, 32)
         }
     return figures
 

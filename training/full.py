@@ -19,7 +19,7 @@ from adaptive.training.evaluate_tier import answers_to
 from adaptive.training.learn.answers import share_right
 from adaptive.training.learn.loop import Options
 from adaptive.training.learn.tune import fine_tune
-from adaptive.training.parts import backbone_of, labels_of
+from adaptive.training.parts import backbone_of, labels_of, task_in, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, of_tier
 
@@ -36,10 +36,11 @@ def _work(context: Context, folder: Path) -> Figures:
     found = answers_to(context, tier, "fit")
     if found is None:
         return {**figures, "fit_accuracy": None, "warnings": warnings}
-    warnings += about_full(*found, len(labels))
+    task = task_of(context)
+    warnings += about_full(*found, len(labels)) if task.exclusive else []
     if backbone.guessed_order and recipe.last.tune == "none":
         warnings.append(_guessed(labels))
-    return {**figures, "fit_accuracy": share_right(*found), "warnings": warnings}
+    return {**figures, "fit_accuracy": share_right(*found, task), "warnings": warnings}
 
 
 def raw_names(context: Context, labels: Sequence[str]) -> tuple[str, ...]:
@@ -85,6 +86,7 @@ def load(context: Context, labels: Sequence[str]) -> Backbone:
         raw=raw_names(context, labels),
         revision=model.revision,
         sha256=model.sha256,
+        problem=task_of(context).problem_type,
     )
     return backbone
 
@@ -107,17 +109,19 @@ def check_task(recipe: Recipe, folder: Path) -> Any:
     """The config in a model's folder, if its head does what the recipe needs of it.
 
     Raises:
-        BuildError: the checkpoint is to be taken as it is, and is no classifier of texts with one
-            label each; or the config cannot be read.
+        BuildError: the checkpoint is to be taken as it is, and its head is for another task; or
+            the config cannot be read.
         FamilyError: a family without adapter.
     """
     config = read_config(folder)
-    task = other_task(config) if recipe.last.tune == "none" else None
-    if task is not None:
+    wanted = task_in(recipe).problem_type
+    other = other_task(config, wanted) if recipe.last.tune == "none" else None
+    if other is not None:
         raise BuildError(
-            f"model {recipe.model.id!r} cannot be taken as it is: {task}. Give a checkpoint that "
-            "was fine-tuned to choose one of several classes, or labelled text and full.tune "
-            "'full' or 'lora', which train a new head"
+            f"model {recipe.model.id!r} cannot be taken as it is: {other}. Give a checkpoint that "
+            f"was fine-tuned for the recipe's task.kind, {recipe.task.kind} (problem_type "
+            f"{wanted}), name the task that it is for, or give labelled text and full.tune 'full' "
+            "or 'lora', which train a new head"
         )
     return config
 
@@ -154,7 +158,7 @@ def _depths(config: FullConfig, backbone: Backbone) -> tuple[int, ...]:
 
 
 def _tune(context: Context, tier: Tier, folder: Path) -> int:
-    """Cross-entropy at the last exit; returns the optimiser steps done."""
+    """The task's loss at the last exit; returns the optimiser steps done."""
     config = context.recipe.last
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
     adapters = add_lora(tier, config) if config.tune == "lora" else None
@@ -177,6 +181,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task_of(context),
     )
     if adapters is not None:
         adapters.merge_and_unload()

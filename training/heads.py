@@ -8,7 +8,7 @@ from adaptive.tiers.store import save_tier
 from adaptive.training.epochs import EXITS, epochs_for, held_rows
 from adaptive.training.learn.exits import fit_exits, held_out_exits, with_fresh_exits
 from adaptive.training.learn.loop import Options
-from adaptive.training.parts import load_built
+from adaptive.training.parts import load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.training.teach import load_teacher
 
@@ -27,7 +27,7 @@ def _work(context: Context, folder: Path) -> Figures:
     measure = None
     if config.epochs is None and len(tier.depths) > 1:
         half = context.recipe.model.dtype == "bfloat16"
-        measure = held_out_exits(tier, *held_rows(context), bfloat16=half)
+        measure = held_out_exits(tier, *held_rows(context), bfloat16=half, task=task_of(context))
     done = fit_exits(
         tier,
         teacher,
@@ -36,6 +36,7 @@ def _work(context: Context, folder: Path) -> Figures:
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task_of(context),
     )
     save_tier(tier, folder / "tier")
     return {"exits": len(tier.depths), "optimiser_steps": done}

@@ -13,7 +13,7 @@ from typing import Any
 from adaptive.costs import CostTable
 from adaptive.timing import measure_costs
 from adaptive.training.parts import DTYPES, load_tiers
-from adaptive.training.record_outcomes import load_reliability
+from adaptive.training.record_outcomes import load_reliability, load_task
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.work import work_of
 
@@ -29,6 +29,7 @@ def _work(context: Context, folder: Path) -> Figures:
         lengths=config.lengths or _lengths(context.figures("data")["longest"]),
         repeats=config.repeats,
         quiet=context.quiet,
+        task=load_task(context),
     )
     for name, each in (("costs", table), ("work", work_of(tiers))):
         (folder / f"{name}.json").write_text(json.dumps(each.to_json()), encoding="utf-8")

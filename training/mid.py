@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape
@@ -19,7 +20,7 @@ from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
 from adaptive.training.learn.prune import prune
-from adaptive.training.parts import load_built
+from adaptive.training.parts import load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
 from adaptive.types import Tokens
@@ -31,7 +32,8 @@ RATE, EPOCHS_RATE = 5e-4, 2e-4
 def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
     full, teacher = load_built(context, "full"), load_teacher(context)
     width = context.recipe.exits.head_width
-    tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width)
+    task = task_of(context)
+    tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width, task)
     options = Options(
         name=config.name,
         epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
@@ -54,6 +56,7 @@ def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task,
     )
     save_tier(tier, folder / "tier")
     share = _layer_work(tier) / _layer_work(full)
@@ -74,7 +77,12 @@ def check(config: PrunedTier, full: Backbone) -> None:
 
 
 def cut(
-    config: PrunedTier, full: Tier, tokens: Tokens, seed: int, head_width: int | None = None
+    config: PrunedTier,
+    full: Tier,
+    tokens: Tokens,
+    seed: int,
+    head_width: int | None = None,
+    task: Task = SINGLE_LABEL,
 ) -> tuple[Tier, Shape]:
     """The tier before it learns, and what was kept of the full one."""
     # the first layers are the best ones to keep, unless a recipe trains long or says otherwise
@@ -93,6 +101,7 @@ def cut(
         batches=config.importance_batches,
         batch_size=config.batch_size,
         seed=seed,
+        task=task,
     )
 
 

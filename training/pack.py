@@ -43,6 +43,7 @@ from adaptive.training.record_outcomes import (
     load_features,
     load_reliability,
     load_table,
+    load_task,
 )
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, section
@@ -102,6 +103,7 @@ def _assemble(context: Context) -> Bundle:
         outcomes={split: tables[split] for split in ("search", "certify") if split in tables},
         certificate=certificate,
         seen=_seen(context),
+        task=load_task(context),
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptive.config.recipe import Recipe
+from adaptive.tasks import Task, task_from_json
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
@@ -19,8 +21,19 @@ TIERS = {"exits": "full"}  # of steps that are called otherwise than their tier
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+def task_of(context: Context) -> Task:
+    """What the recipe's answers are, before anything of it is fitted."""
+    return task_in(context.recipe)
+
+
+def task_in(recipe: Recipe) -> Task:
+    """The same of a recipe."""
+    task = recipe.task
+    return task_from_json(task.kind, task.model_dump(exclude={"kind"}))
+
+
 def labels_of(context: Context) -> tuple[str, ...]:
-    """Names of the classes."""
+    """Names of a head's outputs, such as classes."""
     return tuple(json.loads((context.folder("data") / "labels.json").read_text(encoding="utf-8")))
 
 

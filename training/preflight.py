@@ -23,7 +23,7 @@ from adaptive.tiers.graphs import check_family
 from adaptive.training import full, mid, teach, tiny
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
-from adaptive.training.prepare import SPLITS, own_labels
+from adaptive.training.prepare import SPLITS, output_names
 from adaptive.training.steps import Context, Figures
 
 P = ParamSpec("P")
@@ -63,7 +63,7 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
     labels: tuple[str, ...] = ()
     if folder is not None and config is not None:
         # where the data are wrong, the checkpoint's own labels serve to go on with
-        labels = (rows["labels"] if rows is not None else ()) or own_labels(folder)
+        labels = output_names(recipe, rows["labels"] if rows is not None else (), folder)
         backbone = attempt(full.load, context, labels)
         if backbone is not None:
             attempt(_check_model, recipe, backbone, labels)

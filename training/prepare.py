@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels, unknown_like
 from adaptive.config.recipe import Recipe
-from adaptive.errors import BuildError
+from adaptive.errors import BuildError, DataError
 from adaptive.routers.features import log_frequencies
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
@@ -48,13 +49,15 @@ def _reads(context: Context) -> Any:
         "tokenizer": [recipe.model.id, recipe.model.revision, recipe.model.max_length],
         "as it is": recipe.last.tune == "none",
         # named only where it matters, so that the files of other builds stay good
+        **({} if recipe.task.kind == "single_label" else {"task": recipe.task.model_dump()}),
         **({"copies": "leave after dealing"} if repeats(main) else {}),
     }
 
 
 def load_whole(recipe: Recipe, groups: Sequence[str] = ()) -> Dataset:
     """A recipe's data, with its pool behind them if it names one."""
-    data, pool = load_data(recipe.data, recipe.seed, groups), recipe.data.pool
+    data = load_data(recipe.data, recipe.seed, groups, recipe.task.cells)
+    pool = recipe.data.pool
     return data if pool is None else with_pool(data, load_data(pool, recipe.seed))
 
 
@@ -71,6 +74,11 @@ def load_splits(
         DataError: the data are wrong; the message names file and row.
     """
     dataset = load_whole(recipe, groups) if data is None else data
+    if dataset.labels is not None and dataset.cells != recipe.task.cells:
+        raise DataError(
+            f"{dataset.name}: the labels in memory were not read as those of a {recipe.task.kind} "
+            "task; give load_data the recipe's `task`"
+        )
     seed = recipe.seed if recipe.data.seed is None else recipe.data.seed
     return dataset, make_splits(dataset, recipe.data.splits, seed)
 
@@ -88,15 +96,14 @@ def _work(context: Context, folder: Path) -> Figures:
         "max_length": length,
         "pairs": dataset.pairs is not None,
     }
+    names = output_names(recipe, dataset.label_names, model)
+    labels = dataset.labels_or_unknown(len(names))
     long: list[NDArray[np.int64]] = []  # rows that are cut
     longest = 0
     for name in SPLITS:
         rows = getattr(splits, name)
         tokens = _tokenize(tokenizer, dataset, rows, length)
-        labels = (
-            np.full(len(rows), -1, np.int32) if dataset.labels is None else dataset.labels[rows]
-        )
-        save_rows(folder / f"{name}.safetensors", tokens, labels.astype(np.int32))
+        save_rows(folder / f"{name}.safetensors", tokens, labels[rows])
         figures[name] = len(rows)
         long.append(rows[tokens.truncated])
         longest = max(longest, int(tokens.lengths.max(initial=0)))
@@ -106,14 +113,13 @@ def _work(context: Context, folder: Path) -> Figures:
     figures["longest"] = longest  # tokens of a row, cut
     rows_in_all = sum(figures[name] for name in SPLITS)
     figures |= _cut(recipe, tokenizer, dataset, np.concatenate(long), rows_in_all, limit)
-    extra = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length)
+    extra = _save_unlabelled(recipe, dataset, splits, tokenizer, folder, length, labels)
     figures |= {"unlabelled": len(extra), "unlabelled_cut": int(extra.truncated.sum())}
     if figures["unlabelled_cut"]:
         told = f"{figures['unlabelled_cut']:,} of {len(extra):,} unlabelled texts have more than"
         warning = f"{told} {length} tokens and are cut there"
         figures["warnings"] = [*figures.get("warnings", ()), warning]
     tokenizer.save_pretrained(str(folder / "tokenizer"))
-    names = dataset.label_names or own_labels(model)
     (folder / "labels.json").write_text(json.dumps(names), encoding="utf-8")
     return figures | {"classes": len(names)}
 
@@ -161,6 +167,12 @@ def _cut(
     return {"cut": share, "warnings": [warning]}
 
 
+def output_names(recipe: Recipe, found: Sequence[str], model: Path) -> tuple[str, ...]:
+    """Names of a head's outputs: the data's classes, or else what the checkpoint calls them."""
+    own = tuple(found) or own_labels(model)
+    return ("LABEL_0",) if recipe.task.one_output and len(own) != 1 else own
+
+
 def own_labels(model: Path) -> tuple[str, ...]:
     """What the checkpoint calls its classes, in the order of its logits."""
     names = read_config(model).id2label
@@ -180,6 +192,7 @@ def _save_unlabelled(
     tokenizer: Any,
     folder: Path,
     length: int,
+    labels: Labels,
 ) -> Tokens:
     """Texts for distillation; those that also stand in a held-out split are left out."""
     held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
@@ -193,7 +206,7 @@ def _save_unlabelled(
     if not parts:
         parts = [token_rows.tokenize(tokenizer, [], max_length=length)]
     tokens = token_rows.concatenate(parts)
-    save_rows(folder / "unlabelled.safetensors", tokens, np.full(len(tokens), -1, np.int32))
+    save_rows(folder / "unlabelled.safetensors", tokens, unknown_like(labels, len(tokens)))
     return tokens
 
 

@@ -50,8 +50,13 @@ def _public_data(data: DataConfig) -> DataConfig:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """A recipe as YAML, its tiers as a list."""
-    return yaml.safe_dump(upgraded(recipe.model_dump(mode="json")), sort_keys=False)
+    """A recipe as YAML, its tiers as a list.
+
+    The usual task is left out: versions without tasks do not know the word.
+    """
+    usual = {"task"} if recipe.task.kind == "single_label" else None
+    told = upgraded(recipe.model_dump(mode="json", exclude=usual))
+    return yaml.safe_dump(told, sort_keys=False)
 
 
 def keep_beside(recipe: Recipe) -> None:

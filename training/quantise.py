@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels, known_labels
+from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.tasks.base import share_of
 from adaptive.tiers.tier import Tier
-from adaptive.training.parts import load_built, steps_by_tier
+from adaptive.training.parts import load_built, steps_by_tier, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, of_serving
 from adaptive.types import Tokens
@@ -31,11 +33,11 @@ def _work(context: Context, folder: Path) -> Figures:
     figures: Figures = {}
     for name in context.recipe.int8:
         plain, small = (load_built(context, steps[name], int8=int8) for int8 in (False, True))
-        figures[name] = compare(plain, small, tokens, labels)
+        figures[name] = compare(plain, small, tokens, labels, task=task_of(context))
     return figures
 
 
-def sample(context: Context, rows: int) -> tuple[Tokens, NDArray[np.int32]]:
+def sample(context: Context, rows: int) -> tuple[Tokens, Labels]:
     """So many rows of the fit split at most, and their labels."""
     tokens, labels = load_rows(context.folder("data") / "fit.safetensors")
     some = np.arange(min(rows, len(tokens)))
@@ -43,18 +45,22 @@ def sample(context: Context, rows: int) -> tuple[Tokens, NDArray[np.int32]]:
 
 
 def compare(
-    before: Tier, after: Tier, tokens: Tokens, labels: NDArray[np.int32], batch_size: int = BATCH
+    before: Tier,
+    after: Tier,
+    tokens: Tokens,
+    labels: Labels,
+    batch_size: int = BATCH,
+    task: Task = SINGLE_LABEL,
 ) -> Figures:
     """Every exit's answers before and after a change, and how much faster the tier is then."""
-    (old, slow), (new, quick) = (_run(tier, tokens, batch_size) for tier in (before, after))
-    known = bool((labels >= 0).all())
-    truth = torch.from_numpy(labels)
+    (old, slow), (new, quick) = (_run(tier, tokens, batch_size, task) for tier in (before, after))
+    known = known_labels(labels)
     exits = [
         {
             "depth": depth,
-            "accuracy_before": _share(was == truth) if known else None,
-            "accuracy": _share(now == truth) if known else None,
-            "agreement": _share(was == now),
+            "accuracy_before": share_of(task, was, labels) if known else None,
+            "accuracy": share_of(task, now, labels) if known else None,
+            "agreement": float(task.same(was, now).mean()),
         }
         for depth, was, now in zip(before.depths, old, new, strict=True)
     ]
@@ -62,9 +68,9 @@ def compare(
 
 
 @torch.inference_mode()
-def _run(tier: Tier, tokens: Tokens, batch_size: int) -> tuple[torch.Tensor, float]:
-    """What each exit answers to each row, [exits, n], and the seconds it took."""
-    found = torch.zeros(len(tier.depths), len(tokens), dtype=torch.int64)
+def _run(tier: Tier, tokens: Tokens, batch_size: int, task: Task) -> tuple[list[Labels], float]:
+    """What each exit answers to each row, exits times [n, ...], and the seconds it took."""
+    found = torch.zeros(len(tier.depths), len(tokens), len(tier.labels))
     batches = list(token_rows.batches(tokens.lengths, batch_size))
     seconds = 0.0
     for number, rows in enumerate([batches[0], *batches]):
@@ -72,14 +78,10 @@ def _run(tier: Tier, tokens: Tokens, batch_size: int) -> tuple[torch.Tensor, flo
         state = tier.embed(token_rows.pack(tokens, rows, torch.device("cpu")))
         for exit in range(len(tier.depths)):
             state = tier.advance(state, exit)
-            found[exit, rows] = tier.answer(state, exit)[0].argmax(1)
+            found[exit, rows] = tier.answer(state, exit)[0].float()
         if number:  # the first batch warms up
             seconds += time.perf_counter() - begun
-    return found, seconds
-
-
-def _share(kept: torch.Tensor) -> float:
-    return float(kept.double().mean())
+    return [task.answers(task.scores(logits)) for logits in found], seconds
 
 
 def _reads(context: Context) -> Any:

@@ -15,20 +15,23 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
-from adaptive.exits.calibration import fit_reliability, fit_temperature, reliability_error
+from adaptive.cells import Labels, known_labels, unknown_like
+from adaptive.exits.calibration import fit_reliability, reliability_error
 from adaptive.exits.reliability import Reliability
-from adaptive.recording import Record, features_of, routing_features, tabulate
+from adaptive.recording import Record, answers_of, features_of, routing_features, tabulate
+from adaptive.tasks import SINGLE_LABEL, Task, task_from_json
 from adaptive.tiers.tier import Tier
 from adaptive.training.groups import load_groups
 from adaptive.training.learn.recorded import Kept, recorded
-from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of
+from adaptive.training.parts import DTYPES, load_tiers, log_frequency_of, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import OutcomeTable, Sampled, Stage
-from adaptive.worth import concatenate, reclassified
+from adaptive.worth import as_good, concatenate, reclassified
 
 HELD_OUT = ("fit", "search", "certify", "test")
+TASK = "task.json"
 ASKED = "labels"  # the step that asks for labels, see `adaptive.training.ask_labels`
 SMOOTHED = ("fit", "search")  # whose rows' losses the search smoothes
 BATCH = 128
@@ -41,11 +44,16 @@ def _work(context: Context, folder: Path) -> Figures:
     context.journal.at(0, len(HELD_OUT), "splits")
     tokens, labels = rows["fit"]
     kept = Kept(recorded(tiers, tokens, BATCH, context.quiet), folder, context.device)
-    reliability, figures = calibrate(kept, labels, right=context.recipe.abstains)
+    task = task_of(context)
+    if known_labels(labels):
+        task = task.fitted(_full_logits(kept).numpy(), labels)
+    reliability, figures = calibrate(kept, labels, right=context.recipe.abstains, task=task)
+    (folder / TASK).write_text(json.dumps(task.to_json()), encoding="utf-8")
     save_file(reliability.to_tensors(), folder / "reliability.safetensors")
     reliability.to(context.device)
     # of the tiers, in what they say together
-    weights = fit_pool(kept, reliability, labels) if (labels >= 0).all() else None
+    pooled = task.exclusive and known_labels(labels)
+    weights = fit_pool(kept, reliability, labels) if pooled else None
     frequency = log_frequency_of(context)
     for number, (split, (tokens, labels)) in enumerate(rows.items()):
         context.journal.at(number, len(HELD_OUT), "splits")
@@ -56,8 +64,8 @@ def _work(context: Context, folder: Path) -> Figures:
         for piece in again:
             own = labels[begun : begun + len(piece.tokens)]
             begun += len(own)
-            parts.tables.append(tabulate(piece, reliability, own, None, frequency))
-            parts.features.append(routing_features(piece, reliability, frequency).cpu())
+            parts.tables.append(tabulate(piece, reliability, own, None, frequency, task))
+            parts.features.append(routing_features(piece, reliability, frequency, task).cpu())
             if split in SMOOTHED and weights is not None:
                 parts.chances.append(chances(piece, reliability, weights))
         parts.save(folder, split)
@@ -83,54 +91,64 @@ class _Parts(NamedTuple):
 
 
 def calibrate(
-    records: Sequence[Record], labels: NDArray[np.int32], *, right: bool = False
+    records: Sequence[Record],
+    labels: Labels,
+    *,
+    right: bool = False,
+    task: Task = SINGLE_LABEL,
 ) -> tuple[Reliability, Figures]:
     """Temperature and reliability of every stage, on rows no weight was trained on.
 
-    An answer is good where it is not worse than the full tier's in float32: right, or both
-    wrong; without labels, where the two agree.
+    An answer is good where it is not worse than the full tier's in float32: as right, or more
+    so; without labels, where the two agree.
 
     Args:
         records: of the rows, in pieces. They are gone over more than once.
-        labels: [n] of all rows, -1 where unknown.
+        labels: [n, ...] of all rows.
         right: whether the full tier's last answer is good only where it is right, if labels are
             known. As good as itself it always is, which says nothing to a policy that may abstain.
+        task: what the answers are, with what it fits itself.
     """
     stages = range(len(records[0].stages))
-    reliability = Reliability(len(stages))
-    full = torch.cat(
-        [(each.logits[-1] if each.reference is None else each.reference).cpu() for each in records]
-    )
-    known = bool((labels >= 0).all())
-    targets = labels if known else full.softmax(1).numpy()
-    answers = []
+    reliability = Reliability(len(stages), task.features)
+    full, last = _full_logits(records).numpy(), stages[-1]
     for k in stages:
         logits = torch.cat([each.logits[k].cpu() for each in records]).numpy()
-        reliability.set_temperature(k, fit_temperature(logits, targets))
-        answers.append(logits.argmax(1))
+        reliability.set_temperature(k, task.temperature(logits, labels, full))
     reliability.to(records[0].logits[0].device)
-    found = [[row.cpu() for row in features_of(each, reliability)] for each in records]
+    found = [[row.cpu() for row in features_of(each, reliability, task)] for each in records]
+    good = _good(records, reliability, labels, task)
+    if right and known_labels(labels):
+        answered = [answers_of(each, reliability, labels, task)[0][last] for each in records]
+        good[:, last] = task.same(np.concatenate(answered), labels)
     reliability.cpu()
     errors = []
     for k in stages:
         features = torch.cat([each[k] for each in found])
-        ok = as_good(answers[k], full.argmax(1).numpy(), labels)
-        if right and known and k == stages[-1]:
-            ok = answers[k] == labels
-        mean, scale, weight, bias = fit_reliability(features.numpy(), ok)
+        ok = good[:, k]
+        mean, scale, weight, bias = fit_reliability(features.numpy(), ok, task.features)
         reliability.set_fit(k, (mean.tolist(), scale.tolist(), weight.tolist(), bias))
         errors.append(reliability_error(reliability(k, features).numpy(), ok))
     return reliability, {"calibration_error": max(errors)}
 
 
-def as_good(
-    answers: NDArray[np.integer], full: NDArray[np.integer], labels: NDArray[np.int32]
+def _full_logits(records: Sequence[Record]) -> torch.Tensor:
+    """The full tier's logits in float32, [n, c], on the host."""
+    parts = [each.logits[-1] if each.reference is None else each.reference for each in records]
+    return torch.cat([part.cpu() for part in parts])
+
+
+def _good(
+    records: Sequence[Record], reliability: Reliability, labels: Labels, task: Task
 ) -> NDArray[np.bool_]:
-    """Whether each answer is as good as the full tier's."""
-    good: NDArray[np.bool_] = answers == full
-    if not (labels < 0).any():
-        good = good | (answers == labels) | (full != labels)
-    return good
+    """Whether each stage's answers are as good as the full tier's, [n, k]."""
+    told = labels if known_labels(labels) else unknown_like(labels, len(labels))
+    found, begun = [], 0
+    for each in records:
+        own = told[begun : begun + len(each.tokens)]
+        begun += len(own)
+        found.append(as_good(task.worth(*answers_of(each, reliability, own, task))[0]))
+    return np.concatenate(found)
 
 
 def load_table(context: Context, split: str) -> OutcomeTable:
@@ -170,9 +188,16 @@ def load_drop(context: Context) -> NDArray[np.float64] | None:
 
 def load_reliability(context: Context) -> Reliability:
     """The calibrated exits."""
-    return Reliability.from_tensors(
-        load_file(context.folder("outcomes") / "reliability.safetensors")
-    )
+    tensors = load_file(context.folder("outcomes") / "reliability.safetensors")
+    return Reliability.from_tensors(tensors, expected=task_of(context).features)
+
+
+def load_task(context: Context) -> Task:
+    """What answers are, with what was fitted of it."""
+    file, task = context.folder("outcomes") / TASK, task_of(context)
+    if not file.is_file():  # of a build before there were tasks
+        return task
+    return task_from_json(task.name, json.loads(file.read_text(encoding="utf-8")))
 
 
 def _describe(tiers: tuple[Tier, ...]) -> list[list[int]]:

@@ -77,9 +77,9 @@ def make_splits(data: Dataset, sizes: SplitSizes, seed: int) -> Splits:
     dealt: dict[str, Rows] = {}
     for pool, rows in pools.items():
         counts = _counts(_name(data, given[pool]), len(rows), _parts_of(pool, pools), sizes)
-        if data.labels is not None and "train" in counts:
+        if data.strata is not None and "train" in counts:
             _require_row_per_label(data, rows, counts["train"])
-        dealt |= _deal(rows, counts, data.labels, random)
+        dealt |= _deal(rows, counts, data.strata, random)
     _require_known_labels(data, dealt)
     parts, known = _without_copies(data, dealt)
     _require_known_labels(data, parts, left=", once copies left train")
@@ -128,7 +128,7 @@ def _join(
     rows = pools["train"]
     if wanted > len(rows):
         raise DataError(f"{_name(data, rows)}: too few rows, {wanted} wanted of {len(rows)}")
-    moved = _deal(rows, {"validation": wanted}, data.labels, random)["validation"]
+    moved = _deal(rows, {"validation": wanted}, data.strata, random)["validation"]
     return pools | {
         "validation": np.sort(np.concatenate([pools["validation"], moved])),
         "train": np.setdiff1d(rows, moved),
@@ -242,9 +242,9 @@ def _deal(
 
 
 def _require_classes(data: Dataset, train: Rows) -> None:
-    if data.labels is None:
+    if data.strata is None:
         return
-    found: NDArray[Any] = np.unique(data.labels[train])
+    found: NDArray[Any] = np.unique(data.strata[train])
     if len(found) < 2:
         raise DataError(
             f"{_name(data, train)}: one class only, all {len(train)} train rows have the same "
@@ -253,8 +253,8 @@ def _require_classes(data: Dataset, train: Rows) -> None:
 
 
 def _require_row_per_label(data: Dataset, rows: Rows, train: int) -> None:
-    assert data.labels is not None
-    labels = len(np.unique(data.labels[rows]))
+    assert data.strata is not None
+    labels = len(np.unique(data.strata[rows]))
     if train < labels:
         raise DataError(
             f"{_name(data, rows)}: too few rows, {train} train rows for {labels} labels"
@@ -262,12 +262,13 @@ def _require_row_per_label(data: Dataset, rows: Rows, train: int) -> None:
 
 
 def _require_known_labels(data: Dataset, parts: dict[str, Rows], left: str = "") -> None:
-    if data.labels is None:
+    strata = data.strata
+    if strata is None:
         return
-    known = np.isin(np.arange(len(data.label_names)), data.labels[parts["train"]])
+    known = np.isin(np.arange(strata.max(initial=-1) + 1), strata[parts["train"]])
     for part in ("fit", "search", "certify", "test"):
-        rows = parts[part][data.labels[parts[part]] >= 0]  # a pool's have none
-        strange = rows[~known[data.labels[rows]]]
+        rows = parts[part][strata[parts[part]] >= 0]  # a pool's have none
+        strange = rows[~known[strata[rows]]]
         if len(strange):
             row = int(strange[0])
             raise DataError(

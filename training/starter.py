@@ -6,9 +6,10 @@ import re
 from pathlib import PurePath
 from typing import Any
 
+from adaptive.tasks.multi_label import MultiLabel
 from adaptive.tiers.families import family_of
 from adaptive.tiers.find import find_source
-from adaptive.tiers.source import read_config
+from adaptive.tiers.source import problem_of, read_config
 
 BIGRAMS = 65536  # hash buckets of the tiny tier
 
@@ -17,7 +18,7 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
     """A recipe's sections: a bag, half of the layers at half their width, and the checkpoint.
 
     A checkpoint that is a classifier already, or an adapter, is taken as it is; any other is
-    fine-tuned.
+    fine-tuned. One of several labels makes a recipe of several labels.
 
     Args:
         model: a hub id, a folder, or `package:NAME`.
@@ -40,11 +41,14 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
         layers = (config.num_hidden_layers + 1) // 2
         tiers += [{"name": "mid", "kind": "pruned", "layers": layers, "heads": heads, "ffn": 0.5}]
     tune = "none" if classifies else "full"
+    several = classifies and problem_of(config) == MultiLabel().problem_type
+    target: dict[str, Any] = {"level": round(1.0 - keep, 9)}
     return {
         "name": name or "cascade",
         "output": f"bundles/{name or 'cascade'}",
         "model": {"id": model},
         "data": {"source": source, "text": text, "label": label},
         "tiers": [*tiers, {"name": "full", "kind": "checkpoint", "tune": tune}],
-        "target": {"metric": "accuracy_drop", "level": round(1.0 - keep, 9)},
+        **({"task": {"kind": "multi_label"}} if several else {}),
+        "target": target if several else {"metric": "accuracy_drop", **target},
     }

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels, unknown_like
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
 from adaptive.training.augment import augment
@@ -63,7 +63,7 @@ def _asked(recipe: Recipe) -> int | None:
     return 0 if recipe.teacher.augment is None and given else recipe.teacher.augment
 
 
-def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32], int]:
+def _rows(context: Context) -> tuple[Tokens, Labels, int]:
     recipe = context.recipe
     tokens, labels = load_training_rows(context.folder("data"))
     copies = copies_for(recipe, len(tokens))
@@ -71,7 +71,7 @@ def _rows(context: Context) -> tuple[Tokens, NDArray[np.int32], int]:
         return tokens, labels, 0
     special = frozenset(tokenizer_of(context).all_special_ids)
     made = augment(tokens, copies, special, max_length_of(context), recipe.seed)
-    none = np.full(len(made), -1, np.int32)
+    none = unknown_like(labels, len(made))
     return token_rows.concatenate([tokens, made]), np.concatenate([labels, none]), len(made)
 
 

@@ -20,7 +20,7 @@ from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
-from adaptive.training.parts import backbone_of, load_built
+from adaptive.training.parts import backbone_of, load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
 
@@ -58,6 +58,7 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         folder=folder,
         journal=context.journal,
         quiet=context.quiet,
+        task=task_of(context),
     )
     if bag is not None:
         bag.sparse = False

@@ -60,7 +60,7 @@ def _front_matter(bundle: Bundle) -> str:
         "library_name": "adaptive-cascade",
         "pipeline_tag": "text-classification",
         "tags": ["adaptive-cascade", "text-classification", "early-exit", "cascade"],
-        "metrics": ["accuracy"],
+        "metrics": [bundle.task.metric],
     }
     if info.get("language"):
         fields["language"] = [_inline(each) for each in _many(info["language"])]
@@ -82,12 +82,18 @@ def _summary(bundle: Bundle) -> str:
         f"`{tier.name}` ({tier.backbone.layers} layers, exits at {_listed(tier.depths)})"
         for tier in bundle.tiers
     )
+    told = f"Labels: {', '.join(labels)}.\n\n" if bundle.task.cells.named else ""
+    told += f"{bundle.task.meaning}\n\n" if bundle.task.meaning else ""
     return (
-        f"A cascade of {len(bundle.tiers)} text classifiers for {len(bundle.labels)} labels. Each "
+        f"A cascade of {len(bundle.tiers)} {bundle.task.cascade}{_many_labels(bundle)}. Each "
         "text is answered by the first exit that is sure enough, so easy texts cost a fraction "
-        f"of the full model.\n\nTiers: {tiers}.\n\nLabels: {', '.join(labels)}.\n\n"
+        f"of the full model.\n\nTiers: {tiers}.\n\n{told}"
         f"Target: {promises(bundle.targets)}. {_verdict(bundle)}"
     )
+
+
+def _many_labels(bundle: Bundle) -> str:
+    return f" for {len(bundle.labels)} labels" if bundle.task.cells.named else ""
 
 
 def _verdict(bundle: Bundle) -> str:
@@ -126,7 +132,8 @@ def _figures(bundle: Bundle, figures: Mapping[str, Any]) -> str:
     if not rows:
         return "No figures were recorded."
     columns = [key for key in _COLUMNS if any(row.get(key) is not None for row in rows)]
-    table = [[_COLUMNS[key] for key in columns]]
+    named = _COLUMNS | {"accuracy": bundle.task.quality}
+    table = [[named[key] for key in columns]]
     table += [[_cell(row.get(key), key) for key in columns] for row in rows]
     parts = [_table(table)]
     if shares := figures.get("stage_shares"):
@@ -139,8 +146,11 @@ def _figures(bundle: Bundle, figures: Mapping[str, Any]) -> str:
 
 
 def _intended(bundle: Bundle) -> str:
+    what = (
+        "into the labels above" if bundle.task.cells.named else "on the scale that it was built for"
+    )
     return (
-        f"Putting short texts, up to {bundle.max_length} tokens, into the labels above, where the "
+        f"Putting short texts, up to {bundle.max_length} tokens, {what}, where the "
         "texts resemble those it was built on. Not for decisions about people without a person "
         "who checks them."
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from adaptive.bundle.layout import LAYOUT, checked_name
 from adaptive.errors import BundleError
 from adaptive.routers.features import SCALARS
+from adaptive.tasks import SINGLE_LABEL, TASKS, Task
 from adaptive.types import OutcomeTable, Policy, Stage, Target
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Bundle:
     """
 
     name: str
-    labels: tuple[str, ...]  # [c] in the order of the logits
+    labels: tuple[str, ...]  # [c] names of a head's outputs, in their order
     tokenizer: PreTrainedTokenizerBase
     tiers: tuple[Tier, ...]  # [m] in order of execution
     reliability: Reliability
@@ -61,6 +62,7 @@ class Bundle:
     certificate: Certificate | None = None  # None: nothing is promised, or nobody asked for it
     # hashes of the rows that training, fit and search used, ascending; None: not known
     seen: NDArray[np.uint64] | None = None
+    task: Task = SINGLE_LABEL  # what an answer is
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -110,7 +112,7 @@ def check(bundle: Bundle) -> None:
         BundleError: they do not; the message names the file of the part at fault.
     """
     check_title(bundle.name)
-    check_labels(bundle.labels, LAYOUT.header)
+    check_labels(bundle.labels, LAYOUT.header, least_labels(bundle.task.name, LAYOUT.header))
     check_max_length(bundle.max_length)
     check_tiers([tier.name for tier in bundle.tiers])
     for tier in bundle.tiers:
@@ -121,7 +123,12 @@ def check(bundle: Bundle) -> None:
                 f"{LAYOUT.outcomes(split)}: recorded with a full tier that is not in int8, unlike "
                 "the bundle's"
             )
-    stages = len(bundle.stages)
+    stages, features = len(bundle.stages), len(bundle.task.features)
+    if bundle.reliability.mean.shape[1] != features:
+        raise BundleError(
+            f"{LAYOUT.reliability}: reads {bundle.reliability.mean.shape[1]} features, but the "
+            f"task {bundle.task.name} has {features}"
+        )
     if bundle.reliability.stages != stages:
         raise BundleError(
             f"{LAYOUT.reliability}: fitted for {bundle.reliability.stages} stages, "
@@ -172,11 +179,23 @@ def _check_router(bundle: Bundle) -> None:
         )
 
 
-def check_labels(labels: object, file: str) -> tuple[str, ...]:
-    """The label names, if there are at least two different ones and all are text."""
+def least_labels(task: object, file: str) -> int:
+    """How many names the outputs of a task's heads have at least.
+
+    Raises:
+        BundleError: there is no such task.
+    """
+    if not isinstance(task, str) or task not in TASKS:
+        raise BundleError(f"{file}: no task is called {task!r}; known: {', '.join(TASKS)}")
+    return 2 if task == SINGLE_LABEL.name else 1
+
+
+def check_labels(labels: object, file: str, least: int = 2) -> tuple[str, ...]:
+    """The label names, if there are at least so many different ones and all are text."""
     texts = isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)
-    if not isinstance(labels, list | tuple) or not texts or len(labels) < 2:
-        raise BundleError(f"{file}: `labels` must be a list of two names or more")
+    if not isinstance(labels, list | tuple) or not texts or len(labels) < least:
+        told = "two names" if least == 2 else "one name"
+        raise BundleError(f"{file}: `labels` must be a list of {told} or more")
     if len(set(labels)) != len(labels):
         raise BundleError(f"{file}: a label stands twice")
     return tuple(labels)

@@ -15,12 +15,14 @@ from adaptive.bundle.contents import (
     check_max_length,
     check_tiers,
     check_title,
+    least_labels,
 )
 from adaptive.bundle.files import read_json, write_json
 from adaptive.bundle.layout import FORMAT, LAYOUT
 from adaptive.bundle.manifest import check_format
 from adaptive.bundle.policies import targets_from_json, targets_to_json
 from adaptive.errors import BundleError
+from adaptive.tasks import SINGLE_LABEL
 from adaptive.types import Target
 
 _FIELDS = frozenset({"format", "name", "labels", "tiers", "max_length", "targets", "info"})
@@ -46,6 +48,7 @@ class Header:
     max_length: int
     targets: tuple[Target, ...]
     info: Mapping[str, Any]
+    task: str = SINGLE_LABEL.name
 
 
 def write_header(bundle: Bundle, folder: Path) -> None:
@@ -59,6 +62,8 @@ def write_header(bundle: Bundle, folder: Path) -> None:
         "targets": targets_to_json(bundle.targets),
         "info": {"versions": library_versions(), **bundle.info},
     }
+    if bundle.task != SINGLE_LABEL:
+        document["task"] = bundle.task.name
     write_json(folder / LAYOUT.header, document)
 
 
@@ -71,17 +76,19 @@ def read_header(folder: Path | str) -> Header:
     name = LAYOUT.header
     document = read_json(Path(folder) / name, name)
     check_format(document, name)
+    task = document.pop("task", SINGLE_LABEL.name)
     if document.keys() != _FIELDS:
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(document)}")
     if not isinstance(document["info"], dict):
         raise BundleError(f"{name}: `info` must be an object")
     return Header(
         name=check_title(document["name"]),
-        labels=check_labels(document["labels"], name),
+        labels=check_labels(document["labels"], name, least_labels(task, name)),
         tiers=check_tiers(document["tiers"]),
         max_length=check_max_length(document["max_length"]),
         targets=targets_from_json(document["targets"], name),
         info=document["info"],
+        task=task,
     )
 
 

@@ -14,7 +14,9 @@ reads as it stands. What is added and may be missing needs none. Then, in one ch
 4. tests/test_bundle_golden.py opens every one, and each answers as it did when it was written.
 
 Format 1: all there is. Outcome files of graded answers and of usage came later; they stand beside
-those of classes, which are as they were.
+those of classes, which are as they were. So did tasks: a bundle of another than `single_label` has
+its name in the header, for which a version that knows no tasks refuses it, and a file of its own
+with what belongs to the task. A certificate is bound to that file as to all that answers.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class Layout:
     seen: str = "seen.safetensors"
     recipe: str = "recipe.yaml"
     card: str = "README.md"
+    task: str = "task.json"  # of bundles whose answers are not one class each
     certificate: str = "certificate.json"
     certificate_page: str = "CERTIFICATE.md"
 

@@ -31,29 +31,11 @@ def render_certificate(
         tiers: their names.
         stages: of the cascade; policies are told by them.
     """
-    conditions = certificate.conditions
     places = [f"{tiers[stage.tier]}@{stage.depth}" for stage in stages]
-    facts = {
-        "promise": promises(certificate.targets),
-        "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
-        "policy": policy_line(certificate.policy, places),
-        **_proved_besides(certificate),
-        "certification rows": _rows(certificate),
-        **_labels(certificate),
-        **_looks(certificate),
-        "test": f"{_tests(certificate)}; policies in the order below, each at "
-        f"{_level(certificate)}, up to the first that fails",
-        "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
-        "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
-        "device family": conditions.device,
-        "dtype": conditions.dtype,
-        "tokens of a text": _length(conditions),
-        "costs": f"{certificate.unit}, {conditions.measured or 'as counted'}",
-        "versions": ", ".join(f"{key} {value}" for key, value in conditions.versions.items()),
-    }
+    facts = facts_of(certificate, places)
     sections = [
         f"# Certificate of {_inline(name)}",
-        f"**{certificate.headline}.** {_meaning(certificate)}",
+        f"**{certificate.headline}.** {meaning(certificate)}",
         "\n".join(f"- {key}: {_inline(value)}" for key, value in facts.items()),
         "## Assumptions",
         "\n".join(f"- {each}" for each in certificate.assumptions),
@@ -72,6 +54,33 @@ def render_certificate(
         _table(["file", "SHA-256"], [[f"`{k}`", f"`{v}`"] for k, v in certificate.hashes.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def facts_of(certificate: Certificate, places: Sequence[str]) -> dict[str, str]:
+    """What was promised, tested and found, and under which conditions, by a word each.
+
+    Args:
+        places: the stages' names [k].
+    """
+    conditions = certificate.conditions
+    return {
+        "promise": promises(certificate.targets),
+        "confidence": f"{1 - certificate.delta:.4g} (delta {certificate.delta:.4g})",
+        "policy": policy_line(certificate.policy, places),
+        **_proved_besides(certificate),
+        "certification rows": _rows(certificate),
+        **_labels(certificate),
+        **_looks(certificate),
+        "test": f"{_tests(certificate)}; policies in the order below, each at "
+        f"{_level(certificate)}, up to the first that fails",
+        "certified": f"the first {certificate.certified} of {len(certificate.front)} policies",
+        "seeds": ", ".join(f"{key} {value}" for key, value in certificate.seeds.items()),
+        "device family": conditions.device,
+        "dtype": conditions.dtype,
+        "tokens of a text": _length(conditions),
+        "costs": f"{certificate.unit}, {conditions.measured or 'as counted'}",
+        "versions": ", ".join(f"{key} {value}" for key, value in conditions.versions.items()),
+    }
 
 
 def _rows(certificate: Certificate) -> str:
@@ -151,7 +160,8 @@ def policy_line(policy: Policy, places: Sequence[str]) -> str:
     return f"{on}; entry by the router, risk weight {policy.risk_weight:.4g}"
 
 
-def _meaning(certificate: Certificate) -> str:
+def meaning(certificate: Certificate) -> str:
+    """What the verdict means, in a sentence."""
     good = seeks_quality(certificate.targets)
     if certificate.verdict == "CERTIFIED":
         if good:
@@ -183,7 +193,7 @@ def _other(certificate: Certificate, places: Sequence[str]) -> list[str]:
     """The sections of another level's promise."""
     return [
         f"## {_inline(promises(certificate.targets))}",
-        f"**{certificate.headline}.** {_meaning(certificate)} Policy: "
+        f"**{certificate.headline}.** {meaning(certificate)} Policy: "
         f"{_inline(policy_line(certificate.policy, places))}.",
         _front(certificate, places),
         _claims(certificate),

@@ -22,8 +22,8 @@ from adaptive.bundle.manifest import sha256
 from adaptive.bundle.policies import policy_from_json, policy_to_json
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError
-from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
+from adaptive.tasks import SINGLE_LABEL, Task, task_from_json
 from adaptive.tiers.store import load_tier
 
 if TYPE_CHECKING:
@@ -84,16 +84,37 @@ def read_tier(
         raise BundleError(f"{where}/{error}") from error
 
 
-def write_reliability(reliability: Reliability, folder: Path, tiers: Sequence[str]) -> None:
+def write_task(task: Task, folder: Path) -> None:
+    """Write what belongs to a task, but for `single_label`, which has nothing."""
+    if task != SINGLE_LABEL:
+        write_json(folder / LAYOUT.task, task.to_json())
+
+
+def read_task(folder: Path, name: str, names: Collection[str]) -> Task:
+    """The task of a bundle whose header names it."""
+    if name == SINGLE_LABEL.name:
+        return SINGLE_LABEL
+    _require(LAYOUT.task, names)
+    try:
+        return task_from_json(name, read_json(folder / LAYOUT.task, LAYOUT.task))
+    except ValueError as error:
+        raise BundleError(f"{LAYOUT.task}: {error}") from error
+
+
+def write_reliability(
+    reliability: Reliability, folder: Path, tiers: Sequence[str], task: Task = SINGLE_LABEL
+) -> None:
     """Write the reliability model, naming the features and the heads it was fitted on."""
     metadata = {
-        "features": json.dumps(list(FEATURES)),
+        "features": json.dumps(list(task.features)),
         "heads": json.dumps(_heads(folder, tiers)),
     }
     save_file(reliability.to_tensors(), folder / LAYOUT.reliability, metadata=metadata)
 
 
-def read_reliability(folder: Path, tiers: Sequence[str], device: str) -> Reliability:
+def read_reliability(
+    folder: Path, tiers: Sequence[str], device: str, task: Task = SINGLE_LABEL
+) -> Reliability:
     """Construct the reliability model on a device; it must have been fitted on these heads."""
     name = LAYOUT.reliability
     tensors, metadata = read_torch(folder / name, name)
@@ -101,7 +122,7 @@ def read_reliability(folder: Path, tiers: Sequence[str], device: str) -> Reliabi
         raise BundleError(f"{name}: was fitted on other heads than those of {', '.join(tiers)}")
     try:
         features = json.loads(metadata.get("features", "[]"))
-        return Reliability.from_tensors(tensors, features).to(device)
+        return Reliability.from_tensors(tensors, features, task.features).to(device)
     except ValueError as error:
         raise BundleError(f"{name}: {error}") from error
 

@@ -118,12 +118,13 @@ def load_bundle(
     tiers = tuple(parts.read_tier(root, name, header.labels, place, dtype) for name in header.tiers)
     stages = stages_of(tuple(tier.depths for tier in tiers))
     policy, ladder = parts.read_policies(root, stages)
+    task = parts.read_task(root, header.task, names)
     bundle = Bundle(
         name=header.name,
         labels=header.labels,
         tokenizer=parts.read_tokenizer(root, names),
         tiers=tiers,
-        reliability=parts.read_reliability(root, header.tiers, place),
+        reliability=parts.read_reliability(root, header.tiers, place, task),
         router=parts.read_router(root, names, place),
         log_frequency=parts.read_frequency(root),
         policy=policy,
@@ -134,6 +135,7 @@ def load_bundle(
         outcomes=_read_outcomes(root, names, stages),
         info=header.info,
         seen=parts.read_seen(root, names),
+        task=task,
     )
     check(bundle)
     return bundle if uncertified else _certified(bundle, root, names)
@@ -155,7 +157,9 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
     parts.write_tokenizer(bundle.tokenizer, folder)
     for tier in bundle.tiers:
         save_tier(tier, folder / LAYOUT.tier(tier.name))
-    parts.write_reliability(bundle.reliability, folder, [tier.name for tier in bundle.tiers])
+    names = [tier.name for tier in bundle.tiers]
+    parts.write_task(bundle.task, folder)
+    parts.write_reliability(bundle.reliability, folder, names, bundle.task)
     if bundle.router is not None:
         parts.write_router(bundle.router, folder)
     parts.write_frequency(bundle.log_frequency, folder)

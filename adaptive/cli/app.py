@@ -12,6 +12,7 @@ import typer
 
 import adaptive
 from adaptive.cli import options, outcomes
+from adaptive.cli import report as reports
 from adaptive.cli.session import REFUSED_ROWS, Json, Quiet, Session, guarded
 from adaptive.errors import ConfigError
 
@@ -236,7 +237,9 @@ def evaluate(
         own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels, group or ())
+    rows = load_labelled(
+        source, bundle, pipeline.bundle.labels, group or (), pipeline.bundle.task.cells
+    )
     report = evaluate(pipeline, rows, context.obj)
     context.obj.emit(report, lambda console: show_report(report, console))
 
@@ -280,12 +283,15 @@ def curve(
         own=own_data(bundle),
     )
     pipeline = _pipeline(bundle, device, uncertified)
-    rows = load_labelled(source, bundle, pipeline.bundle.labels)
+    rows = load_labelled(source, bundle, pipeline.bundle.labels, cells=pipeline.bundle.task.cells)
     found = draw(pipeline, rows, output, work=work, session=context.obj)
     context.obj.emit(
         found,
         lambda console: console.print(str(output), markup=False, highlight=False, soft_wrap=True),
     )
+
+
+app.command()(guarded(reports.report))
 
 
 @app.command()
@@ -428,7 +434,9 @@ def certify(
     check_writable(folder.parent)  # the new bundle is made beside the old one
     wanted = choose_targets(target or (), confidence, pipeline.bundle.targets)
     columns = [each.group for each in wanted if each.group is not None]
-    rows = load_labelled(source, bundle, pipeline.bundle.labels, columns)
+    rows = load_labelled(
+        source, bundle, pipeline.bundle.labels, columns, pipeline.bundle.task.cells
+    )
     levels = choose_levels(level, wanted, pipeline)
     if files is not None:
         labelled = asking.load_sample(sample, text, pair, bundle, pipeline.bundle.labels)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from adaptive.cli.certify import facts_of, show_certificate
-from adaptive.cli.evaluate import labels_of
 from adaptive.cli.labelled import own_data
 from adaptive.cli.outputs import check_output
 from adaptive.cli.session import Session
@@ -247,7 +246,8 @@ def _plan(
         accuracy = Accuracy(*state.facts["accuracy"])
     elif sample is not None:
         rows = pipeline.tokenize(sample.texts, sample.pairs)
-        accuracy = sampled(bundle, rows, labels_of(sample), tokens, size, not session.bars)
+        known = sample.labels_or_unknown(len(bundle.labels))
+        accuracy = sampled(bundle, rows, known, tokens, size, not session.bars)
     made = plan(
         bundle,
         tokens,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import BundleError, ConfigError
@@ -113,7 +112,7 @@ def certify(
         bundle = recertify(
             pipeline.bundle,
             pipeline.tokenize(data.texts, data.pairs),
-            labels_of(data),
+            data.labels_or_unknown(len(pipeline.bundle.labels)),
             targets,
             groups=data.groups,
             levels=levels,

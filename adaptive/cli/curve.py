@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptive.cli.evaluate import labels_of
 from adaptive.cli.session import Session
 from adaptive.errors import ConfigError
 
@@ -44,7 +43,8 @@ def draw(
 
     bundle = pipeline.bundle
     tokens = pipeline.tokenize(data.texts, data.pairs)
-    table = outcomes(bundle, tokens, labels_of(data), pipeline.preset.batch_size, not session.bars)
+    labels = data.labels_or_unknown(len(bundle.labels))
+    table = outcomes(bundle, tokens, labels, pipeline.preset.batch_size, not session.bars)
     costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
     found = curve(bundle, pipeline.policy, table, costs)
     plot(found, output)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from adaptive.cli.session import Session, table
@@ -26,21 +24,19 @@ def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dic
         pipeline.bundle,
         pipeline.policy,
         pipeline.tokenize(data.texts, data.pairs),
-        labels_of(data),
+        data.labels_or_unknown(len(pipeline.bundle.labels)),
         groups=data.groups,
         batch_size=pipeline.preset.batch_size,
         quiet=not session.bars,
     )
 
 
-def labels_of(data: Dataset) -> NDArray[np.int32]:
-    """Labels [n], -1 where there are none."""
-    return np.full(len(data), -1, np.int32) if data.labels is None else data.labels
-
-
 def show_report(report: Mapping[str, Any], console: Console) -> None:
     """A report for a terminal: ways to answer, who answered, and what that is worth."""
     title = f"{report['texts']:,} texts" if "texts" in report else None
+    quality = report.get("quality", "accuracy")
+    if quality != "accuracy":
+        title = f"{title or 'texts'}; accuracy is {quality}"
     console.print(table(title, report["rows"], percent=SHARES))
     shares = report["stage_shares"]
     rows = [{"answered by": stage, "share": share} for stage, share in shares.items()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptive.cells import CLASSES, Cells
 from adaptive.config import DataConfig, Recipe, load_recipe, load_source
 from adaptive.config.recipe import OnBadRow
 from adaptive.errors import ConfigError
@@ -74,7 +75,11 @@ def own_data(bundle: str) -> DataConfig:
 
 
 def load_labelled(
-    source: DataConfig | None, bundle: str, labels: Sequence[str], groups: Sequence[str] = ()
+    source: DataConfig | None,
+    bundle: str,
+    labels: Sequence[str],
+    groups: Sequence[str] = (),
+    cells: Cells = CLASSES,
 ) -> Dataset:
     """Texts with labels in the order of the bundle's.
 
@@ -85,6 +90,7 @@ def load_labelled(
         bundle: as given on the command line, for its recipe.
         labels: the bundle's.
         groups: columns that divide the texts; `label` stands for the classes.
+        cells: what the label column may hold.
 
     Raises:
         DataError: the data are wrong, or hold a label that the bundle does not know.
@@ -93,7 +99,7 @@ def load_labelled(
 
     columns = sorted({column for column in groups if column != LABEL})
     data = (
-        load_data(source, groups=columns)
+        load_data(source, groups=columns, cells=cells)
         if source is not None
         else _own_test_split(bundle, columns)
     )

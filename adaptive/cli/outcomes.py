@@ -143,6 +143,10 @@ _THEIRS = (
     "state",
     "sample",
     "finish",
+    "work",
+    "texts",
+    "group",
+    "uncertified",
 )
 
 
@@ -196,7 +200,7 @@ def source_of(
     return Source(Path(path), form=form, columns=named, scale=ends, scorer=scorer, prompts=prompts)
 
 
-def certify(
+def certified(
     source: Source,
     *,
     targets: Sequence[str],
@@ -210,17 +214,15 @@ def certify(
     seed: int | None,
     looks: int,
     count_repeats: bool,
-    out: Path | None,
     session: Session,
-) -> dict[str, Any]:
-    """Certify recorded outcomes, and write the folder.
+) -> Certified:
+    """Certify recorded outcomes, by the options of a command line.
 
     Raises:
         ConfigError: no target.
     """
     from adaptive.cli.certify import choose_targets
     from adaptive.recorded.certifying import certify_outcomes
-    from adaptive.recorded.store import write
     from adaptive.types import Target
 
     if not targets:
@@ -229,7 +231,7 @@ def certify(
         targets, 0.95 if confidence is None else confidence, [Target("work", 1)]
     )
     session.note("certify: reading, dealing, fitting, searching and testing recorded outcomes")
-    found = certify_outcomes(
+    return certify_outcomes(
         source,
         wanted,
         tiers=[name.strip() for name in tiers.split(",")] if tiers else (),
@@ -242,6 +244,13 @@ def certify(
         looks=looks,
         count_repeats=count_repeats,
     )
+
+
+def certify(source: Source, *, out: Path | None, session: Session, **given: Any) -> dict[str, Any]:
+    """Certify recorded outcomes as `certified` does, and write the folder."""
+    from adaptive.recorded.store import write
+
+    found = certified(source, session=session, **given)
     folder = out or source.path.with_name(f"{source.path.name.split('.')[0]}.router")
     return {"result": str(write(found, folder)), **facts_of(found)}
 

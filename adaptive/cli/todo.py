@@ -134,7 +134,7 @@ def read_labels(
 
 
 def _name(label: Any) -> str | None:
-    from adaptive.training.labels import as_name
+    from adaptive.cells import as_name
 
     name = as_name(label)
     return None if name is None else name.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptive.config.load import load_preset, load_recipe, load_source
+from adaptive.config.load import load_preset, load_recipe, load_source, load_task
 from adaptive.config.overrides import apply_overrides
 from adaptive.config.preset import Preset, TargetChoice
 from adaptive.config.recipe import DataConfig, ModelConfig, Recipe, SplitSizes
@@ -40,4 +40,5 @@ __all__ = [
     "load_preset",
     "load_recipe",
     "load_source",
+    "load_task",
 ]

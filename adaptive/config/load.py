@@ -10,13 +10,21 @@ from pydantic import BaseModel, ValidationError
 
 from adaptive.config.documents import Document, read_document
 from adaptive.config.faults import describe
+from adaptive.config.fields import Section
 from adaptive.config.overrides import apply_overrides
 from adaptive.config.paths import place_paths
 from adaptive.config.preset import Preset
 from adaptive.config.recipe import DataConfig, Recipe
+from adaptive.config.task import TaskConfig
 from adaptive.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Task(Section):
+    """A task by itself."""
+
+    task: TaskConfig
 
 
 def load_recipe(
@@ -54,6 +62,15 @@ def load_source(source: Mapping[str, Any]) -> DataConfig:
         ConfigError: with every fault.
     """
     return _load(DataConfig, source, (), "data source")
+
+
+def load_task(task: Mapping[str, Any] | str) -> TaskConfig:
+    """A recipe's `task` from a mapping, or from its kind alone.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    return _load(_Task, {"task": task}, (), "task").task
 
 
 def _load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -22,6 +23,7 @@ from adaptive.config.steps import (
     TeacherConfig,
     TinyConfig,
 )
+from adaptive.config.task import SingleLabelConfig, TaskConfig
 from adaptive.config.tiers import (
     CheckpointTier,
     SmallTier,
@@ -36,6 +38,8 @@ from adaptive.types import Target
 
 Tiers = Annotated[tuple[TierConfig, ...], Field(min_length=1)] | None
 OnBadRow = Literal["stop", "skip"]
+_GRADED = "score_drop"
+_OF_SCORES = {"accuracy": "score", "accuracy_drop": _GRADED}
 
 
 class SplitSizes(Section):
@@ -131,6 +135,7 @@ class Recipe(Section):
     seed: Count = 0
     model: ModelConfig
     data: DataConfig
+    task: TaskConfig = SingleLabelConfig()  # what an answer is
     tiers: Tiers = None  # cheapest first, the checkpoint last; None = by the sections below
     full: FullConfig = FullConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -149,11 +154,23 @@ class Recipe(Section):
     language: Name | None = None
     description: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _graded_target(cls, values: Any) -> Any:
+        """Where losses are graded, a target without a metric is about scores."""
+        if not isinstance(values, Mapping) or not _is_graded(values.get("task")):
+            return values
+        target = values.get("target", {})
+        if isinstance(target, Mapping):
+            return {**values, "target": {"metric": _GRADED, **target}}
+        return values
+
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:
         faults = tier_faults(self)
         if self.tiers is None or not faults:
-            faults = [*_label_faults(self), *_target_faults(self), *faults]
+            own = [*_task_faults(self), *_label_faults(self), *_target_faults(self)]
+            faults = [*own, *faults]
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -197,6 +214,38 @@ class Recipe(Section):
     def columns(self) -> tuple[str, ...]:
         """The columns of the data in whose groups targets must hold, `label` among them."""
         return tuple(sorted({each.group for each in self.targets if each.group is not None}))
+
+
+def _is_graded(task: Any) -> bool:
+    """Whether a task, as it is written, has losses between 0 and 1."""
+    kind = task.get("kind") if isinstance(task, Mapping) else task
+    subset = isinstance(task, Mapping) and task.get("loss") == "subset"
+    return kind == "regression" or (kind == "multi_label" and not subset)
+
+
+def _task_faults(recipe: Recipe) -> list[str]:
+    """What does not go with the task."""
+    task, faults = recipe.task, []
+    if task.kind == "single_label":
+        return []
+    if recipe.data.pool is not None:
+        faults.append(f"data.pool: labels of a {task.kind} task are not asked for; label its texts")
+    if recipe.data.rename and not task.cells.named:
+        faults.append(f"data.rename: the labels of a {task.kind} task are numbers without names")
+    if recipe.search.losses != "labels":
+        faults.append(
+            f"search.losses: {recipe.search.losses} losses are those of exclusive classes; a "
+            f"{task.kind} task has `labels`"
+        )
+    for path, target in _targets(recipe):
+        if target.group == "label":
+            faults.append(f"{path}.group: a text of a {task.kind} task is not of one class")
+        if target.metric in _OF_SCORES and not task.exact:
+            faults.append(
+                f"{path}.metric: {target.metric} is about right and wrong answers, and the losses "
+                f"of this task are graded; use {_OF_SCORES[target.metric]}"
+            )
+    return faults
 
 
 def _targets(recipe: Recipe) -> list[tuple[str, TargetConfig]]:

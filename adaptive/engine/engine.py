@@ -116,7 +116,7 @@ class Engine:
             batch_size: rows that layers run at once, at most; embeddings take more.
             budget: tokens that run at once, at most; None for what suits the device. Halved, with
                 a warning, where memory runs out.
-            whole: all probabilities are wanted, not the best label's alone.
+            whole: all scores are wanted, not the greatest alone.
             keep: what each exit says of rows that go on is kept, for `give_up`.
             clock: tells the time, in the unit of the deadlines.
         """
@@ -134,7 +134,8 @@ class Engine:
             whole=whole,
             anchored=self.plan.anchored,
             routed=self.routed and bundle.router is not None,
-            in_graph=any(tier.in_graphs for tier in bundle.tiers),
+            in_graph=bundle.task.exclusive and any(tier.in_graphs for tier in bundle.tiers),
+            task=bundle.task,
         )
         self.rows = SlotTable()
         most = [
@@ -270,7 +271,8 @@ class Engine:
         assert pooled is not None and anchor is not None and statistics is not None
         assert self.bundle.router is not None
         here = put(statistics[batch.slots], self.bundle.device)
-        return fetch(self.bundle.router.risk(router_features(pooled, anchor, here)))
+        shares = self.bundle.task.distribution(anchor)
+        return fetch(self.bundle.router.risk(router_features(pooled, shares, here)))
 
     def _land(self, running: Running) -> Finished:
         """Rows of a batch that ran leave or wait again. What can fail comes first."""

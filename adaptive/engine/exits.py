@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.captures import by_kernel
-from adaptive.exits.judging import judge, judge_in_graph
-from adaptive.exits.measures import History, Past, packed, remember, unpacked
+from adaptive.exits.judging import judge_in_graph
+from adaptive.exits.measures import History, Past, packed, unpacked
 from adaptive.exits.reliability import Reliability
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
 from adaptive.transfer import fetch
@@ -51,11 +53,12 @@ def reaches(summary: Summary, threshold: float) -> NDArray[np.bool_]:
 class ExitOutput:
     """What an exit computes for b rows. None is what is not asked for, or not read again."""
 
-    probabilities: torch.Tensor | None = None  # [b, c]
+    probabilities: torch.Tensor | None = None  # [b, c] scores, as `Task.scores` gives them
     pooled: torch.Tensor | None = None  # [b, h] what its head read
     history: Past = None  # for the tier's next exit
     reliability: torch.Tensor | None = None  # [b]; None of one that is not asked for it
-    # [b, 3] float32, where one kernel gives it: the likeliest label, its probability, reliability
+    # [b, 3] float32, where one kernel gives it: the label of the greatest score, that score,
+    # reliability
     answer: torch.Tensor | None = None
 
     def summary_on_device(self) -> torch.Tensor:
@@ -93,31 +96,40 @@ def run_exit(
     reliability: Reliability,
     in_graph: bool = False,
     read: Read = "all",
+    task: Task = SINGLE_LABEL,
 ) -> ExitOutput:
     """Pool, head, measures and reliability of a tier's exit, on rows that stand behind its layers.
 
     Args:
         history: of the same rows at the tier's previous exit; None at its first.
-        anchor: [b, c] probabilities at the first stage; None at the first stage itself.
+        anchor: [b, c] scores at the first stage; None at the first stage itself.
         log_length: [b]; as `anchor`, needed where everything is read.
         stage: the exit's number in the cascade.
-        in_graph: ONNX Runtime computes the reliability; of float32 on a CPU alone.
+        in_graph: ONNX Runtime computes the reliability; of float32 on a CPU and of exclusive
+            classes alone.
+        task: what the answers are.
     """
     logits, pooled = tier.answer(state, exit)
-    if by_kernel(logits):
+    if task.exclusive and by_kernel(logits):
         before = None if read == "answer" else packed(history)
         others = (anchor, log_length) if read == "all" else (None, None)
         return _by_kernel(reliability, stage, logits, pooled, before, *others)
     if read == "answer":
-        return ExitOutput(reliability.temper(stage, logits).softmax(1))
+        return ExitOutput(task.scores(reliability.temper(stage, logits)))
     past = unpacked(history) or History.start(len(logits), logits.device)
     if read == "history":
-        return ExitOutput(history=History(*remember(logits, past.prediction, past.streak), pooled))
+        temper = partial(reliability.temper, stage)
+        return ExitOutput(history=task.remember(logits, temper, past, pooled))
     assert log_length is not None
-    compute = judge_in_graph if in_graph else judge
-    given = (logits, pooled, past.prediction, past.streak, past.pooled, anchor, log_length)
-    probabilities, prediction, streak, score = compute(reliability, stage, *given)
-    return ExitOutput(probabilities, pooled, History(prediction, streak, pooled), score)
+    if in_graph:
+        given = (logits, pooled, past.prediction, past.streak, past.pooled, anchor, log_length)
+        probabilities, prediction, streak, score = judge_in_graph(reliability, stage, *given)
+        return ExitOutput(probabilities, pooled, History(prediction, streak, pooled), score)
+    logits = reliability.temper(stage, logits)
+    scores = task.scores(logits)
+    first = anchor if stage else scores
+    features, later = task.measure(logits, pooled, past, first, log_length)
+    return ExitOutput(scores, pooled, later, reliability(stage, features))
 
 
 def _by_kernel(

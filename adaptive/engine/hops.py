@@ -15,6 +15,7 @@ from adaptive.engine.exits import ExitOutput, Read, Summary, run_exit
 from adaptive.engine.plan import Hop
 from adaptive.exits.measures import Past, packed
 from adaptive.exits.reliability import Reliability
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.captured import Filled, filled_up
 from adaptive.tiers.state import Packed, State
@@ -34,10 +35,11 @@ class HopSettings:
     reliability: Reliability
     device: torch.device
     bare: bool  # the policy is one exit, which answers everything
-    whole: bool  # all probabilities are wanted, not the best label's alone
+    whole: bool  # all scores are wanted, not the greatest alone
     anchored: bool  # later stages read what the first one says
     routed: bool  # a router reads what the first one read
     in_graph: bool  # ONNX Runtime computes reliabilities
+    task: Task = SINGLE_LABEL  # what the answers are
 
     def outputs(self, hop: Hop) -> tuple[str, ...]:
         """Names of whatever is read of a hop later on, beside its answers."""
@@ -117,7 +119,13 @@ def _advance(
     advance: Callable[..., State],
 ) -> tuple[ExitOutput, torch.Tensor | None, State]:
     """From the state before the first layer to the last exit's output, and the first stage's."""
-    ask = partial(run_exit, tier, reliability=settings.reliability, in_graph=settings.in_graph)
+    ask = partial(
+        run_exit,
+        tier,
+        reliability=settings.reliability,
+        in_graph=settings.in_graph,
+        task=settings.task,
+    )
     if settings.bare:
         state = advance(state, hop.exits[-1], past=True)
         return ask(hop.exits[-1], state, stage=hop.stage, read="answer"), None, state
@@ -133,7 +141,7 @@ def _advance(
 
 def _one_launch(tier: Tier, given: HopInput, settings: HopSettings) -> bool:
     """Whether it is captured: few tokens, of layers that take nothing but their rows."""
-    if not wanted(settings.device):
+    if not settings.task.exclusive or not wanted(settings.device):
         return False
     return isinstance(tier.backbone, Bag) or tier.captured(given.count)
 

@@ -57,6 +57,8 @@ class Certified:
     scorer: str
     dropped: int  # requests of which something that is needed was missing
     notes: tuple[str, ...]
+    searched: Lookup  # of the rows that policies were searched on
+    tested: Lookup  # of the certification rows
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -147,6 +149,8 @@ def certify_outcomes(
         scorer=scorer if isinstance(scorer, str) else "a function",
         dropped=ready.dropped,
         notes=tuple(notes),
+        searched=lookup,
+        tested=Lookup.of(table, costs.of(table)),
     )
 
 

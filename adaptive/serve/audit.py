@@ -20,8 +20,11 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from adaptive.answers import Joined
+from adaptive.cells import Labels
 from adaptive.policy import Lookup, is_bare
 from adaptive.risk import upper
 from adaptive.risk.drift import DriftTest
@@ -32,6 +35,7 @@ from adaptive.serve.metrics import Metrics
 from adaptive.serve.post import Replies
 from adaptive.serve.pre import Prepared
 from adaptive.serve.settings import Audit as AuditSettings
+from adaptive.types import Answers
 
 log = logging.getLogger("adaptive.serve")
 LEAST_LEVEL = 1e-4  # tested in place of a promise that nothing ever differs
@@ -88,20 +92,21 @@ class Audit:
             patient=True,
         )
         job.result = asyncio.get_running_loop().create_future()
-        job.result.add_done_callback(partial(self._compare, level, joined.label[items].copy(), job))
+        job.result.add_done_callback(
+            partial(self._compare, level, self._answers(joined, items), job)
+        )
         self.waiting += len(items)
         self.deployment.loop.submit(job)
 
-    def _compare(
-        self, level: Level, served: NDArray[np.int32], job: Job, done: asyncio.Future[None]
-    ) -> None:
+    def _compare(self, level: Level, served: Labels, job: Job, done: asyncio.Future[None]) -> None:
         """The full tier has answered, too."""
         self.waiting -= len(served)
         now = self.deployment.levels[level.name]
         if done.cancelled() or now.policy != level.policy:
             return  # of a policy that is served no more
         good = (job.state == ANSWERED) & ~job.degraded
-        unlike = (served != job.answers.label)[good]
+        full = self._answers(job.answers, np.arange(len(served)))
+        unlike = ~self.deployment.bundle.task.same(served, full)[good]
         test = self.tests[level.name]
         for each in unlike.tolist():
             test.add(float(each))
@@ -118,6 +123,13 @@ class Audit:
         )
         if test.p_value <= self.settings.alpha:
             self._step_back(now)
+
+    def _answers(self, found: Joined | Answers, items: NDArray[np.int64]) -> Labels:
+        """What some texts were answered, [b, ...]."""
+        if self.deployment.bundle.task.exclusive:
+            return found.label[items].copy()
+        assert found.probabilities is not None, "a server's engines give all of them"
+        return self.deployment.bundle.task.answers(torch.from_numpy(found.probabilities[items]))
 
     def _step_back(self, level: Level) -> None:
         """To the next safer policy that is certified."""

@@ -12,7 +12,7 @@ from adaptive.answers import (
     Joined,
     Prices,
     answer_dicts,
-    in_logarithms,
+    applied,
     join_windows,
     routings,
 )
@@ -27,6 +27,7 @@ class Replies:
 
     bundle: Bundle
     joined: Joined
+    shown: Joined  # with the scores that the caller asked for
     errors: dict[int, str]  # of items that have no answer
     late: NDArray[np.bool_]  # [n] answered unsure, since the deadline came
     degraded: NDArray[np.bool_]  # [n] a tier of the policy was missing
@@ -40,7 +41,7 @@ class Replies:
 
     def labels(self, top_k: int | None) -> list[list[dict[str, Any]] | None]:
         """Of each item its best labels with their scores, best first; None where it has none."""
-        found = answer_dicts(self.bundle, self.joined, top_k)
+        found = answer_dicts(self.bundle, self.shown, self.joined, top_k)
         return [
             None
             if index in self.errors
@@ -70,13 +71,14 @@ def replies(
     prices: Prices,
     full: Prices,
     *,
-    logarithms: bool,
+    function: str | None,
 ) -> Replies:
     """Join windows, mark what is not covered, and tell why items have no answer.
 
     Args:
         prices: under the job's policy; whether it is covered here is already told.
         full: under the policy of the full tier alone.
+        function: what is done to scores, see `Task.function`.
     """
     tokens, count = prepared.tokens, len(prepared)
     joined = join_windows(bundle, job.policy, prices, tokens, job.answers)
@@ -98,7 +100,8 @@ def replies(
     np.add.at(whole, tokens.owner, full.cost[tier, tokens.lengths, last])
     return Replies(
         bundle,
-        in_logarithms(joined) if logarithms else joined,
+        joined,
+        applied(joined, bundle.task.function(function)),
         errors,
         late,
         degraded,

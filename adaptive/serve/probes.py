@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from adaptive import inputs
@@ -92,7 +93,9 @@ def wrong_answers(
     if not golden:
         return []
     answers = answer(bundle, rows, policy, len(rows))
-    given = [bundle.labels[label] for label in answers.label[: len(golden)]]
+    assert answers.probabilities is not None
+    scores = torch.from_numpy(answers.probabilities[: len(golden)])
+    given = [bundle.task.told(each, bundle.labels)[0] for each in scores]
     return [
         f"golden input {index}: expected {each.label!r}, the bundle answers {label!r}"
         for index, (each, label) in enumerate(zip(golden, given, strict=True))

@@ -44,7 +44,7 @@ class Ask:
     items: Sequence[Any]
     target: str | None = None
     overflow: Overflow | None = None  # None: the preset's
-    logarithms: bool = False
+    function: str | None = None  # of scores, which the bundle's task has
     deadline: float | None = None  # on the monotonic clock
     paired: bool | None = None  # whether they have to be pairs
     in_turn: bool = False  # whether it waits for room, as pieces of a stream
@@ -243,7 +243,7 @@ class Service:
             job,
             deployment.priced(level, overflow, prepared.paired),
             deployment.prices(deployment.full),
-            logarithms=ask.logarithms,
+            function=ask.function,
         )
         return work() if len(prepared) <= INLINE else await asyncio.to_thread(work)
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from adaptive.errors import BuildError, BundleError, FamilyError
+from adaptive.tasks import SINGLE_LABEL
 from adaptive.tiers.adapters import (
     ADAPTER_WEIGHTS,
     find_base,
@@ -40,6 +41,7 @@ def load_backbone(
     revision: str | None = None,
     sha256: str | None = None,
     dtype: torch.dtype = torch.float32,
+    problem: str = SINGLE_LABEL.problem_type,
 ) -> tuple[Backbone, Any]:
     """A backbone with a head for the labels, and its tokenizer.
 
@@ -57,6 +59,7 @@ def load_backbone(
         revision: branch, tag or commit of a hub id.
         sha256: digest that model.safetensors must have; of an adapter its own weights.
         dtype: of the weights.
+        problem: what the head is for, as `Task.problem_type` has it.
 
     Raises:
         BuildError: the source is not there, has no tokenizer of its own or no safetensors
@@ -77,9 +80,11 @@ def load_backbone(
     with quiet_transformers():
         config = read_config(folder)
         tokenizer = load_tokenizer(folder, source)
-        order = None if other_task(config) else _own_order(config, labels, raw)
+        order = None if other_task(config, problem) else _own_order(config, labels, raw)
         guessed = order is not None and _by_position(config, labels, raw)
-        backbone = _load_model(folder, config, labels, dtype, keep_head=order is not None)
+        backbone = _load_model(
+            folder, config, labels, dtype, keep_head=order is not None, problem=problem
+        )
         backbone.guessed_order = guessed and not backbone.fresh_head
         fit_table(backbone, tokenizer, source)
     if order is not None and not backbone.fresh_head:
@@ -163,22 +168,39 @@ def _check_digest(weights: Path, expected: str) -> None:
         raise BundleError(f"{weights.name} has SHA-256 {found}, expected {expected}")
 
 
-def other_task(config: Any) -> str | None:
-    """What a checkpoint's head does in place of choosing one class for a text; None if nothing.
+def other_task(config: Any, wanted: str = SINGLE_LABEL.problem_type) -> str | None:
+    """What a checkpoint's head does in place of what is wanted; None if nothing.
 
     A checkpoint without a classifier's head counts as well: transformers would draw one.
+
+    Args:
+        wanted: a `Task.problem_type`.
     """
     kinds = list(config.architectures or ())
     if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         return f"it is a {kinds[0]}, not a classifier of texts (...ForSequenceClassification)"
-    if config.problem_type == "regression" or config.num_labels == 1:
+    told, found = f"problem_type is {config.problem_type}", problem_of(config)
+    if found == wanted:
+        several = found == "regression" and config.num_labels != 1
+        return f"its head gives {config.num_labels} numbers ({told})" if several else None
+    if found == "regression":
         return (
-            f"its head gives numbers and no classes (regression: problem_type is "
-            f"{config.problem_type}, num_labels is {config.num_labels})"
+            f"its head gives numbers and no classes (regression: {told}, num_labels is "
+            f"{config.num_labels})"
         )
-    if config.problem_type == "multi_label_classification":
-        return "it gives a text several labels (problem_type is multi_label_classification)"
-    return None
+    if found == "multi_label_classification":
+        return f"it gives a text several labels ({told})"
+    return f"it chooses one of {config.num_labels} classes for a text ({told})"
+
+
+def problem_of(config: Any) -> str:
+    """What a config's head is for; one that does not say so counts outputs, as transformers does.
+
+    One output is a number, several are classes that exclude each other.
+    """
+    if config.problem_type in ("regression", "multi_label_classification"):
+        return str(config.problem_type)
+    return "regression" if config.num_labels == 1 else SINGLE_LABEL.problem_type
 
 
 def _own_order(config: Any, labels: Sequence[str], raw: Sequence[str] = ()) -> list[int] | None:
@@ -236,9 +258,18 @@ def _by_number(names: Sequence[str]) -> list[int] | None:
 
 
 def _load_model(
-    folder: Path, config: Any, labels: Sequence[str], dtype: torch.dtype, *, keep_head: bool
+    folder: Path,
+    config: Any,
+    labels: Sequence[str],
+    dtype: torch.dtype,
+    *,
+    keep_head: bool,
+    problem: str,
 ) -> Backbone:
-    config.problem_type = None if other_task(config) else config.problem_type
+    if problem != SINGLE_LABEL.problem_type:
+        config.problem_type = problem
+    elif other_task(config):
+        config.problem_type = None
     base, given, names = find_base(folder), dict[str, list[int]](), list(labels)
     if base != folder:
         given = kept_shapes(folder)

@@ -1,12 +1,13 @@
-"""What a tier's last exit answers, and how often that is right."""
+"""What a tier's last exit answers, and how good that is."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels
+from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.tasks.base import share_of
 from adaptive.tiers.tier import Tier
 from adaptive.types import Tokens
 
@@ -19,16 +20,16 @@ def device_of(tier: Tier) -> torch.device:
 
 
 @torch.inference_mode()
-def answers_of(tier: Tier, tokens: Tokens) -> NDArray[np.int32]:
-    """What the last exit of a tier in evaluation mode answers, [n]."""
-    answers, last = np.zeros(len(tokens), np.int32), len(tier.depths) - 1
+def answers_of(tier: Tier, tokens: Tokens, task: Task = SINGLE_LABEL) -> Labels:
+    """What the last exit of a tier in evaluation mode answers, [n, ...]; its logits untempered."""
+    logits, last = torch.zeros(len(tokens), len(tier.labels)), len(tier.depths) - 1
     for rows in token_rows.batches(tokens.lengths, BATCH):
         state = tier.embed(token_rows.pack(tokens, rows, device_of(tier)))
         state = tier.backbone.run(state, 0, tier.depths[last])
-        answers[rows] = tier.answer(state, last)[0].argmax(1).cpu().numpy()
-    return answers
+        logits[torch.from_numpy(rows)] = tier.answer(state, last)[0].float().cpu()
+    return task.answers(task.scores(logits))
 
 
-def share_right(answers: NDArray[np.int32], labels: NDArray[np.int32]) -> float:
-    """Share of right answers."""
-    return float((answers == labels).mean())
+def share_right(answers: Labels, labels: Labels, task: Task = SINGLE_LABEL) -> float:
+    """Share of right answers; of other tasks, the mean score."""
+    return share_of(task, answers, labels)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from adaptive import tokens as token_rows
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of
 from adaptive.training.learn.loop import Log, Options, Rows, fit
@@ -23,26 +24,28 @@ def distillation(
     teacher: torch.Tensor,
     weight: float,
     temperature: float,
+    task: Task = SINGLE_LABEL,
 ) -> torch.Tensor:
-    """Mean of soft and hard cross-entropy (Hinton et al. 2015, arXiv:1503.02531, section 2).
+    """Mean of soft and hard losses (Hinton et al. 2015, arXiv:1503.02531, section 2).
 
     Args:
         logits: [b, c] of the student.
-        labels: [b], -1 where unknown: such rows learn from the teacher alone.
+        labels: [b, ...]; rows whose label is not known learn from the teacher alone.
         teacher: [b, c] logits.
         weight: share of the soft loss on labelled rows.
         temperature: of the soft loss, which is scaled by its square.
+        task: whose losses these are.
     """
     logits = logits.float()
-    soft = functional.kl_div(
-        (logits / temperature).log_softmax(1),
-        (teacher.float() / temperature).log_softmax(1),
-        reduction="none",
-        log_target=True,
-    ).sum(1) * (temperature**2)
-    known = labels >= 0
-    hard = functional.cross_entropy(logits, labels.clamp(min=0), reduction="none")
-    return torch.where(known, weight * soft + (1 - weight) * hard, soft).mean()
+    soft = task.soft_loss(logits, teacher.float(), temperature)
+    hard = task.hard_loss(logits, labels)
+    return torch.where(_known(labels), weight * soft + (1 - weight) * hard, soft).mean()
+
+
+def _known(labels: torch.Tensor) -> torch.Tensor:
+    """The same as `adaptive.cells.known`, of a tensor."""
+    known = ~labels.isnan() if labels.is_floating_point() else labels >= 0
+    return known if known.ndim == 1 else known.flatten(1).all(1)
 
 
 def distill(
@@ -60,6 +63,7 @@ def distill(
     folder: Path | None = None,
     journal: Log | None = None,
     quiet: bool = True,
+    task: Task = SINGLE_LABEL,
 ) -> int:
     """Train backbone and all exits of a tier together on a teacher's outputs and labels.
 
@@ -72,11 +76,12 @@ def distill(
             shall resemble (cosine distance), weighed by `hidden_weight`.
         dropout: share of each text's tokens hidden from the student, so that it does not
             lean on single words.
+        task: what the labels are.
 
     Returns:
         Optimiser steps done.
     """
-    tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels).long()
+    tokens, labels = teacher.tokens, torch.from_numpy(teacher.labels)
     imitate, place = imitate or {}, device_of(tier)
 
     def loss(rows: Rows) -> torch.Tensor:
@@ -90,7 +95,7 @@ def distill(
         for exit, depth in enumerate(tier.depths):
             state = tier.advance(state, exit)
             logits, pooled = tier.answer(state, exit)
-            total = total + distillation(logits, target, soft, weight, temperature)
+            total = total + distillation(logits, target, soft, weight, temperature, task)
             if depth in imitate:
                 model = teacher.pooled[imitate[depth]][rows].to(place).float()
                 distance = 1 - functional.cosine_similarity(pooled.float(), model, dim=1)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from adaptive.cells import Labels
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of, share_right
 from adaptive.training.learn.distill import distillation
@@ -47,6 +48,7 @@ def fit_exits(
     folder: Path | None = None,
     journal: Log | None = None,
     quiet: bool = True,
+    task: Task = SINGLE_LABEL,
 ) -> int:
     """Train the heads of all exits but the last on the tier's own outputs and labels.
 
@@ -57,6 +59,7 @@ def fit_exits(
         teacher: outputs of this very tier on n rows, for instance by `outputs_of`.
         soft, temperature: of `distillation`.
         held_out: for instance `held_out_exits`; this and the rest as in `fit`.
+        task: what the labels are.
 
     Returns:
         Optimiser steps done; 0 where there is nothing to train.
@@ -64,14 +67,15 @@ def fit_exits(
     learned, place = _learned(tier), device_of(tier)
     if not len(learned):
         return 0
-    labels = torch.from_numpy(teacher.labels).long()
+    labels = torch.from_numpy(teacher.labels)
 
     def loss(rows: Rows) -> torch.Tensor:
         target, said = labels[rows].to(place), teacher.logits[rows].to(place)
         total = torch.zeros((), device=place)
         for head, depth in zip(learned, tier.depths, strict=False):
             pooled = teacher.pooled[depth][rows].to(place).float()
-            total = total + distillation(head(pooled), target, said, soft, temperature)
+            logits = head(pooled)
+            total = total + distillation(logits, target, said, soft, temperature, task)
         return total
 
     lengths = teacher.tokens.lengths
@@ -79,12 +83,18 @@ def fit_exits(
 
 
 def held_out_exits(
-    tier: Tier, tokens: Tokens, labels: NDArray[np.int32], *, bfloat16: bool = False
+    tier: Tier,
+    tokens: Tokens,
+    labels: Labels,
+    *,
+    bfloat16: bool = False,
+    task: Task = SINGLE_LABEL,
 ) -> Callable[[], float]:
     """The share of right answers to held-out rows, in the mean over the heads that learn.
 
     Args:
-        tokens, labels: n rows and their classes, [n]. Their states are kept in memory.
+        tokens, labels: n rows and their labels, [n, ...]. Their states are kept in memory.
+        task: of other tasks than classes it is the mean score.
     """
     tier.eval()
     heads, place = _learned(tier), device_of(tier)
@@ -93,8 +103,8 @@ def held_out_exits(
 
     def measure() -> float:
         pairs = zip(heads, states, strict=True)
-        answers = [head(state).argmax(1).cpu().numpy() for head, state in pairs]
-        return float(np.mean([share_right(each, labels) for each in answers]))
+        answers = [task.answers(task.scores(head(state).float())) for head, state in pairs]
+        return float(np.mean([share_right(each, labels, task) for each in answers]))
 
     return measure
 

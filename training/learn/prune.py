@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from adaptive import tokens as token_rows
+from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
@@ -33,6 +33,7 @@ def prune(
     batch_size: int = 32,
     seed: int = 0,
     name: str = "mid",
+    task: Task = SINGLE_LABEL,
 ) -> tuple[Tier, Shape]:
     """Really smaller matrices, to be trained again by `distill`.
 
@@ -50,6 +51,7 @@ def prune(
         exits: depths that get a fresh head; None for all. The last layer always has one.
         head_width: hidden units of the heads; None for linear ones.
         batches, batch_size: what importance is measured on.
+        task: whose loss it is measured by.
 
     Returns:
         The smaller tier, and what was kept of the larger one.
@@ -69,8 +71,7 @@ def prune(
         batch = token_rows.pack(tokens, rows, place)
         state = backbone.run(full.embed(batch), 0, full.depths[last])
         logits = full.answer(state, last)[0].float()
-        drawn = torch.multinomial(logits.detach().softmax(1), 1).squeeze(1)
-        return functional.cross_entropy(logits, drawn), batch.lengths
+        return task.hard_loss(logits, task.drawn(logits.detach())).mean(), batch.lengths
 
     full.eval()
     torch.manual_seed(seed)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
+from adaptive.cells import Labels
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import BATCH, device_of
 from adaptive.training.learn.loop import Log, Rows, autocast
@@ -59,7 +60,7 @@ class Teacher:
     """Texts to learn from, and what a trained tier computed for them."""
 
     tokens: Tokens  # n rows, one a text
-    labels: NDArray[np.int32]  # [n], -1 where there is none
+    labels: Labels  # [n, ...], as `adaptive.cells.known` tells where there is none
     logits: ByRow  # [n, c]
     pooled: Sequence[ByRow]  # layers + 1 times [n, h]: pooled hidden states at every depth
 

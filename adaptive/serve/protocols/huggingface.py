@@ -21,7 +21,7 @@ from adaptive.serve.protocols.common import (
     single_fault,
 )
 from adaptive.serve.refusals import Refusal
-from adaptive.serve.service import Ask
+from adaptive.serve.service import Ask, Service
 
 Overflow = Literal["truncate", "error", "windows"]
 Text = dict[str, Any] | str
@@ -32,7 +32,7 @@ class Parameters(BaseModel):
 
     top_k: Annotated[int, Field(strict=True, ge=1)] | None = None
     truncation: bool | Overflow | None = None
-    function_to_apply: Literal["softmax", "none"] | None = None
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = None
     target: str | None = Field(None, description="A certified level, such as agreement=0.02")
 
 
@@ -83,7 +83,7 @@ async def _infer(request: Request) -> JSONResponse:
             items=body.inputs if many else [body.inputs],
             target=chosen.target,
             overflow=("truncate" if cut else "error") if isinstance(cut, bool) else cut,
-            logarithms=chosen.function_to_apply == "none",
+            function=_function(service, chosen.function_to_apply),
             deadline=deadline_of(request),
         )
         found = await answered(request, ask, caller)
@@ -91,6 +91,15 @@ async def _infer(request: Request) -> JSONResponse:
             return JSONResponse(_listed(found, chosen.top_k, caller))
         single_fault(found)
         return JSONResponse(_listed(found, chosen.top_k, caller)[0])
+
+
+def _function(service: Service, name: str | None) -> str | None:
+    """The name of what is done to scores, which these answers' kind of score has."""
+    try:
+        service.deployment.bundle.task.function(name)
+    except ValueError as error:
+        raise Refusal(422, f"parameters: {error}") from None
+    return name
 
 
 def _listed(found: Replies, top_k: int | None, caller: Caller) -> list[Any]:
