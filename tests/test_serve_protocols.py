@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from tiny_server import TEXTS, Served, certified_cascade, run
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
+from adaptive.exits.reliability import Reliability
+from adaptive.policy import tier_alone
+from adaptive.tasks.multi_label import MultiLabel
 
 
 @pytest.fixture(scope="module")
@@ -267,3 +271,34 @@ def test_the_page_and_openapi_need_nothing_from_elsewhere(certified: Bundle) -> 
         assert stats["state"] == "ready" and 0 < stats["cost"] <= stats["full_tier_cost"] * 1.05
 
     run(certified, work)
+
+
+def test_of_several_labels_the_chosen_ones_are_told(tiny_cascade: Bundle) -> None:
+    task, stages = MultiLabel(thresholds=(0.5, 0.5, 0.5)), tiny_cascade.stages
+    bundle = replace(
+        tiny_cascade,
+        task=task,
+        reliability=Reliability(len(stages), task.features),
+        router=None,
+        policy=tier_alone(stages, 2),
+        ladder=(),
+        outcomes={},
+    )
+    scores: dict[str, list[float]] = {label: [] for label in LABELS}
+    for every in AdaptivePipeline(bundle)(TEXTS, top_k=None):
+        for each in every:
+            scores[each["label"]].append(each["score"])
+    middle = tuple(sorted(scores[label])[len(TEXTS) // 2] for label in LABELS)
+    bundle = replace(bundle, task=MultiLabel(thresholds=middle))
+    chosen = [each["routing"]["labels"] for each in AdaptivePipeline(bundle)(TEXTS)]
+    assert len(set(map(tuple, chosen))) > 1
+
+    async def work(server: Served) -> None:
+        data = (await server.post("/v1/classify", {"input": TEXTS})).json()["data"]
+        assert [each["labels"] for each in data] == chosen
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "data": TEXTS}
+        body = {"inputs": [tensor], "outputs": [{"name": "labels"}]}
+        got = (await server.post("/v2/models/tiny-cascade/infer", body)).json()
+        assert [json.loads(each) for each in got["outputs"][0]["data"]] == chosen
+
+    run(bundle, work)

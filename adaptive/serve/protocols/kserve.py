@@ -249,6 +249,9 @@ def _outputs(found: Replies, caller: Caller) -> dict[str, dict[str, Any]]:
             joined.probabilities.ravel().tolist(),
         ),
     }
+    for name in found.beside()[0] if n else ():
+        own = [json.dumps(each[name]) for each in found.beside()]
+        tensors[name] = ("BYTES", [n], own)
     if caller.may("routing"):
         tensors["routing"] = ("BYTES", [n], [json.dumps(each) for each in found.routing()])
     if found.errors:
