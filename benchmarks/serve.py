@@ -62,26 +62,29 @@ def main() -> None:
     given = parser.parse_args()
     with given.texts.open(encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    figures = {"bundle": given.about or given.bundle.name, **asyncio.run(measure(given, texts))}
-    figures["audit"] = audit(given.runs, given.seed)
-    records.write(given.record, figures)
-    print(json.dumps(figures, indent=1))
+    asyncio.run(measure(given, texts))
+    note(given, audit=audit(given.runs, given.seed))
 
 
-async def measure(given: argparse.Namespace, texts: list[str]) -> dict[str, Any]:
+def note(given: argparse.Namespace, **figures: Any) -> None:
+    """Into the record, as soon as they are known."""
+    told = {**records.read(given.record), "bundle": given.about or given.bundle.name}
+    records.write(given.record, told | figures)
+    print(json.dumps(figures), flush=True)
+
+
+async def measure(given: argparse.Namespace, texts: list[str]) -> None:
     """Everything that needs a server."""
-    figures: dict[str, Any] = {}
-    with server(given.bundle, {"limits": {"requests": given.queue}}) as (_, address):
-        figures["load"] = await load(address, texts, given.concurrent, given.queue)
-    with server(given.bundle, {"audit": {"share": 0}}) as (process, address):
+    settings = {"limits": {"requests": given.queue}, "audit": {"share": 0}}
+    with server(given.bundle, settings) as (process, address):
+        note(given, load=await load(address, texts, given.concurrent, given.queue))
         pipeline = AdaptivePipeline.from_config(given.bundle)
         single = await one_by_one(process, address, pipeline, texts, given.single)
+        note(given, overhead_cpu_ms=single.pop("overhead_cpu_ms"), single=single)
         many = await together(process, address, pipeline, texts, given.many)
-        figures["overhead_cpu_ms"] = single.pop("overhead_cpu_ms")
-        figures["throughput_over_engine"] = many.pop("throughput_over_engine")
-        figures |= {"single": single, "many": many}
-        figures["memory"] = await lasting(process, address, texts, given.lasting)
-    return figures
+        ratio = many.pop("throughput_over_engine")
+        note(given, throughput_over_engine=ratio, many=many)
+        note(given, memory=await lasting(process, address, texts, given.lasting))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from tiny_server import TEXTS, Served, certified_cascade, run
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
+from adaptive.exits.reliability import Reliability
+from adaptive.policy import tier_alone
+from adaptive.tasks.multi_label import MultiLabel
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,34 @@ def test_kserve_infers_from_bytes_in_json(certified: Bundle, expected: list[Any]
         wrong = json.dumps({"id": "\ud800", "inputs": [tensor("text", TEXTS)]})
         assert (await server.client.post(f"{at}/infer", content=wrong)).status_code == 422
         assert (await server.client.get("/v2/models/another")).status_code == 404
+
+    run(certified, work)
+
+
+def test_kserve_reads_tensors_in_binary_form(certified: Bundle, expected: list[Any]) -> None:
+    def binary(texts: list[bytes], **other: Any) -> tuple[bytes, dict[str, str]]:
+        behind = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        size = {"binary_data_size": len(behind), **other}
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "parameters": size}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        return head + behind, {"Inference-Header-Content-Length": str(len(head))}
+
+    async def work(server: Served) -> None:
+        at = "/v2/models/tiny-cascade/infer"
+        content, headers = binary([text.encode() for text in TEXTS] + [b"\xff"])
+        got = (await server.client.post(at, content=content, headers=headers)).json()
+        outputs = {each["name"]: each["data"] for each in got["outputs"]}
+        assert outputs["label"] == [*(own[0]["label"] for own in expected), ""]
+        assert outputs["error"][-1] == "expected text, found bytes; decode it first"
+        for wrong in (
+            (content[:-30], headers),
+            (content, {"Inference-Header-Content-Length": "99999"}),
+            (content, {}),
+            binary([b"word1"], binary_data_size=7),
+            binary([b"word1"], binary_data_size="x"),
+        ):
+            got = await server.client.post(at, content=wrong[0], headers=wrong[1])
+            assert got.status_code == 400
 
     run(certified, work)
 
@@ -239,3 +271,34 @@ def test_the_page_and_openapi_need_nothing_from_elsewhere(certified: Bundle) -> 
         assert stats["state"] == "ready" and 0 < stats["cost"] <= stats["full_tier_cost"] * 1.05
 
     run(certified, work)
+
+
+def test_of_several_labels_the_chosen_ones_are_told(tiny_cascade: Bundle) -> None:
+    task, stages = MultiLabel(thresholds=(0.5, 0.5, 0.5)), tiny_cascade.stages
+    bundle = replace(
+        tiny_cascade,
+        task=task,
+        reliability=Reliability(len(stages), task.features),
+        router=None,
+        policy=tier_alone(stages, 2),
+        ladder=(),
+        outcomes={},
+    )
+    scores: dict[str, list[float]] = {label: [] for label in LABELS}
+    for every in AdaptivePipeline(bundle)(TEXTS, top_k=None):
+        for each in every:
+            scores[each["label"]].append(each["score"])
+    middle = tuple(sorted(scores[label])[len(TEXTS) // 2] for label in LABELS)
+    bundle = replace(bundle, task=MultiLabel(thresholds=middle))
+    chosen = [each["routing"]["labels"] for each in AdaptivePipeline(bundle)(TEXTS)]
+    assert len(set(map(tuple, chosen))) > 1
+
+    async def work(server: Served) -> None:
+        data = (await server.post("/v1/classify", {"input": TEXTS})).json()["data"]
+        assert [each["labels"] for each in data] == chosen
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "data": TEXTS}
+        body = {"inputs": [tensor], "outputs": [{"name": "labels"}]}
+        got = (await server.post("/v2/models/tiny-cascade/infer", body)).json()
+        assert [json.loads(each) for each in got["outputs"][0]["data"]] == chosen
+
+    run(bundle, work)

@@ -55,6 +55,11 @@ class Replies:
             return None
         return self.bundle.labels[int(self.joined.label[index])]
 
+    def beside(self) -> list[dict[str, Any]]:
+        """What the task's answers hold besides: where several labels may be right, the chosen."""
+        found = self.bundle.task.beside(self.joined.probabilities, self.bundle.labels)
+        return [{} for _ in range(len(self))] if found is None else found
+
     def routing(self) -> list[dict[str, Any]]:
         """Who answered each item, why, and what it cost."""
         late, degraded = self.late.tolist(), self.degraded.tolist()

@@ -75,14 +75,14 @@ def data(found: Replies, caller: Caller, first: int = 0) -> list[dict[str, Any]]
     probabilities = found.joined.probabilities
     assert probabilities is not None, "a server's engines give all of them"
     rows, classes = probabilities.tolist(), probabilities.shape[1]
-    routing = found.routing() if caller.may("routing") else None
+    routing, beside = found.routing() if caller.may("routing") else None, found.beside()
     listed: list[dict[str, Any]] = []
     for index, probs in enumerate(rows):
         if index in found.errors:
             listed.append({"index": first + index, "error": found.errors[index]})
             continue
         own = {"index": first + index, "label": found.best(index), "probs": probs}
-        listed.append({**own, "num_classes": classes})
+        listed.append({**own, "num_classes": classes, **beside[index]})
         if routing is not None:
             listed[-1]["routing"] = routing[index]
     return listed

@@ -1,4 +1,7 @@
-"""KServe's Open Inference Protocol, version 2, with tensors in JSON form."""
+"""KServe's Open Inference Protocol, version 2. Tensors come as JSON or in Triton's binary form.
+
+Answers are JSON, which clients of the binary form read as well.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 
 import adaptive
 from adaptive.inputs import fault
-from adaptive.serve.bodies import read_model
+from adaptive.serve.bodies import checked, parse, read
 from adaptive.serve.keys import Caller
 from adaptive.serve.post import Replies
 from adaptive.serve.protocols.common import (
@@ -24,8 +27,10 @@ from adaptive.serve.protocols.common import (
 )
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import Ask, Service
+from adaptive.serve.settings import Limits
 
 INPUTS = ("text", "text_pair")
+BINARY = "Inference-Header-Content-Length"
 Size = Annotated[int, Field(ge=0)]
 
 
@@ -35,7 +40,10 @@ class Tensor(BaseModel):
     name: str
     shape: Annotated[list[Size], Field(min_length=1, max_length=2)]
     datatype: str = Field(description="BYTES")
-    data: list[Any]
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = Field(
+        None, description="binary_data_size: bytes of this tensor behind the JSON, in place of data"
+    )
 
 
 class Wanted(BaseModel):
@@ -68,7 +76,11 @@ router = APIRouter(tags=["Open Inference Protocol"])
 @router.get("/v2")
 async def server() -> dict[str, Any]:
     """What this is."""
-    return {"name": "adaptive", "version": adaptive.__version__, "extensions": []}
+    return {
+        "name": "adaptive",
+        "version": adaptive.__version__,
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 @router.get("/v2/health/live", responses=REFUSALS)
@@ -124,15 +136,13 @@ async def infer(request: Request, name: str) -> JSONResponse:
     service = service_of(request)
     caller = caller_of(request, "predict")
     _named(request, name)
-    if "inference-header-content-length" in request.headers:
-        raise Refusal(400, "tensors in binary form are not read; send them as JSON")
     caller.spend_request()
     with service.load.request():
-        body = await read_model(request, Infer, service.settings.limits)
+        body, behind = await _read(request, service.settings.limits)
         target = (body.parameters or {}).get("target")
         if target is not None and not isinstance(target, str):
             raise Refusal(422, "parameters.target: expected text")
-        ask = Ask(items=_items(body.inputs), target=target, deadline=deadline_of(request))
+        ask = Ask(items=_items(body.inputs, behind), target=target, deadline=deadline_of(request))
         found = await answered(request, ask, caller)
         outputs = _outputs(found, caller)
         if body.outputs:
@@ -151,8 +161,48 @@ def _named(request: Request, name: str) -> Service:
     return service
 
 
-def _items(tensors: list[Tensor]) -> list[Any]:
+async def _read(request: Request, limits: Limits) -> tuple[Infer, bytes]:
+    """The JSON, and what is behind it.
+
+    Raises:
+        Refusal: as `adaptive.serve.bodies.read_model`, or the JSON's length is none.
+    """
+    body = await read(request, limits.bytes, limits.body_s)
+    size = len(body)
+    given = request.headers.get(BINARY)
+    if given is not None:
+        if not given.isdecimal() or len(given) > 9 or int(given) > size:
+            raise Refusal(400, f"{BINARY}: expected the bytes of the JSON, {size} at most")
+        size = int(given)
+    return checked(parse(body[:size], limits.depth), Infer), body[size:]
+
+
+def _texts(behind: bytes) -> list[bytes | str]:
+    """Texts in binary form, each behind its length in 4 bytes; of no UTF-8 the bytes.
+
+    Raises:
+        Refusal: a length is more than there is.
+    """
+    found: list[bytes | str] = []
+    at = 0
+    while at < len(behind):
+        start = at + 4
+        at = start + int.from_bytes(behind[at:start], "little")
+        if start > len(behind) or at > len(behind):
+            raise Refusal(400, "inputs: a text in binary form is longer than what is there")
+        text = behind[start:at]
+        try:
+            found.append(text.decode())
+        except UnicodeDecodeError:
+            found.append(text)  # refused by its place, as what it is
+    return found
+
+
+def _items(tensors: list[Tensor], behind: bytes) -> list[Any]:
     """Texts, or pairs of them.
+
+    Args:
+        behind: tensors in binary form, one behind the other.
 
     Raises:
         Refusal: a tensor has another name, type or shape.
@@ -163,7 +213,13 @@ def _items(tensors: list[Tensor]) -> list[Any]:
             raise Refusal(400, f"inputs: expected each of {', '.join(INPUTS)} once at most")
         if each.datatype != "BYTES":
             raise Refusal(400, f"inputs: {each.name} must be of datatype BYTES")
-        flat = [one for row in each.data for one in (row if isinstance(row, list) else [row])]
+        binary = (each.parameters or {}).get("binary_data_size")
+        if each.data is not None:
+            flat = [one for row in each.data for one in (row if isinstance(row, list) else [row])]
+        elif type(binary) is int and 0 <= binary <= len(behind):
+            flat, behind = _texts(behind[:binary]), behind[binary:]
+        else:
+            raise Refusal(400, f"inputs: {each.name} has neither data nor a binary_data_size")
         size = each.shape[0] * (each.shape[1] if len(each.shape) == 2 else 1)
         if size != len(flat) or (len(each.shape) == 2 and each.shape[1] != 1):
             raise Refusal(
@@ -193,6 +249,9 @@ def _outputs(found: Replies, caller: Caller) -> dict[str, dict[str, Any]]:
             joined.probabilities.ravel().tolist(),
         ),
     }
+    for name in found.beside()[0] if n else ():
+        own = [json.dumps(each[name]) for each in found.beside()]
+        tensors[name] = ("BYTES", [n], own)
     if caller.may("routing"):
         tensors["routing"] = ("BYTES", [n], [json.dumps(each) for each in found.routing()])
     if found.errors:
