@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import adaptive
 from adaptive.curves import curve, plot
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.public import report
 
 TEXTS = (
     "a gorgeous , witty and seductive movie .",
@@ -36,7 +36,7 @@ def main(folder: str) -> None:
     plot(curve(pipeline.bundle, pipeline.policy, table, pipeline.costs), picture)
     print(f"\nThe speed/accuracy curve on {len(table)} held-out texts: {picture}")
     page = Path(folder).with_suffix(".report.html")
-    report(pipeline, output=page)
+    adaptive.report(pipeline, output=page)
     print(f"All of it on one page: {page}")
 
 
