@@ -62,8 +62,8 @@ def picture(curve: Curve, target: float) -> Any:
     figure, found = plot(curve), _at(curve, target)
     (axes,) = figure.axes
     if found is not None:
-        ring = {"s": 260, "facecolors": "none", "edgecolors": "black", "linewidths": 1.8}
-        axes.scatter([found.cost], [found.quality], zorder=6, **ring)
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.8}
+        axes.scatter([found.cost], [found.quality], 260, zorder=6, **ring)
     return figure
 
 

@@ -14,6 +14,7 @@ from tiny_builds import context_of, recipe_in, write_data, write_model
 from torch import nn
 
 from adaptive.config.steps import BagConfig, ExitsConfig, FullConfig, MidConfig, TransformerConfig
+from adaptive.config.tiers import PrunedTier
 from adaptive.tiers.surgery import Shape
 from adaptive.training.build import build
 from adaptive.training.epochs import LEAST, MOST, epochs_for, held_rows
@@ -172,9 +173,9 @@ def test_without_labels_the_full_tiers_answers_are_what_is_held_out(
 
 
 def test_every_part_tells_its_optimiser_steps(unlabelled: tuple[Any, Path]) -> None:
-    """80 rows: 10 batches of mid's, 2 of the others'; 30 epochs at most."""
+    """80 rows and 320 made-up ones: 50 batches of mid's, 7 of the others'; 30 epochs at most."""
     context, _ = unlabelled
-    for step, batches in (("mid", 10), ("tiny", 2), ("exits", 2)):
+    for step, batches in (("mid", 50), ("tiny", 7), ("exits", 7)):
         done = context.figures(step)["optimiser_steps"]
         assert done % batches == 0 and LEAST * batches <= done <= MOST * batches
     assert "optimiser_steps" not in context.figures("full")  # taken as it is
@@ -200,10 +201,12 @@ def test_a_mid_tier_keeps_the_first_layers_unless_told_otherwise(
     unlabelled: tuple[Any, Path], given: dict[str, str], layers: list[int] | None
 ) -> None:
     context, _ = unlabelled
-    config = context.recipe.mid.model_copy(update={"layers": 1, "epochs": None, **given})
+    (_, mid) = context.recipe.small
+    assert isinstance(mid, PrunedTier)
+    config = mid.model_copy(update={"layers": 1, "epochs": None, **given})
     full = load_built(context, "full")
 
-    def kept(config: MidConfig) -> Shape:
+    def kept(config: PrunedTier) -> Shape:
         return cut(config, full, load_teacher(context).tokens, context.recipe.seed)[1]
 
     shape = kept(config)
