@@ -85,7 +85,7 @@ def readme_commands() -> list[str]:
 def check_results(folder: Path) -> None:
     answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == 24 and {answer["label"] for answer in answers} <= {"bad", "good"}
-    assert (folder / "curve.svg").is_file()
+    assert (folder / "curve.svg").is_file() and (folder / "report.html").is_file()
 
 
 def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path) -> None:
@@ -96,6 +96,7 @@ def test_the_commands_of_the_readme_run_on_a_bundle_of_its_recipe(tickets: Path)
     assert [shlex.split(each)[1] for each in commands] == [
         "evaluate",
         "curve",
+        "report",
         "predict",
         "certify",
         "certify",
