@@ -222,7 +222,7 @@ function drawCurve() {
     tip(event.clientX, event.clientY, nameOf(found.series, p), [
       `${D.quality} ${share(p.quality, 2)}, ${share(p.kept, 2)} of the full tier's ${error(p.error)}`,
       `${price(p.cost)} a ${item}, ${number(D.full.cost / p.cost)} times less`,
-      ...(p.abstained ? [`${share(p.abstained)} left to nobody`] : []),
+      ...(p.abstained ? [`${share(p.abstained)} left to a person`] : []),
     ]);
   };
   svg.addEventListener("pointermove", point);
@@ -294,7 +294,7 @@ function select(place) {
   line.replaceChildren();
   const said = { certified: ["good", "certified"], failed: ["bad", "failed the test"], "not reached": ["", "not tested"], searched: ["", "not certified"] }[p.status];
   add(line, "span", { class: `tag ${said[0]}` }, said[1]);
-  if (p.abstained) add(line, "span", { class: "tag" }, `${share(p.abstained)} left to nobody`);
+  if (p.abstained) add(line, "span", { class: "tag" }, `${share(p.abstained)} left to a person`);
   add(line, "span", {}, p.words);
   drawCurve();
   drawRiver(p);

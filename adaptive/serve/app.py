@@ -22,7 +22,7 @@ from adaptive.serve.service import GoneError, Opener, Service
 from adaptive.serve.settings import Settings
 
 log = logging.getLogger("adaptive.serve")
-CLIENT_GONE = 499  # nobody sees it but the log
+CLIENT_GONE = 499  # only the log sees it
 
 
 def create_app(settings: Settings, opener: Opener) -> FastAPI:

@@ -49,7 +49,7 @@ class Job:
         self.left = rows
         self.cancelled = self.delivered = False
         self.allowed = math.inf  # seconds from its beginning to its deadline
-        self.result: Any = None  # of whoever waits
+        self.result: Any = None  # for the request that waits
         self._answers = Answers(
             label=np.zeros(rows, np.int32),
             score=np.zeros(rows, np.float32),

@@ -120,7 +120,7 @@ class Keyring:
         self._anyone = Caller("", frozenset({"predict", "routing", "metrics"}))
 
     def caller(self, given: str | None, scope: Scope) -> Caller:
-        """Whoever has this key, if it may do this.
+        """The caller with this key, if it may do this.
 
         Every hash is compared, each in constant time, so that the time tells nothing.
 

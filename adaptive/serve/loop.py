@@ -90,7 +90,7 @@ class Loop:
         self._inbox.put(lambda: self._take(job))
 
     def cancel(self, job: Job) -> None:
-        """Nobody waits for a job any more; from any thread."""
+        """A job's client has gone; from any thread."""
         self._inbox.put(lambda: self._cancel(job))
 
     def stop(self) -> None:

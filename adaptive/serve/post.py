@@ -50,7 +50,7 @@ class Replies:
         ]
 
     def best(self, index: int) -> str | None:
-        """An item's label; None where nobody answers."""
+        """An item's label; None where it is left unanswered."""
         if self.joined.abstained[index]:
             return None
         return self.bundle.labels[int(self.joined.label[index])]

@@ -118,7 +118,7 @@ class Service:
 
     @contextmanager
     def deployed(self) -> Iterator[Deployment]:
-        """The deployment of now, which is kept until whoever asks is done with it.
+        """The deployment of now, which is kept until the caller is done with it.
 
         Raises:
             Refusal: it cannot answer.
@@ -286,7 +286,7 @@ class Service:
         return deployment
 
     async def _watch(self) -> None:
-        """Whether the engine's step takes too long; then nobody waits for it any more."""
+        """Whether the engine's step takes too long; its requests are then given up."""
         limit = self.settings.hang_s
         while True:
             await asyncio.sleep(min(1.0, limit / 4.0))

@@ -1,4 +1,4 @@
-"""For whoever runs the server: health, metrics, an exchange of the bundle, and the page."""
+"""For operators: health, metrics, an exchange of the bundle, and the page."""
 
 from __future__ import annotations
 
