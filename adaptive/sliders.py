@@ -38,7 +38,7 @@ def slider(curve: Curve, target: float = 0.99) -> Any:
         with shown:
             from IPython.display import display
 
-            display(picture(curve, chosen.value))
+            display(picture(curve, chosen.value))  # type: ignore[no-untyped-call]
 
     chosen.observe(show, "value")
     show()
