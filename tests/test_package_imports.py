@@ -29,7 +29,7 @@ def test_public_names() -> None:
         *("AdaptiveError", "AdaptivePipeline", "BuildError", "BundleError", "Certificate"),
         *("ConfigError", "Curve", "DataError", "FamilyError", "InputError", "Policy", "Recipe"),
         *("Target", "TargetError", "__version__", "build", "certify", "curve", "evaluate"),
-        *("load_data", "load_recipe"),
+        *("load_data", "load_recipe", "report"),
     ]
     assert dir(adaptive) == sorted(adaptive.__all__)
     for name in adaptive.__all__:
