@@ -146,7 +146,7 @@ class Policy:
         if self.risk_weight is not None:
             rows.insert(0, ("entry", f"by the router, risk weight {self.risk_weight:.4g}"))
         if self.abstain != ALWAYS:
-            rows.append(("nobody answers", f"below {self.abstain:.4g} at the last stage"))
+            rows.append(("left to a person", f"below {self.abstain:.4g} at the last stage"))
         return card(f"Policy over tiers {', '.join(map(str, self.path))}", rows)
 
     def with_threshold(self, stage: int, value: float) -> Policy:

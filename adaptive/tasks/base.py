@@ -215,7 +215,18 @@ def graded_worth(
     return replace(worth, own=reference is None)
 
 
-def refuse_function(name: str | None, known: Mapping[str, Any], why: str = "") -> ValueError:
-    """An error that names the functions there are."""
-    told = " or ".join(map(repr, known))
-    return ValueError(f"function_to_apply is {name!r}{why}; expected {told}")
+def function_called(
+    name: str | None, known: Mapping[str, Function | None], unfit: Mapping[str, str]
+) -> Function | None:
+    """The function of a name, None for None.
+
+    Args:
+        unfit: why functions that others may ask for do not fit, by name.
+
+    Raises:
+        ValueError: there is no such function; those that there are are named.
+    """
+    if name is None or name in known:
+        return None if name is None else known[name]
+    why, told = unfit.get(name, ""), " or ".join(map(repr, known))
+    raise ValueError(f"function_to_apply is {name!r}{why}; expected {told}")

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from adaptive.cells import Cells, Labels, SetCells, known_labels
 from adaptive.exits.measures import History, cosine
-from adaptive.tasks.base import Floats, Function, Task, graded_worth, refuse_function
+from adaptive.tasks.base import Floats, Function, Task, function_called, graded_worth
 from adaptive.tasks.thresholds import f1_loss, fit_thresholds, subset_loss
 from adaptive.types import Classes, Worth
 
@@ -254,15 +254,8 @@ class MultiLabel:
 
     def function(self, name: str | None) -> Function | None:
         """Log-odds for "none": the logits over their temperature."""
-        if name == "softmax":
-            raise refuse_function(
-                name,
-                _FUNCTIONS,
-                ", whose scores sum to 1; the labels of this model do not exclude each other",
-            )
-        if name not in (None, *_FUNCTIONS):
-            raise refuse_function(name, _FUNCTIONS)
-        return None if name is None else _FUNCTIONS[name]
+        why = ", whose scores sum to 1; the labels of this model do not exclude each other"
+        return function_called(name, _FUNCTIONS, {"softmax": why})
 
     def beside(
         self, scores: NDArray[np.float32] | None, labels: Sequence[str]

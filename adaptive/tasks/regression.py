@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adaptive.cells import Cells, Labels, NumberCells
 from adaptive.exits.measures import History, cosine
-from adaptive.tasks.base import Floats, Function, Task, graded_worth, refuse_function
+from adaptive.tasks.base import Floats, Function, Task, function_called, graded_worth
 from adaptive.types import Classes, Worth
 
 # Distances are shares of the scale.
@@ -223,10 +223,7 @@ class Regression:
 
         It does so where a checkpoint does not say that it is a regression.
         """
-        if name not in (None, *_FUNCTIONS):
-            why = ", which is 1 for one value" if name == "softmax" else ""
-            raise refuse_function(name, _FUNCTIONS, why)
-        return None if name is None else _FUNCTIONS[name]
+        return function_called(name, _FUNCTIONS, {"softmax": ", which is 1 for one value"})
 
     def beside(
         self, scores: NDArray[np.float32] | None, labels: Sequence[str]

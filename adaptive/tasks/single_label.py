@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from adaptive.cells import CLASSES, Cells, Labels, known_labels
 from adaptive.exits.measures import FEATURES, History, measure, remember
-from adaptive.tasks.base import Floats, Function, Task, refuse_function
+from adaptive.tasks.base import Floats, Function, Task, function_called
 from adaptive.types import Classes, Worth
 from adaptive.worth import worth_of
 
@@ -126,16 +126,11 @@ class SingleLabel:
 
     def function(self, name: str | None) -> Function | None:
         """Natural logarithms for "none", finite where a probability is 0."""
-        if name == "sigmoid":
-            raise refuse_function(
-                name,
-                _FUNCTIONS,
-                ", which scores each label by itself; the labels of this classifier exclude each "
-                "other and their scores sum to 1",
-            )
-        if name not in (None, *_FUNCTIONS):
-            raise refuse_function(name, _FUNCTIONS)
-        return None if name is None else _FUNCTIONS[name]
+        why = (
+            ", which scores each label by itself; the labels of this classifier exclude each "
+            "other and their scores sum to 1"
+        )
+        return function_called(name, _FUNCTIONS, {"sigmoid": why})
 
     def beside(
         self, scores: NDArray[np.float32] | None, labels: Sequence[str]
