@@ -3,7 +3,7 @@
 A metric turns what a policy did with a text into an *excess*, its share in breaking the target: the
 target holds where the mean excess is at most 0. All else is told about that number: its bounds, the
 test of its mean, and the words for people. To add a metric is to add an entry to `METRICS`, and a
-case to tests/test_metrics_table.py.
+case to tests/policy/test_metrics_table.py.
 
 Levels are losses, but for `accuracy` and `score`, which are floors, and budgets, which are costs.
 A policy may leave texts to a person only beside an `abstention`; the promises about answers are

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from adaptive.bundle.contents import stages_of
+from adaptive.policy import Lookup
 from adaptive.types import ALWAYS, NEVER, Evaluation, OutcomeTable, Policy, StageCosts
-from adaptive.worth import classified
+from adaptive.worth import classified, reclassified
 
 DEPTHS = ((0,), (0, 1, 3), (0, 2, 4, 6))
 STAGES = stages_of(DEPTHS)
@@ -63,3 +66,16 @@ def saying(prediction: ArrayLike, table: OutcomeTable, cost: ArrayLike = 0.0) ->
     alike = (answers == table.reference).astype(np.float64)
     costs = np.broadcast_to(cost, answers.shape)
     return Evaluation(nowhere, nowhere, answers >= 0, score, alike, costs)
+
+
+def rising_cascade(seed: int, rows: int = 200) -> Lookup:
+    """Later stages are better and dearer; all are sure where they are right."""
+    rng = np.random.default_rng(seed)
+    table, costs = random_table(seed, rows), random_costs(seed, rows)
+    right = rng.random((rows, len(STAGES))) < np.linspace(0.5, 0.95, len(STAGES))
+    predictions = np.where(right, table.labels[:, None], (table.labels[:, None] + 1) % 3)
+    sure = 0.5 * rng.random((rows, len(STAGES))) + 0.5 * right
+    table = reclassified(table, predictions=predictions.astype(np.int32))
+    table = replace(table, reliability=sure.astype(np.float32))
+    prices = np.array([0.1, 1, 3, 3, 1, 8, 8, 8])
+    return Lookup.of(table, replace(costs, segment=costs.segment * prices))

@@ -167,3 +167,8 @@ class Mixed:
             own = [people.excess(policy, target) for people in self.kinds]
             found.append(max(own) if target.group else float(np.dot(own, self.shares)))
         return max(found)
+
+
+def most(delta: float, draws: int) -> int:
+    """Wrong certificates that chance leaves room for, three standard errors above delta."""
+    return int(draws * delta + 3 * np.sqrt(draws * delta * (1 - delta)))

@@ -11,7 +11,7 @@ reads as it stands. What is added and may be missing needs none. Then, in one ch
 3. Before the change, `save_bundle` of the former version writes a small bundle of random weights to
    tests/golden/format<N>, if none is there (under 100 kB; with a router, a certificate, search and
    certification rows). It is never written again.
-4. tests/test_bundle_golden.py opens every one, and each answers as it did when it was written.
+4. tests/bundle/test_golden.py opens every one, and each answers as it did when it was written.
 
 Format 1: all there is. Outcome files of graded answers and of usage came later; they stand beside
 those of classes, which are as they were. So did tasks: a bundle of another than `single_label` has
