@@ -28,7 +28,7 @@ from rules import Rule, rules_of
 from tables import Build, load
 
 from adaptive.policy import Lookup, tier_alone
-from adaptive.types import Target
+from adaptive.types import Policy, Target
 
 SETS = {  # the splits that are pooled: SST-2's official test is of another kind than its rows
     "clinc150": ("search", "certify", "test"),
@@ -37,6 +37,7 @@ SETS = {  # the splits that are pooled: SST-2's official test is of another kind
 }
 RECORD = Path(__file__).parent.parent / "records" / "rules.json"
 TARGET = Target("accuracy_drop", LEVEL)
+PARTS = 10  # seeds of the ablation
 Figures = dict[str, float]
 
 WORDS = {
@@ -91,13 +92,13 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
     whole = ours.parts_of(build, costs)
     every = [*rules_of(build, costs), ours.rule_of("ours", whole["all"])]
     dealt = [deal(len(table), build.sizes, seed) for seed in range(seeds)]
-    done = finished(every, dealt, cache, own=lambda rows: ours.line(rows, TARGET))
+    done = finished(every, dealt, cache, TARGET, lambda rows: ours.line(rows, TARGET))
     return {
         "rows": {name: len(each) for name, each in dealt[0].items()},
         "unit": "milliseconds",
         **told(every, done, dealt),
         **full_of(whole["all"]),
-        "ablation": ablation(whole, dealt, cache.with_suffix(".parts.json")),
+        "ablation": ablation(whole, dealt[:PARTS], cache.with_suffix(".parts.json")),
     }
 
 
@@ -105,20 +106,23 @@ def finished(
     every: Sequence[Rule],
     dealt: Sequence[Rows],
     cache: Path,
-    own: Callable[[Lookup], list],  # type: ignore[type-arg]
+    target: Target,
+    own: Callable[[Lookup], list[Policy]],
 ) -> dict[str, list[Figures]]:
     """Figures of each rule in each deal, from the cache where they are there.
 
     Args:
-        own: the sequence of tests of the rule that is called ours.
+        own: the sequence of tests of rules that are called ours.
     """
     kept: dict[str, dict[str, Figures]] = json.loads(cache.read_text()) if cache.is_file() else {}
     for seed, rows in enumerate(dealt):
         start, done = time.process_time(), kept.setdefault(str(seed), {})
         for rule in every:
             if rule.name not in done:
-                mine = own(rule.lookup.take(rows["search"])) if rule.name == "ours" else None
-                done[rule.name] = judged(rule, rows, TARGET, mine)
+                mine = None
+                if rule.name.startswith("ours"):
+                    mine = own(rule.lookup.take(rows["search"]))
+                done[rule.name] = judged(rule, rows, target, mine)
         cache.write_text(json.dumps(kept))
         print(f"seed {seed}: {time.process_time() - start:.0f} s", file=sys.stderr, flush=True)
     return {rule.name: [kept[str(s)][rule.name] for s in range(len(dealt))] for rule in every}
