@@ -33,7 +33,7 @@ def lines(name: str, found: dict[str, Any]) -> str:
         f"{name}: full tier {full['accuracy']:.1%}, {scale * full['cost']:.3g} {unit}; "
         f"{found['seeds']} deals",
         "",
-        f"| rule | area | {unit} for 99 % (kept) | for 99.5 % (kept) | within a fifth | certified |",
+        f"| rule | area | {unit} for 99 % (kept) | 99.5 % (kept) | within a fifth | certified |",
         "|---|---|---|---|---|---|",
     ]
     for rule, each in rows:
