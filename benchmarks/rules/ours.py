@@ -12,37 +12,52 @@ from tables import Build, without
 
 from adaptive.fronts import MARGIN as LINE_MARGIN
 from adaptive.fronts import front
-from adaptive.lines import moving
-from adaptive.policy import Lookup, single_stage, tier_alone
-from adaptive.search import search, shared_thresholds
+from adaptive.lines import moving, shifting
+from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
+from adaptive.search import Found, search, shared_thresholds
 from adaptive.types import Policy, StageCosts, Target
 
-LEVELS = (0.0025, 0.005, 0.02, 0.05)  # further levels that are searched for
 SWEEPS = 4
-STEPS = 60  # policies of the line through the one for the level
+LEVELS = (0.0025, 0.005, 0.02, 0.05)  # further levels that are searched for
+STEPS = 120  # policies of a whole line
+MOVES = 60  # of a policy whose thresholds are moved
 
 
 def rule_of(name: str, lookup: Lookup, paper: str = "this project") -> Rule:
-    """Ours, on a look-up."""
-    return Rule(name, paper, lookup, family)
+    """Ours, on a look-up; `with_line` gives it its policies in each deal."""
+    return Rule(name, paper, lookup, lambda _: [])
 
 
-def family(search_: Lookup, levels: Sequence[float] = LEVELS) -> list[Policy]:
-    """Searched policies for several levels, the line through the first, and stages alone."""
+def with_line(rule: Rule, made: Sequence[Policy]) -> Rule:
+    """The rule with the policies of a front, the rest of its line, and each stage alone."""
+
+    def family(search_: Lookup) -> list[Policy]:
+        stages = search_.table.stages
+        alone = [single_stage(stages, k) for k in range(len(stages))]
+        mixed = [policy for policy in made if not is_bare(policy)]
+        return [*alone, *made, *(shifting(search_, mixed[0], STEPS) if mixed else [])]
+
+    return replace(rule, family=family)
+
+
+def searched(search_: Lookup, levels: Sequence[float] = LEVELS) -> list[Policy]:
+    """The search's own policies for several levels, and the first with all thresholds moved.
+
+    Thresholds are free, and fit the luck of the rows: these policies lose more on other rows.
+    """
     stages = search_.table.stages
     found = [single_stage(stages, k) for k in range(len(stages))]
-    metric = "accuracy_drop" if search_.table.worth.exact else "score_drop"
     for level in (LEVEL, *levels):
-        best = _searched(search_, Target(metric, level), MARGIN)[0].policy
+        best = _searched(search_, Target("accuracy_drop", level), MARGIN)[0].policy
         found.append(best)
         if level == LEVEL:
-            found += moving(search_, best, STEPS)
+            found += moving(search_, best, MOVES)
     return found
 
 
 def one_level(search_: Lookup) -> list[Policy]:
     """The same for the level that is certified alone."""
-    return family(search_, ())
+    return searched(search_, ())
 
 
 def line(search_: Lookup, target: Target) -> list[Policy]:
@@ -65,7 +80,7 @@ def one_threshold(search_: Lookup) -> list[Policy]:
     return [shared_thresholds(search_.table.stages, tiers, v) for v in values.tolist()]
 
 
-def _searched(search_: Lookup, target: Target, margin: float):  # type: ignore[no-untyped-def]
+def _searched(search_: Lookup, target: Target, margin: float) -> list[Found]:
     routes = bool(search_.table.risk.any())
     return search(search_, target, margin=margin, sweeps=SWEEPS, routed=routes)
 

@@ -26,15 +26,13 @@ from bench import RECORD, SETS, TARGET, Figures, save
 from fitted import standardised
 from judging import Rows, deal, interval, judged
 from numpy.typing import NDArray
-from rules import MARGIN, Rule
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from tables import Build, dearer, load
 
 from adaptive.entries import forced
-from adaptive.fronts import front
-from adaptive.lines import moving
-from adaptive.policy import Lookup, single_stage
+from adaptive.fronts import MARGIN, front
+from adaptive.policy import Lookup
 from adaptive.search import Found, refine, search
 from adaptive.types import Policy
 
@@ -111,8 +109,8 @@ def _summed(found: Sequence[Figures], none: Sequence[Figures]) -> dict[str, Any]
 
 
 def _ours(lookup: Lookup, rows: Rows) -> Figures:
-    own = ours.line(lookup.take(rows["search"]), TARGET)
-    return judged(Rule("", "", lookup, ours.one_level), rows, TARGET, own)
+    line = ours.line(lookup.take(rows["search"]), TARGET)
+    return judged(ours.with_line(ours.rule_of("", lookup), line), rows, TARGET, line)
 
 
 def finishing(plain: Lookup, estimate: Estimate, rows: Rows) -> Figures:
@@ -138,13 +136,9 @@ def finishing(plain: Lookup, estimate: Estimate, rows: Rows) -> Figures:
                 tried.append((found, lookup))
     found, lookup = min(tried, key=lambda each: each[0].rank)
 
-    def family(search_: Lookup) -> list[Policy]:
-        stages = search_.table.stages
-        alone = [single_stage(stages, k) for k in range(len(stages))]
-        return [*alone, found.policy, *moving(search_, found.policy, ours.STEPS)]
-
-    line = front(lookup.take(rows["search"]), TARGET, [found], sweeps=ours.SWEEPS)
-    return judged(Rule("", "", lookup, family), rows, TARGET, [each.policy for each in line])
+    made = front(lookup.take(rows["search"]), TARGET, [found], sweeps=ours.SWEEPS)
+    line = [each.policy for each in made]
+    return judged(ours.with_line(ours.rule_of("", lookup), line), rows, TARGET, line)
 
 
 def truth(lookup: Lookup, policy: Policy) -> Floats:
