@@ -55,8 +55,8 @@ WORDS = {
     "of the deal and not of other data or other builds",
     "against_ours": "mean over seeds of the rule's less ours, its interval and the p-value of a "
     "paired t-test; the variance is corrected for deals that share a pool (Nadeau and Bengio 2003)",
-    "ablation": "ours without a part: milliseconds of certified_cost, and of cost_at_99 as searched, "
-    "and how many more than with it, by seed",
+    "ablation": "ours without a part: milliseconds of certified_cost, and of cost_at_99 as "
+    "searched, and how many more than with it, by seed",
     "router_trial": "ours with a router less ours without, in milliseconds, by how many times the "
     "full tier's costs are those measured",
 }
