@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import ours
-from judging import LEVEL, Rows, against, deal, interval, judged
+from judging import LEVEL, Rows, against, deal, interval, judged, share_of
 from rules import Rule, rules_of
 from tables import Build, load
 
@@ -56,7 +56,7 @@ WORDS = {
     "against_ours": "mean over seeds of the rule's less ours, its interval and the p-value of a "
     "paired t-test; the variance is corrected for deals that share a pool (Nadeau and Bengio 2003)",
     "ablation": "ours without a part: milliseconds of certified_cost, and of cost_at_99 as "
-    "searched, and how many more than with it, by seed",
+    "searched, and how many more than with it; its interval is corrected as in against_ours",
     "router_trial": "ours with a router less ours without, in milliseconds, by how many times the "
     "full tier's costs are those measured",
 }
@@ -138,8 +138,7 @@ def told(
     every: Sequence[Rule], done: dict[str, list[Figures]], dealt: Sequence[Rows]
 ) -> dict[str, Any]:
     """The rules' part of a record."""
-    judging, pool = len(dealt[0]["judge"]), sum(map(len, dealt[0].values()))
-    share = judging / (pool - judging)
+    share = share_of(dealt)
     return {
         "seeds": len(dealt),
         "rules": {
@@ -184,7 +183,9 @@ def ablation(whole: dict[str, Lookup], dealt: Sequence[Rows], cache: Path) -> di
         name: {
             key: {
                 "milliseconds": interval([kept[s][name][key] for s in seeds]),
-                "more": interval([kept[s][name][key] - kept[s]["all"][key] for s in seeds]),
+                "more": interval(
+                    [kept[s][name][key] - kept[s]["all"][key] for s in seeds], share_of(dealt)
+                ),
             }
             for key in ("certified_cost", "cost_at_99")
         }

@@ -42,6 +42,11 @@ def deal(rows: int, sizes: dict[str, int], seed: int) -> Rows:
     return dict(zip(names, np.split(order, ends), strict=True))
 
 
+def share_of(dealt: Sequence[Rows]) -> float:
+    """Rows that judge over rows that choose, as `interval` asks for it."""
+    return len(dealt[0]["judge"]) / (len(dealt[0]["search"]) + len(dealt[0]["certify"]))
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A rule's policies on the rows searched on; the full tier alone is the first."""

@@ -24,7 +24,7 @@ import numpy as np
 import ours
 from bench import RECORD, SETS, TARGET, Figures, save
 from fitted import standardised
-from judging import Rows, deal, interval, judged
+from judging import Rows, deal, interval, judged, share_of
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
@@ -63,6 +63,7 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
     """By factor and router, what it saves or costs beside none."""
     kept: dict[str, Figures] = json.loads(cache.read_text()) if cache.is_file() else {}
     told: dict[str, Any] = {}
+    dealt = [deal(len(build.table), build.sizes, seed) for seed in range(seeds)]
     for factor in FACTORS:
         costs = dearer(build.table, build.costs.at(build.table.tokens), factor)
         fitting = dearer(build.fit, build.costs.at(build.fit.tokens), factor)
@@ -80,8 +81,7 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
         }
         for name, estimate in aims.items():
             routers[name] = partial(finishing, plain, estimate)
-        for seed in range(seeds):
-            rows = deal(len(build.table), build.sizes, seed)
+        for seed, rows in enumerate(dealt):
             for name, judge in routers.items():
                 key = f"{factor:g} {name} {seed}"
                 if key not in kept:
@@ -92,17 +92,18 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
             name: _summed(
                 [kept[f"{factor:g} {name} {s}"] for s in range(seeds)],
                 [kept[f"{factor:g} none {s}"] for s in range(seeds)],
+                share_of(dealt),
             )
             for name in routers
         }
     return told
 
 
-def _summed(found: Sequence[Figures], none: Sequence[Figures]) -> dict[str, Any]:
+def _summed(found: Sequence[Figures], none: Sequence[Figures], share: float) -> dict[str, Any]:
     return {
         key: {
             "milliseconds": interval([each[key] for each in found]),
-            "more": interval([a[key] - b[key] for a, b in zip(found, none, strict=True)]),
+            "more": interval([a[key] - b[key] for a, b in zip(found, none, strict=True)], share),
         }
         for key in ("certified_cost", "cost_at_99")
     }
