@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from rules import Choice, Rule
 from scipy.stats import t as student
 
-from adaptive.certifying import row_seed
-from adaptive.claims import try_target
 from adaptive.fronts import arranged
 from adaptive.policy import Lookup, tier_alone
 from adaptive.risk import drop_counts, paired
@@ -147,6 +145,9 @@ def tested(did: Evaluation, policy: Policy, rows: Lookup, target: Target, accura
     if rows.table.worth.exact:
         counts = [int(each.item()) for each in drop_counts(excess(target, did, rows.table)[None])]
         return p_value(*counts, len(rows.table), target.level, accuracy)
+    from adaptive.certifying import row_seed  # these bring torch, which nothing else here needs
+    from adaptive.claims import try_target
+
     trial = try_target(
         target, [policy], [did], np.array([np.inf]), rows.table, row_seed(0), "paired", accuracy
     )
