@@ -52,7 +52,7 @@ WORDS = {
     "accuracy_at_fifth": "accuracy over the full tier's within a fifth of the full tier's cost",
     "certified_cost": "milliseconds (dollars) of the policy certified to lose at most 1 %, 95 % "
     "sure, by the exact test in a fixed sequence; the full tier's where none is",
-    "ours": "what is served is chosen among policies searched for five levels, with thresholds free; "
+    "ours": "what is served is chosen among policies searched for five levels, thresholds free; "
     "certified is the front that a build makes. The front as a line: chosen from that line too",
     "interval": "of the mean over seeds, at 95 %, by Student's t. Seeds deal one pool, so it tells "
     "of the deal and not of other data or other builds",
