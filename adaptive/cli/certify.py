@@ -99,7 +99,6 @@ def certify(
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
     from adaptive.certifying import recertify, without_rows
-    from adaptive.training.progress import telling
     from adaptive.training.splits import distinct_rows
 
     folder = Path(pipeline.preset.bundle).expanduser()
@@ -108,7 +107,7 @@ def certify(
     given = len(data)
     if not count_repeats:
         data = data.take(distinct_rows(data))
-    with telling(None, "certify", lines=not session.bars):
+    with session.listening() as tell:
         bundle = recertify(
             pipeline.bundle,
             pipeline.tokenize(data.texts, data.pairs),
@@ -120,7 +119,7 @@ def certify(
             count_repeats=count_repeats,
             batch_size=pipeline.preset.batch_size,
             pairs=data.pairs is not None,
-            quiet=not session.bars,
+            on_event=tell,
         )
     written = recertify_bundle(bundle, folder, card=render_card(bundle))
     assert bundle.certificate is not None

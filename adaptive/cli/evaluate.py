@@ -20,15 +20,16 @@ def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dic
     """A report of `adaptive.evaluation.evaluate_texts`."""
     from adaptive.evaluation import evaluate_texts
 
-    return evaluate_texts(
-        pipeline.bundle,
-        pipeline.policy,
-        pipeline.tokenize(data.texts, data.pairs),
-        data.labels_or_unknown(len(pipeline.bundle.labels)),
-        groups=data.groups,
-        batch_size=pipeline.preset.batch_size,
-        quiet=not session.bars,
-    )
+    with session.listening() as tell:
+        return evaluate_texts(
+            pipeline.bundle,
+            pipeline.policy,
+            pipeline.tokenize(data.texts, data.pairs),
+            data.labels_or_unknown(len(pipeline.bundle.labels)),
+            groups=data.groups,
+            batch_size=pipeline.preset.batch_size,
+            on_event=tell,
+        )
 
 
 def show_report(report: Mapping[str, Any], console: Console) -> None:
