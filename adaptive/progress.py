@@ -30,12 +30,11 @@ def listening(
         more: further listeners.
     """
     log, bars = Log(lines=quiet), Bars()
-    heard: list[Listener] = [
-        log,
-        *([] if quiet else [bars]),
-        *more,
-        *([] if on_event is None else [on_event]),
-    ]
+    heard: list[Listener] = [log, *more]
+    if not quiet:
+        heard.append(bars)
+    if on_event is not None:
+        heard.append(on_event)
 
     def tell(event: Event) -> None:
         for each in heard:
