@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adaptive.errors import BundleError, DataError
 
 if TYPE_CHECKING:
+    from adaptive.bundle.contents import Bundle
     from adaptive.config.recipe import Recipe
     from adaptive.curves import Curve
     from adaptive.events import Listener
@@ -113,21 +114,26 @@ def evaluate(
     Raises:
         DataError: a label that the bundle does not know; names file and row.
     """
-    from adaptive.evaluation import evaluate_texts
     from adaptive.progress import listening
 
     pipeline = _opened(source)
-    data = _known(pipeline, data)
     with listening(quiet=quiet, on_event=on_event) as tell:
-        return evaluate_texts(
-            pipeline.bundle,
-            pipeline.policy,
-            pipeline.tokenize(data.texts, data.pairs),
-            _labels(pipeline, data),
-            groups=data.groups,
-            batch_size=pipeline.preset.batch_size,
-            on_event=tell,
-        )
+        return evaluated(pipeline, _known(pipeline, data), tell)
+
+
+def evaluated(pipeline: AdaptivePipeline, data: Dataset, on_event: Listener) -> dict[str, Any]:
+    """What `evaluate` does, of data whose labels are the bundle's."""
+    from adaptive.evaluation import evaluate_texts
+
+    return evaluate_texts(
+        pipeline.bundle,
+        pipeline.policy,
+        pipeline.tokenize(data.texts, data.pairs),
+        _labels(pipeline, data),
+        groups=data.groups,
+        batch_size=pipeline.preset.batch_size,
+        on_event=on_event,
+    )
 
 
 def certify(
@@ -162,43 +168,63 @@ def certify(
         DataError: a label that the bundle does not know.
         TargetError: the rows lack what the target needs, or the build has used them.
     """
+    from adaptive.progress import listening
+    from adaptive.training.data import Dataset
+
+    pipeline = _opened(source)
+    if ask is None and isinstance(data, Dataset):
+        data = _known(pipeline, data)
+    how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
+    with listening(quiet=quiet, on_event=on_event) as tell:
+        bundle = certified(pipeline, data, target, levels=levels, ask=ask, on_event=tell, **how)
+    assert bundle.certificate is not None
+    return bundle.certificate
+
+
+def certified(
+    pipeline: AdaptivePipeline,
+    data: Dataset | Sequence[Any],
+    target: Targets | None,
+    *,
+    on_event: Listener,
+    ask: Ask | None = None,
+    **how: Any,
+) -> Bundle:
+    """What `certify` does, of rows whose labels are the bundle's.
+
+    Returns:
+        The bundle with its certificate, as its folder holds it now.
+    """
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
     from adaptive.certifying import recertify
     from adaptive.labelling import certify as certify_by_asking
-    from adaptive.progress import listening
     from adaptive.training.data import Dataset
     from adaptive.training.splits import distinct_rows
 
-    pipeline = _opened(source)
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
     targets = pipeline.bundle.targets if target is None else target
-    size = pipeline.preset.batch_size
-    options: dict[str, Any] = {"levels": levels, "looks": looks, "count_repeats": count_repeats}
-    with listening(quiet=quiet, on_event=on_event) as tell:
-        options |= {"batch_size": size, "on_event": tell}
-        if ask is not None:
-            texts = data.items if isinstance(data, Dataset) else list(data)
-            bundle = certify_by_asking(pipeline, texts, ask, target=targets, **options)
-        elif not isinstance(data, Dataset):
-            raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
-        else:
-            rows = _known(pipeline, data)
-            rows = rows if count_repeats else rows.take(distinct_rows(rows))
-            bundle = recertify(
-                pipeline.bundle,
-                pipeline.tokenize(rows.texts, rows.pairs),
-                _labels(pipeline, rows),
-                targets,
-                groups=rows.groups,
-                pairs=rows.pairs is not None,
-                **options,
-            )
+    how |= {"batch_size": pipeline.preset.batch_size, "on_event": on_event}
+    if ask is not None:
+        texts = data.items if isinstance(data, Dataset) else list(data)
+        bundle = certify_by_asking(pipeline, texts, ask, target=targets, **how)
+    elif not isinstance(data, Dataset):
+        raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
+    else:
+        rows = data if how.get("count_repeats") else data.take(distinct_rows(data))
+        bundle = recertify(
+            pipeline.bundle,
+            pipeline.tokenize(rows.texts, rows.pairs),
+            _labels(pipeline, rows),
+            targets,
+            groups=rows.groups,
+            pairs=rows.pairs is not None,
+            **how,
+        )
     recertify_bundle(bundle, folder, card=render_card(bundle))
-    assert bundle.certificate is not None
-    return bundle.certificate
+    return bundle
 
 
 def curve(
