@@ -21,6 +21,7 @@ from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
 from adaptive.training import full, mid, teach, tiny
+from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
 from adaptive.training.prepare import SPLITS, output_names
@@ -159,5 +160,4 @@ def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) ->
     for each in recipe.small:
         if not isinstance(each, PrunedTier):
             tiny.untrained(each, tier)
-    if recipe.last.tune == "lora":
-        full.add_lora(tier, recipe.last)
+    adapt(tier, recipe.last)

@@ -70,6 +70,7 @@ def fit(
     quiet: bool = True,
     held_out: Callable[[], float] | None = None,
     sparse: Sequence[nn.Parameter] = (),
+    after: Callable[[int], None] | None = None,
 ) -> int:
     """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
 
@@ -89,6 +90,7 @@ def fit(
             is won while the learning rate falls. None for all epochs, and the weights of the last.
         sparse: parameters whose gradients are sparse: of these only the rows that a batch read are
             moved, by Adam without decay. A table of 100,000 rows is otherwise nearly all of a step.
+        after: is called after each step with the steps done, while the gradients are there.
 
     Returns:
         Optimiser steps done.
@@ -128,6 +130,8 @@ def fit(
                 journal.scalar(f"loss/{options.name}", told, step)
                 bar.set_postfix(loss=f"{told:.3f}")
             step += 1
+            if after is not None:
+                after(step)
             journal.at(step, steps, STEPS, told)
             bar.update()
         if held_out is not None:
