@@ -165,7 +165,8 @@ def _context(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(workdir)
     ask = None if ask is None else remembering(ask)
-    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data, ask)
+    journal = Journal(folder / "log", recipe.name, wandb=recipe.tracking == "wandb")
+    return Context(recipe, folder, journal, quiet, device, data, ask)
 
 
 def remembering(ask: Ask) -> Ask:

@@ -1,15 +1,17 @@
-"""How far a build is, and its losses and figures, in TensorBoard where that is installed."""
+"""How far a build is, and its losses and figures, in TensorBoard and in Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
+STEP = "optimiser step"  # the x-axis of every curve in W&B
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,18 @@ class Place:
     loss: float | None
 
 
+class Writer(Protocol):
+    """Where points of curves go."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One point of a curve."""
+
+    def close(self) -> None:
+        """Write everything out."""
+
+
 class Journal:
-    """One TensorBoard run a build. Without the `tracking` extra it keeps silent.
+    """One run of each tracker a build. TensorBoard keeps silent where it is not installed.
 
     A build that skips every step leaves no file.
 
@@ -35,14 +47,20 @@ class Journal:
 
     place: Place | None = None
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: Any = None
+    def __init__(self, folder: Path, name: str = "", *, wandb: bool = False) -> None:
+        """Nothing is opened before there is something to write.
+
+        Args:
+            name: of a run in W&B.
+            wandb: write there, too.
+        """
+        self._folder, self._name, self._wandb = folder, name, wandb
+        self._writers: list[Writer] | None = None
         self._make: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            logger.info("tensorboard is not installed: losses are not logged")
+            logger.info("tensorboard is not installed: losses are not logged there")
         else:
             self._make = SummaryWriter
 
@@ -56,10 +74,12 @@ class Journal:
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One point of a curve."""
-        if self._writer is None and self._make is not None:
-            self._writer = self._make(str(self._folder))
-        if self._writer is not None:
-            self._writer.add_scalar(name, value, step)
+        if self._writers is None:
+            self._writers = [] if self._make is None else [_TensorBoard(self._make, self._folder)]
+            if self._wandb:
+                self._writers.append(_Wandb(self._folder, self._name))
+        for writer in self._writers:
+            writer.scalar(name, value, step)
 
     def figures(self, step: str, figures: Mapping[str, Any]) -> None:
         """The numbers among a step's figures."""
@@ -69,5 +89,51 @@ class Journal:
 
     def close(self) -> None:
         """Write everything out."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers or ():
+            writer.close()
+
+
+class _TensorBoard:
+    def __init__(self, make: Any, folder: Path) -> None:
+        self._writer = make(str(folder))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """A run in a folder; `wandb sync` sends it. Where WANDB_MODE says so, wandb sends it itself.
+
+    What wandb would note of machine, user and code stays out of it, but for versions of packages.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        # wandb reports its own crashes unless told otherwise
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "adaptive"),
+            name=name,
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                save_code=False,
+                x_disable_meta=True,
+                x_disable_stats=True,
+            ),
+        )
+        self._run.define_metric("*", step_metric=STEP)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._run.log({name: value, STEP: step})
+
+    def close(self) -> None:
+        self._run.finish()

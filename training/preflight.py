@@ -117,7 +117,7 @@ def check_workdir(folder: Path) -> None:
 
 
 def _check_runtimes(context: Context) -> None:
-    """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
+    """Raise BuildError where this device or what is installed does not do what is asked."""
     recipe, device = context.recipe, context.device.type
     asked = {"quantise": recipe.int8, "export": recipe.exported}
     for step, tiers in asked.items():
@@ -126,6 +126,11 @@ def _check_runtimes(context: Context) -> None:
                 f"{step}.tiers: {', '.join(tiers)} would run on a CPU, and this build on {device}; "
                 f"build with CUDA_VISIBLE_DEVICES= or serve them by torch in float32"
             )
+    if recipe.tracking == "wandb" and find_spec("wandb") is None:
+        raise BuildError(
+            "tracking: wandb is not installed; pip install 'adaptive-cascade[tracking]', or leave "
+            "`tracking` out"
+        )
     if recipe.int8 and not int8.available():
         raise BuildError(
             f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "

@@ -126,8 +126,7 @@ def test_layers_with_a_prefix_are_not_exported() -> None:
 
 
 def test_a_prefix_decides_how_a_tier_is_made_only_where_there_is_one() -> None:
-    lora, prefix = (
-        {"tiers": [{**TIERS[2], "serve": "torch", "tune": t}]} for t in ("lora", "prefix")
-    )
+    plain = {"name": "full", "kind": "checkpoint"}
+    lora, prefix = ({"tiers": [plain | {"tune": tune}]} for tune in ("lora", "prefix"))
     assert "prefix" not in own_options(load_recipe(BASE | lora).last)
     assert own_options(load_recipe(BASE | prefix).last)["prefix"] == {"tokens": 16}

@@ -203,6 +203,8 @@ def test_what_is_not_installed_is_told(
     monkeypatch.setattr("adaptive.training.preflight.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"export": {"tiers": ["full"]}})
     assert "onnx, onnxscript, onnxruntime is not installed" in str(error)
+    error = refused(sources, tmp_path, {"tracking": "wandb"})
+    assert "tracking: wandb is not installed; pip install" in str(error)
     monkeypatch.setattr(int8, "available", lambda: False)
     error = refused(sources, tmp_path, {"quantise": {"tiers": ["full"]}})
     assert "kernels are needed" in str(error)
