@@ -125,7 +125,7 @@ def build(
     context.workdir.mkdir(parents=True, exist_ok=True)
     with (
         locked(context.workdir),
-        closing(Journal(context.workdir / "log")) as journal,
+        closing(_journal(context)) as journal,
         listening(quiet=quiet, on_event=on_event, more=(journal,)) as tell,
     ):
         context = replace(context, on_event=tell)
@@ -172,6 +172,11 @@ def _context(
     folder = Path(workdir)
     ask = None if ask is None else remembering(ask)
     return Context(recipe, folder, ignore, device, data, ask)
+
+
+def _journal(context: Context) -> Journal:
+    recipe = context.recipe
+    return Journal(context.workdir / "log", recipe.name, wandb=recipe.tracking == "wandb")
 
 
 def remembering(ask: Ask) -> Ask:

@@ -125,6 +125,8 @@ def most_tokens(backbone: Backbone | Bag) -> int:
     """How many tokens are run by graphs at most: none where layers take more than their rows."""
     if isinstance(backbone, Bag) or backbone.family.prepare is not prepare_encoder:
         return 0
+    if backbone.prefix:
+        return 0
     return int(MOST_WORK / max(backbone.layer_work(layer) for layer in range(backbone.layers)))
 
 

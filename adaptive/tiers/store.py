@@ -2,8 +2,8 @@
 
 Where ONNX Runtime runs the layers, their graphs lie in `layers` beside these.
 
-An uncut tier's folder is also a plain transformers checkpoint. Nothing is pickled, and
-nothing is loaded that does not fit to the last tensor.
+The folder of an uncut tier without a prefix is also a plain transformers checkpoint. Nothing is
+pickled, and nothing is loaded that does not fit to the last tensor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from adaptive.tiers.find import digest
 from adaptive.tiers.graphs import FOLDER, Graphs, check_family
 from adaptive.tiers.int8 import check_kind, quantise
 from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
-from adaptive.tiers.surgery import Sizes, reshape, sizes_of
+from adaptive.tiers.surgery import Sizes, add_prefix, reshape, sizes_of
 from adaptive.tiers.tier import Tier
 
 CARD = "tier.json"
@@ -62,6 +62,7 @@ class Card:
     sha256: str  # of model.safetensors
     int8: bool = False  # the layers are served in int8; the weights here are not
     graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
+    prefix: int = 0  # tokens of a prefix in each layer
 
 
 def save_tier(tier: Tier, folder: str | Path) -> None:
@@ -243,6 +244,7 @@ def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bo
         sha256=sha256,
         int8=int8,
         graphs=graphs,
+        prefix=0 if isinstance(backbone, Bag) else backbone.prefix,
     )
 
 
@@ -282,7 +284,7 @@ def _read_card(folder: Path) -> Card:
 def _card_fault(card: Card) -> str | None:
     plain: dict[str, type] = {"name": str}
     plain |= dict.fromkeys(("own_head", "int8", "graphs"), bool)
-    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
+    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets", "prefix"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:
             return f"{name} must be of type {kind.__name__}"
@@ -291,7 +293,8 @@ def _card_fault(card: Card) -> str | None:
         values = getattr(card, name)
         if not isinstance(values, list) or not all(type(value) is kind for value in values):
             return f"{name} must be a list of {kind.__name__}"
-    if not all(0 <= size < 2**31 for size in (card.vocabulary, card.hidden, card.buckets)):
+    sizes = (card.vocabulary, card.hidden, card.buckets, card.prefix)
+    if not all(0 <= size < 2**31 for size in sizes):
         return "sizes must be from 0 to 2147483647"
     if card.kind not in ("transformer", "bag"):
         return f"unknown kind {card.kind!r}, expected transformer or bag"
@@ -335,7 +338,10 @@ def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
 def _empty_backbone(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:
     with quiet_transformers(), no_init_weights():
         model = untrained_model(read_config(folder), dtype)
-    return reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
+    backbone = reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
+    if card.prefix:
+        add_prefix(backbone, card.prefix)
+    return backbone
 
 
 def _fill(module: nn.Module, file: Path) -> None:
