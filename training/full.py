@@ -10,6 +10,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
 from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
@@ -19,7 +20,7 @@ from adaptive.training.evaluate_tier import answers_to
 from adaptive.training.learn.answers import share_right
 from adaptive.training.learn.loop import Options
 from adaptive.training.learn.tune import fine_tune
-from adaptive.training.parts import backbone_of, labels_of, task_in, task_of
+from adaptive.training.parts import labels_of, task_in, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, of_tier
 

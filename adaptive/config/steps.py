@@ -6,7 +6,7 @@ Where a section gives no `epochs`, training counts optimiser steps and stops ear
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -42,6 +42,7 @@ class LoraConfig(Section):
 class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
+    layered: ClassVar[bool] = True
     tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
     epochs: Whole | None = None
     learning_rate: Positive = 3e-4
@@ -63,6 +64,7 @@ class TeacherConfig(Section):
 class MidConfig(Section):
     """The mid tier: cut from the full one, then distilled back."""
 
+    layered: ClassVar[bool] = True
     layers: Whole
     heads: Share = 1.0  # kept
     ffn: Share = 1.0  # kept feed-forward neurons
@@ -82,6 +84,12 @@ class MidConfig(Section):
 class BagConfig(Section):
     """A tiny tier without attention: an embedding bag, answered at depth 0."""
 
+    # what is not chosen; transformers have fields or do otherwise
+    layered: ClassVar[bool] = False
+    exits: ClassVar[None] = None
+    warmup: ClassVar[float] = 0.1  # share of the steps
+    autocast: ClassVar[bool] = False  # a training in bfloat16 would gain nothing
+
     kind: Literal["bag"]
     width: Whole | None = None  # of the embeddings; None = the full tier's
     bigrams: Count = 0  # hash buckets; 0 = none
@@ -97,6 +105,10 @@ class BagConfig(Section):
 
 class TransformerConfig(Section):
     """A tiny tier that is a shallow, narrow transformer of the full tier's family."""
+
+    layered: ClassVar[bool] = True
+    dropout: ClassVar[float] = 0.0  # of the tokens: layers have their own
+    autocast: ClassVar[bool] = True
 
     kind: Literal["transformer"]
     layers: Whole = 2
