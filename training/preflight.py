@@ -14,16 +14,16 @@ from typing import ParamSpec, TypeVar
 
 from adaptive.bundle.store import check_replaceable, check_writable
 from adaptive.config.recipe import Recipe
-from adaptive.config.tiers import PrunedTier
 from adaptive.errors import AdaptiveError, BuildError, ConfigError
 from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
-from adaptive.training import full, mid, teach, tiny
+from adaptive.training import full, teach
 from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
+from adaptive.training.kinds import KINDS
 from adaptive.training.prepare import SPLITS, output_names
 from adaptive.training.steps import Context, Figures
 
@@ -156,13 +156,9 @@ def _load_rows(context: Context) -> Figures:
 def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
     """Raise AdaptiveError where the tiers that the recipe asks for cannot be made of the model."""
     full.check(recipe, backbone, labels)
-    for each in recipe.small:
-        if isinstance(each, PrunedTier):
-            mid.check(each, backbone)
     if recipe.exported:
         check_family(backbone)
     tier = full.untrained(recipe, backbone, labels)
     for each in recipe.small:
-        if not isinstance(each, PrunedTier):
-            tiny.untrained(each, tier)
+        KINDS[each.kind].check(each, tier)
     adapt(tier, recipe.last)
