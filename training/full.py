@@ -184,8 +184,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
         held_out=held_out(context, tier, config.epochs),
         # the allocator's averages are in no checkpoint: an interrupted AdaLoRA starts again
         folder=None if adalora else folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
         adalora=adapters if adalora else None,
     )

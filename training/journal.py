@@ -1,29 +1,16 @@
-"""How far a build is, and its losses and figures, in TensorBoard and in Weights & Biases."""
+"""A build's curves and figures in TensorBoard and in Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from adaptive.events import Event, Finished, Scalar
+
 logger = logging.getLogger(__name__)
 STEP = "optimiser step"  # the x-axis of every curve in W&B
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far a step is."""
-
-    done: int
-    total: int
-    unit: str  # what is counted
-    first: int  # done when this run began: an interrupted one goes on
-    begun: float  # by `time.perf_counter`
-    loss: float | None
 
 
 class Writer(Protocol):
@@ -37,15 +24,12 @@ class Writer(Protocol):
 
 
 class Journal:
-    """One run of each tracker a build. TensorBoard keeps silent where it is not installed.
+    """A listener that writes one run of each tracker a build.
+
+    TensorBoard keeps silent where it is not installed.
 
     A build that skips every step leaves no file.
-
-    Attributes:
-        place: how far the running step is, where it tells.
     """
-
-    place: Place | None = None
 
     def __init__(self, folder: Path, name: str = "", *, wandb: bool = False) -> None:
         """Nothing is opened before there is something to write.
@@ -64,28 +48,22 @@ class Journal:
         else:
             self._make = SummaryWriter
 
-    def at(self, done: int, total: int, unit: str, loss: float | None = None) -> None:
-        """Note how far the running step is."""
-        before = self.place
-        if before is None or (before.total, before.unit) != (total, unit):
-            self.place = Place(done, total, unit, done, time.perf_counter(), loss)
-        else:
-            self.place = replace(before, done=done, loss=before.loss if loss is None else loss)
+    def __call__(self, event: Event) -> None:
+        """Write the points of curves, and the numbers among a step's figures."""
+        if isinstance(event, Scalar):
+            self._scalar(event.name, event.value, event.at)
+        elif isinstance(event, Finished):
+            for name, value in event.figures.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    self._scalar(f"{event.step}/{name}", float(value), 0)
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
+    def _scalar(self, name: str, value: float, step: int) -> None:
         if self._writers is None:
             self._writers = [] if self._make is None else [_TensorBoard(self._make, self._folder)]
             if self._wandb:
                 self._writers.append(_Wandb(self._folder, self._name))
         for writer in self._writers:
             writer.scalar(name, value, step)
-
-    def figures(self, step: str, figures: Mapping[str, Any]) -> None:
-        """The numbers among a step's figures."""
-        for name, value in figures.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self.scalar(f"{step}/{name}", float(value), 0)
 
     def close(self) -> None:
         """Write everything out."""

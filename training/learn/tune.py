@@ -10,11 +10,12 @@ import torch
 
 from adaptive import tokens as token_rows
 from adaptive.cells import Labels
+from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.adalora import ORTHOGONAL, orthogonality
 from adaptive.training.learn.answers import device_of
-from adaptive.training.learn.loop import Log, Options, Rows, fit
+from adaptive.training.learn.loop import Options, Rows, fit
 from adaptive.types import Tokens
 
 
@@ -26,8 +27,7 @@ def fine_tune(
     *,
     held_out: Callable[[], float] | None = None,
     folder: Path | None = None,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
     adalora: Any = None,
 ) -> int:
@@ -37,7 +37,7 @@ def fine_tune(
         tier: changed in place. Parameters that require no gradient stay as they are.
         tokens: n rows, one a text.
         labels: [n, ...], all known; of classes in [0, classes).
-        held_out, folder, journal, quiet: as in `fit`.
+        held_out, folder, on_event: as in `fit`.
         task: what the labels are.
         adalora: peft's AdaLoRA model around the tier's body, its schedule made for this training;
             its orthogonality is part of the loss, and it takes rank away after each step.
@@ -56,4 +56,4 @@ def fine_tune(
         return value if adalora is None else value + ORTHOGONAL * orthogonality(adalora)
 
     after = None if adalora is None else adalora.update_and_allocate
-    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out, after=after)
+    return fit(tier, loss, tokens.lengths, options, folder, on_event, held_out, after=after)
