@@ -179,8 +179,7 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
         options,
         held_out=held_out(context, tier, config.epochs),
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
     )
     if adapters is not None:

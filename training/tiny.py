@@ -56,8 +56,7 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         dropout=config.dropout if isinstance(config, BagTier) else 0.0,
         sparse=bag.tables if bag is not None and bag.sparse else (),
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
     )
     if bag is not None:

@@ -9,10 +9,11 @@ import torch
 
 from adaptive import tokens as token_rows
 from adaptive.cells import Labels
+from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of
-from adaptive.training.learn.loop import Log, Options, Rows, fit
+from adaptive.training.learn.loop import Options, Rows, fit
 from adaptive.types import Tokens
 
 
@@ -24,8 +25,7 @@ def fine_tune(
     *,
     held_out: Callable[[], float] | None = None,
     folder: Path | None = None,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
 ) -> int:
     """Train a tier and its last exit by the task's loss, of classes cross-entropy.
@@ -34,7 +34,7 @@ def fine_tune(
         tier: changed in place. Parameters that require no gradient stay as they are.
         tokens: n rows, one a text.
         labels: [n, ...], all known; of classes in [0, classes).
-        held_out, folder, journal, quiet: as in `fit`.
+        held_out, folder, on_event: as in `fit`.
         task: what the labels are.
 
     Returns:
@@ -49,4 +49,4 @@ def fine_tune(
         logits, _ = tier.answer(state, last)
         return task.hard_loss(logits.float(), targets[rows]).mean()
 
-    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out)
+    return fit(tier, loss, tokens.lengths, options, folder, on_event, held_out)
