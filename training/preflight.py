@@ -8,17 +8,17 @@ the functions that the steps call, so that no rule stands twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from adaptive.bundle.store import check_replaceable, check_writable
 from adaptive.config.recipe import Recipe
 from adaptive.errors import AdaptiveError, BuildError, ConfigError
-from adaptive.tiers import int8
+from adaptive.runners import AUTO, PLAIN
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
+from adaptive.tiers.runners import lacking
 from adaptive.training import full, teach
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
@@ -28,7 +28,6 @@ from adaptive.training.steps import Context, Figures
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_EXPORTERS = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check(context: Context, steps: Sequence[str]) -> Figures:
@@ -54,7 +53,7 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
 
     attempt(check_workdir, context.workdir)
     attempt(_check_folders, recipe, context.workdir, steps)
-    attempt(_check_runtimes, context)
+    attempt(_check_runners, context)
     attempt(teach.check, recipe)
     rows = attempt(_load_rows, context)
     folder = attempt(find_source, recipe.model.id, recipe.model.revision)
@@ -115,27 +114,15 @@ def check_workdir(folder: Path) -> None:
         )
 
 
-def _check_runtimes(context: Context) -> None:
+def _check_runners(context: Context) -> None:
     """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
-    recipe, device = context.recipe, context.device.type
-    asked = {"quantise": recipe.int8, "export": recipe.exported}
-    for step, tiers in asked.items():
-        if tiers and device != "cpu":
+    for tier, runner in context.recipe.served.items():
+        why = None if runner == AUTO else lacking(runner, context.device.type, preparing=True)
+        if why is not None:
             raise BuildError(
-                f"{step}.tiers: {', '.join(tiers)} would run on a CPU, and this build on {device}; "
-                f"build with CUDA_VISIBLE_DEVICES= or serve them by torch in float32"
+                f"tier {tier!r} is served by {runner}: {why}; or serve it by another runner, such "
+                f"as {PLAIN}"
             )
-    if recipe.int8 and not int8.available():
-        raise BuildError(
-            f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "
-            "lacks them; leave `quantise` out"
-        )
-    lacking = [name for name in _EXPORTERS if find_spec(name) is None]
-    if recipe.exported and lacking:
-        raise BuildError(
-            f"export.tiers: {', '.join(lacking)} is not installed; "
-            "pip install 'adaptive-cascade[onnx]'"
-        )
 
 
 def _load_rows(context: Context) -> Figures:
