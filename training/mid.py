@@ -53,8 +53,7 @@ def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
         imitate=dict(enumerate([0, *shape.layers[1:], full.backbone.layers])),
         hidden_weight=config.hidden_weight,
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task,
     )
     save_tier(tier, folder / "tier")

@@ -8,6 +8,7 @@ the functions that the steps call, so that no rule stands twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
 from adaptive.tiers.runners import lacking
 from adaptive.training import full, teach
+from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
 from adaptive.training.kinds import KINDS
@@ -53,7 +55,7 @@ def check(context: Context, steps: Sequence[str]) -> Figures:
 
     attempt(check_workdir, context.workdir)
     attempt(_check_folders, recipe, context.workdir, steps)
-    attempt(_check_runners, context)
+    attempt(_check_runtimes, context)
     attempt(teach.check, recipe)
     rows = attempt(_load_rows, context)
     folder = attempt(find_source, recipe.model.id, recipe.model.revision)
@@ -114,15 +116,21 @@ def check_workdir(folder: Path) -> None:
         )
 
 
-def _check_runners(context: Context) -> None:
-    """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
-    for tier, runner in context.recipe.served.items():
+def _check_runtimes(context: Context) -> None:
+    """Raise BuildError where this device or what is installed does not do what is asked."""
+    recipe = context.recipe
+    for tier, runner in recipe.served.items():
         why = None if runner == AUTO else lacking(runner, context.device.type, preparing=True)
         if why is not None:
             raise BuildError(
                 f"tier {tier!r} is served by {runner}: {why}; or serve it by another runner, such "
                 f"as {PLAIN}"
             )
+    if recipe.tracking == "wandb" and find_spec("wandb") is None:
+        raise BuildError(
+            "tracking: wandb is not installed; pip install 'adaptive-cascade[tracking]', or leave "
+            "`tracking` out"
+        )
 
 
 def _load_rows(context: Context) -> Figures:
@@ -142,5 +150,4 @@ def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) ->
     tier = full.untrained(recipe, backbone, labels)
     for each in recipe.small:
         KINDS[each.kind].check(each, tier)
-    if recipe.last.tune == "lora":
-        full.add_lora(tier, recipe.last)
+    adapt(tier, recipe.last)

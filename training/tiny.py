@@ -58,8 +58,7 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         dropout=config.dropout,
         sparse=sparse,
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
     )
     backbone.sparse = False

@@ -222,8 +222,9 @@ def evaluate(
     uncertified: options.Uncertified = False,
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
-    from adaptive.cli.evaluate import evaluate, show_report
+    from adaptive.cli.evaluate import show_report
     from adaptive.cli.labelled import choose_source, load_labelled, own_data
+    from adaptive.public import evaluated
 
     source = choose_source(
         data,
@@ -240,7 +241,8 @@ def evaluate(
     rows = load_labelled(
         source, bundle, pipeline.bundle.labels, group or (), pipeline.bundle.task.cells
     )
-    report = evaluate(pipeline, rows, context.obj)
+    with context.obj.listening() as tell:
+        report = evaluated(pipeline, rows, tell)
     context.obj.emit(report, lambda console: show_report(report, console))
 
 

@@ -31,6 +31,7 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from adaptive.errors import AdaptiveError, BundleError, ConfigError, InputError
+from adaptive.events import Listener
 
 REFUSED_ROWS, WRONG, REFUSED_BUNDLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -46,6 +47,14 @@ class Session:
     def bars(self) -> bool:
         """Whether progress bars are wanted: not in a log file, where each step is a new line."""
         return not self.quiet and sys.stderr.isatty()
+
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Who is told how far long work is: the log, and a bar where one is wanted."""
+        from adaptive.progress import listening
+
+        with listening(quiet=not self.bars) as tell:
+            yield tell
 
     def note(self, text: str) -> None:
         """Tell a person how it goes, unless they asked for silence."""

@@ -31,25 +31,33 @@ from adaptive.types import Target
 
 
 class LoraConfig(Section):
-    """Low-rank adapters, read where `full.tune` is `lora`."""
+    """Low-rank adapters, read where `full.tune` is `lora` or `adalora`."""
 
-    rank: Whole = 8
+    rank: Whole = 8  # of each matrix; of AdaLoRA the mean that is left of them
     alpha: Whole = 16
     dropout: PartShare = 0.0
     targets: tuple[Name, ...] | None = None  # module names; None = queries and values
+
+
+class PrefixConfig(Section):
+    """Learnt keys and values before those of each layer, read where `full.tune` is `prefix`."""
+
+    tokens: Annotated[Whole, Field(le=512)] = 16  # that every text seems to begin with
 
 
 class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
     layered: ClassVar[bool] = True
-    tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
+    # none: taken as it is
+    tune: Literal["full", "lora", "adalora", "prefix", "none"] = "full"
     epochs: Whole | None = None
     learning_rate: Positive = 3e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
     warmup: PartShare = 0.1  # share of the steps
     lora: LoraConfig = LoraConfig()
+    prefix: PrefixConfig = PrefixConfig()
     exits: Depths = None
 
 

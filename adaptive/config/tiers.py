@@ -92,7 +92,10 @@ TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
 
 def own_options(tier: SmallTier | CheckpointTier) -> dict[str, Any]:
     """How a tier is made, without what it is called and how it is served."""
-    return tier.model_dump(mode="json", exclude=set(tier.told_apart))
+    told = tier.model_dump(mode="json", exclude=set(tier.told_apart))
+    if tier.kind == "checkpoint" and tier.tune != "prefix":
+        del told["prefix"]  # so that tiers made before there was one are not made again
+    return told
 
 
 def listed(recipe: Recipe) -> tuple[tuple[SmallTier, ...], CheckpointTier]:
@@ -140,7 +143,7 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
 def tier_faults(recipe: Recipe) -> list[str]:
     """What is wrong with the tiers as a whole, each fault with its path."""
     if recipe.tiers is None:
-        return [*_serving_faults(recipe), *_exit_faults(recipe)]
+        return [*_serving_faults(recipe), *_exit_faults(recipe), *_prefix_faults(recipe)]
     empty = {name: type(recipe).model_fields[name].default for name in SECTIONS}
     given = [name for name in SECTIONS if getattr(recipe, name) != empty[name]]
     if given:
@@ -154,7 +157,9 @@ def tier_faults(recipe: Recipe) -> list[str]:
             faults.append(f"tiers.{number}: the checkpoint comes last, and once")
         elif each.name in names[:number]:
             faults.append(f"tiers.{number}.name: {each.name!r} stands twice")
-    return faults or [*_exit_faults(recipe), *_dtype_faults(recipe, "tiers")]
+    if faults:
+        return faults
+    return [*_exit_faults(recipe), *_dtype_faults(recipe, "tiers"), *_prefix_faults(recipe)]
 
 
 def _serving_faults(recipe: Recipe) -> list[str]:
@@ -178,6 +183,19 @@ def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
     if plain or recipe.cost.dtype == "float32":
         return []
     return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]
+
+
+def _prefix_faults(recipe: Recipe) -> list[str]:
+    """Tiers with a prefix, the checkpoint's own or one cut from it, that ONNX Runtime would run."""
+    if listed(recipe)[1].tune != "prefix":
+        return []
+    return [
+        f"{path if recipe.tiers is None else f'{path}.serve'}: layers with a prefix (the full "
+        f"tier's tune is prefix) are not exported to {tier.serve}; serve {tier.name} by torch or "
+        "torch-int8, or tune by lora or adalora"
+        for path, tier in _paths(recipe)
+        if tier.kind in ("pruned", "checkpoint") and tier.name in recipe.exported
+    ]
 
 
 def _exit_faults(recipe: Recipe) -> list[str]:

@@ -13,6 +13,7 @@ from adaptive.tiers import attention, fused
 from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
+from adaptive.tiers.prefixes import tokens_of
 from adaptive.tiers.state import Packed, Padded, Parted, Run, State, Step
 from adaptive.types import TokenBatch
 
@@ -93,6 +94,11 @@ class Backbone(nn.Module):
     def hidden(self) -> int:
         """Width of the hidden states."""
         return int(self.config.hidden_size)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens of the prefix that its layers have; 0 for none."""
+        return tokens_of(self.blocks, self.family.pruning.attention)
 
     @property
     def max_length(self) -> int:

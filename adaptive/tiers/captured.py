@@ -124,6 +124,8 @@ def most_tokens(backbone: Backbone | Bag) -> int:
     """How many tokens are run by graphs at most: none where layers take more than their rows."""
     if not backbone.layers or not backbone.local:
         return 0
+    if backbone.prefix:
+        return 0
     return int(MOST_WORK / max(backbone.layer_work(layer) for layer in range(backbone.layers)))
 
 

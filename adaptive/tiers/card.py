@@ -31,6 +31,7 @@ class Card:
     buckets: int = 0  # of a bag
     int8: bool = False  # the layers are served in int8; the weights beside are not
     graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
+    prefix: int = 0  # tokens of a prefix in each layer
 
 
 def read_card(folder: Path) -> Card:
@@ -51,7 +52,7 @@ def read_card(folder: Path) -> Card:
 def _card_fault(card: Card) -> str | None:
     plain: dict[str, type] = {"name": str}
     plain |= dict.fromkeys(("own_head", "int8", "graphs"), bool)
-    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
+    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets", "prefix"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:
             return f"{name} must be of type {kind.__name__}"
@@ -60,7 +61,8 @@ def _card_fault(card: Card) -> str | None:
         values = getattr(card, name)
         if not isinstance(values, list) or not all(type(value) is kind for value in values):
             return f"{name} must be a list of {kind.__name__}"
-    if not all(0 <= size < 2**31 for size in (card.vocabulary, card.hidden, card.buckets)):
+    sizes = (card.vocabulary, card.hidden, card.buckets, card.prefix)
+    if not all(0 <= size < 2**31 for size in sizes):
         return "sizes must be from 0 to 2147483647"
     if card.dtype not in DTYPES:
         return f"unknown dtype {card.dtype!r}"

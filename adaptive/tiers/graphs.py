@@ -155,6 +155,11 @@ def check_family(backbone: Backbone) -> None:
             f"layers of the family {backbone.family.name!r} are not exported to ONNX Runtime; "
             "those of BERT, DistilBERT, RoBERTa and ELECTRA are. Leave the tier out of `export`"
         )
+    if backbone.prefix:
+        raise FamilyError(
+            f"layers with a prefix, here of {backbone.prefix} tokens, are not exported to ONNX "
+            "Runtime. Leave the tier out of `export`"
+        )
 
 
 def _open(file: Path) -> Any:

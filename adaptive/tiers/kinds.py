@@ -16,7 +16,7 @@ from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.card import CARD, Card
 from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
-from adaptive.tiers.surgery import Sizes, reshape, sizes_of
+from adaptive.tiers.surgery import Sizes, add_prefix, reshape, sizes_of
 from adaptive.tiers.tier import Tier
 
 CONFIG = "config.json"
@@ -72,7 +72,10 @@ def _transformer_sizes(backbone: Backbone) -> dict[str, Any]:
 def _empty_transformer(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:
     with quiet_transformers(), no_init_weights():
         model = untrained_model(read_config(folder), dtype)
-    return reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
+    backbone = reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
+    if card.prefix:
+        add_prefix(backbone, card.prefix)
+    return backbone
 
 
 def _bag_sizes(bag: Bag) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Where ONNX Runtime runs the layers, their graphs lie in `layers` beside these.
 
-An uncut tier's folder is also a plain transformers checkpoint. Nothing is pickled, and
-nothing is loaded that does not fit to the last tensor.
+The folder of an uncut tier without a prefix is also a plain transformers checkpoint. Nothing is
+pickled, and nothing is loaded that does not fit to the last tensor.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bo
         sha256=sha256,
         int8=int8,
         graphs=graphs,
+        prefix=backbone.prefix,
         **KINDS[backbone.kind].sizes(backbone),
     )
 

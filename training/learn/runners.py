@@ -44,7 +44,7 @@ def prepare(tier: Path, device: torch.device, scratch: Path) -> tuple[list[str],
             try:
                 check_family(backbone_of(plain))
             except FamilyError as error:
-                why = str(error).partition(";")[0]
+                why = str(error).partition(";")[0].partition(". Leave")[0]
             else:
                 goal = scratch / name
                 write_graphs(backbone_of(plain), plain.depths, goal, int8=runner.int8)
