@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from transformers import (
 )
 
 from adaptive.config.recipe import Recipe
+from adaptive.events import ignore
 from adaptive.tiers import store
 from adaptive.tiers.tier import Tier
+from adaptive.training import choose_runners
 from adaptive.training.build import build
-from adaptive.training.journal import Journal
 from adaptive.training.steps import Context
 
 GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
@@ -133,6 +134,18 @@ def build_in(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     return folder
 
 
+def favouring(runner: str) -> Callable[..., dict[str, float]]:
+    """Measures runners as a build does, and then finds this one the quickest."""
+    measure = choose_runners.milliseconds
+
+    def measured(*given: Any) -> dict[str, float]:
+        found = measure(*given)
+        assert min(found.values()) > 0
+        return found | {runner: min(found.values()) / 2}
+
+    return measured
+
+
 @contextmanager
 def counted_loads(run: Path) -> Iterator[Counter[str]]:
     """How often each step of a build in the work folder `run` loads a tier, as it happens."""
@@ -153,4 +166,4 @@ def counted_loads(run: Path) -> Iterator[Counter[str]]:
 
 def context_of(recipe: Recipe, workdir: Path) -> Context:
     """What a step of a build in `workdir` is given."""
-    return Context(recipe, workdir, Journal(workdir / "log"), True, CPU)
+    return Context(recipe, workdir, ignore, CPU)
