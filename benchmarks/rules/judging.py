@@ -186,7 +186,7 @@ def against(
 ) -> dict[str, Any]:
     """The rule less ours in the same deals: mean, interval, and the p-value of a paired t-test."""
     told: dict[str, Any] = {}
-    for key in FIGURES:
+    for key in (*FIGURES, "kept_at_99", "kept_at_995"):
         more = np.array([a[key] - b[key] for a, b in zip(found, mine, strict=True)])
         scale = float(more.std(ddof=1) * np.sqrt(1.0 / len(more) + judged_share))
         p = 2.0 * student.sf(abs(more.mean()) / scale, len(more) - 1) if scale > 0.0 else 1.0
