@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from adaptive.config.recipe import Recipe
-from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError, DataError
 from adaptive.events import Listener, Warned, ignore
 from adaptive.progress import listening
@@ -21,22 +20,22 @@ from adaptive.training import (
     certify_policy,
     certify_pool,
     choose,
+    choose_runners,
     export,
     full,
     groups,
     heads,
     measure_costs,
-    mid,
     pack,
     preflight,
     prepare,
     quantise,
     record_outcomes,
     teach,
-    tiny,
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.kinds import KINDS
 from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
 from adaptive.training.steps import Ask, Context, Figures, Step, forget, run
@@ -47,11 +46,8 @@ logger = logging.getLogger(__name__)
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
-    small = [
-        mid.step(tier) if isinstance(tier, PrunedTier) else tiny.step(tier)
-        for tier in context.recipe.small
-    ]
-    serving = [quantise.step(tiers), export.step(tiers)]
+    small = [KINDS[tier.kind].step(tier) for tier in context.recipe.small]
+    serving = [choose_runners.step(tiers), quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,
@@ -125,7 +121,7 @@ def build(
     context.workdir.mkdir(parents=True, exist_ok=True)
     with (
         locked(context.workdir),
-        closing(Journal(context.workdir / "log")) as journal,
+        closing(_journal(context)) as journal,
         listening(quiet=quiet, on_event=on_event, more=(journal,)) as tell,
     ):
         context = replace(context, on_event=tell)
@@ -172,6 +168,11 @@ def _context(
     folder = Path(workdir)
     ask = None if ask is None else remembering(ask)
     return Context(recipe, folder, ignore, device, data, ask)
+
+
+def _journal(context: Context) -> Journal:
+    recipe = context.recipe
+    return Journal(context.workdir / "log", recipe.name, wandb=recipe.tracking == "wandb")
 
 
 def remembering(ask: Ask) -> Ask:

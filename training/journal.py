@@ -1,30 +1,50 @@
-"""A build's curves and figures in TensorBoard, where that is installed."""
+"""A build's curves and figures in TensorBoard and in Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from adaptive.events import Event, Finished, Scalar
 
 logger = logging.getLogger(__name__)
+STEP = "optimiser step"  # the x-axis of every curve in W&B
+
+
+class Writer(Protocol):
+    """Where points of curves go."""
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """One point of a curve."""
+
+    def close(self) -> None:
+        """Write everything out."""
 
 
 class Journal:
-    """A listener that writes one TensorBoard run a build; silent without the `tracking` extra.
+    """A listener that writes one run of each tracker a build.
+
+    TensorBoard keeps silent where it is not installed.
 
     A build that skips every step leaves no file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: Any = None
+    def __init__(self, folder: Path, name: str = "", *, wandb: bool = False) -> None:
+        """Nothing is opened before there is something to write.
+
+        Args:
+            name: of a run in W&B.
+            wandb: write there, too.
+        """
+        self._folder, self._name, self._wandb = folder, name, wandb
+        self._writers: list[Writer] | None = None
         self._make: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            logger.info("tensorboard is not installed: losses are not logged")
+            logger.info("tensorboard is not installed: losses are not logged there")
         else:
             self._make = SummaryWriter
 
@@ -38,12 +58,60 @@ class Journal:
                     self._scalar(f"{event.step}/{name}", float(value), 0)
 
     def _scalar(self, name: str, value: float, step: int) -> None:
-        if self._writer is None and self._make is not None:
-            self._writer = self._make(str(self._folder))
-        if self._writer is not None:
-            self._writer.add_scalar(name, value, step)
+        if self._writers is None:
+            self._writers = [] if self._make is None else [_TensorBoard(self._make, self._folder)]
+            if self._wandb:
+                self._writers.append(_Wandb(self._folder, self._name))
+        for writer in self._writers:
+            writer.scalar(name, value, step)
 
     def close(self) -> None:
         """Write everything out."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers or ():
+            writer.close()
+
+
+class _TensorBoard:
+    def __init__(self, make: Any, folder: Path) -> None:
+        self._writer = make(str(folder))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """A run in a folder; `wandb sync` sends it. Where WANDB_MODE says so, wandb sends it itself.
+
+    What wandb would note of machine, user and code stays out of it, but for versions of packages.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        # wandb reports its own crashes unless told otherwise
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "adaptive"),
+            name=name,
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                save_code=False,
+                x_disable_meta=True,
+                x_disable_stats=True,
+            ),
+        )
+        self._run.define_metric("*", step_metric=STEP)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._run.log({name: value, STEP: step})
+
+    def close(self) -> None:
+        self._run.finish()

@@ -63,7 +63,7 @@ def refit(
         )
     written = save_refitted(fitted, folder, out, card=render_card(fitted))
     facts = facts_of(fitted.certificate)
-    told = {"known": None, "repeated": 0, "without_rows": []}
+    told: dict[str, Any] = {"known": None, "repeated": 0, "without_rows": []}
     return {"result": str(written), "rows": len(data), **facts, **told}
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -180,6 +183,60 @@ def test_losses_and_figures_reach_tensorboard(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in read.Scalars("loss/net")] == [(20, 0.5)]
 
 
+class FakeWandb(ModuleType):
+    """What of wandb is called; keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.started: list[dict[str, Any]] = []
+        self.points: list[dict[str, float]] = []
+        self.finished = 0
+
+    def Settings(self, **given: Any) -> dict[str, Any]:
+        return given
+
+    def init(self, **given: Any) -> FakeWandb:
+        self.started.append(given)
+        return self
+
+    def define_metric(self, name: str, **given: Any) -> None:
+        assert (name, given) == ("*", {"step_metric": "optimiser step"})
+
+    def log(self, values: dict[str, float]) -> None:
+        self.points.append(values)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.mark.parametrize("told", [None, "online"])
+def test_wandb_is_offline_unless_the_environment_says_otherwise(
+    told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")  # put back afterwards
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if told is not None:
+        monkeypatch.setenv("WANDB_MODE", told)
+    journal = Journal(tmp_path / "log", "tickets", wandb=True)
+    assert not fake.started
+    journal(Scalar("loss/net", 0.5, 20))
+    journal(Finished("full", 2, 12, 1.0, {"rows": 3, "kind": "bag"}))
+    journal.close()
+    (started,) = fake.started
+    assert started["mode"] == (told or "offline") and started["name"] == "tickets"
+    assert started["dir"] == str(tmp_path / "log")
+    assert started["settings"]["x_disable_meta"] and started["settings"]["disable_git"]
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    assert fake.points == [
+        {"loss/net": 0.5, "optimiser step": 20},
+        {"full/rows": 3.0, "optimiser step": 0},
+    ]
+    assert fake.finished == 1
+
+
 def test_a_build_that_logs_nothing_leaves_no_log(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "log")
     journal.close()
@@ -189,8 +246,6 @@ def test_a_build_that_logs_nothing_leaves_no_log(tmp_path: Path) -> None:
 def test_without_tensorboard_the_journal_says_so_and_keeps_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO, logger=journals.__name__):
         journal = Journal(tmp_path / "log")

@@ -49,6 +49,7 @@ def fit(
     on_event: Listener = ignore,
     held_out: Callable[[], float] | None = None,
     sparse: Sequence[nn.Parameter] = (),
+    after: Callable[[int], None] | None = None,
 ) -> int:
     """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
 
@@ -67,6 +68,7 @@ def fit(
             is won while the learning rate falls. None for all epochs, and the weights of the last.
         sparse: parameters whose gradients are sparse: of these only the rows that a batch read are
             moved, by Adam without decay. A table of 100,000 rows is otherwise nearly all of a step.
+        after: is called after each step with the steps done, while the gradients are there.
 
     Returns:
         Optimiser steps done.
@@ -103,6 +105,8 @@ def fit(
                 told = float(value.detach())
                 on_event(Scalar(f"loss/{options.name}", told, step))
             step += 1
+            if after is not None:
+                after(step)
             on_event(Progress(options.name, step, steps, STEPS, told))
         if held_out is not None:
             found = _measured(model, held_out)
