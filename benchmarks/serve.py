@@ -9,8 +9,9 @@ little; the pipeline's own calls in this process are what it is compared with.
 load        concurrent requests of one text against a small queue: statuses, and the waiting of
             those that were taken
 overhead    CPU of a request of one text, one after the other, less the CPU of the pipeline's call
-throughput  CPU of the pipeline's call on many texts over the server's on the same, in requests of
-            64 items; what both took by the clock beside it
+throughput  CPU of the pipeline's calls over the server's, both of 64 texts each; beside it the
+            same with all texts in one call, which sorts them by length, and what both took by the
+            clock
 memory      resident bytes before and after many requests
 
 `benchmarks/serve_audit.py` and `benchmarks/serve_attacks.py` add to the same record.
@@ -212,15 +213,21 @@ async def together(
         await asyncio.gather(*map(one, asked))
         used, took = cpu_of(process) - began, time.perf_counter() - clock
     flat = [text for items in asked for text in items]
-    pipeline(flat[:ITEMS])
+    pipeline(asked[0])
     began, clock = time.process_time(), time.perf_counter()
-    pipeline(flat)
+    for items in asked:
+        pipeline(items)
     own, own_took = time.process_time() - began, time.perf_counter() - clock
+    began = time.process_time()
+    pipeline(flat)
+    at_once = time.process_time() - began
     return {
         "texts": len(flat),
         "server_cpu_ms": 1000.0 * used / len(flat),
         "pipeline_cpu_ms": 1000.0 * own / len(flat),
+        "pipeline_at_once_cpu_ms": 1000.0 * at_once / len(flat),
         "throughput_over_engine": own / used,
+        "over_one_call": at_once / used,
         "by_the_clock": own_took / took,
     }
 
