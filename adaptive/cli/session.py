@@ -70,8 +70,17 @@ class Session:
 
 
 def dumps(value: Any) -> str:
-    """Strict JSON on one line; NaN and infinities become null, dates and the like text."""
-    return json.dumps(_plain(value), allow_nan=False, default=str)
+    """Strict JSON on one line; NaN and infinities become null, dates and the like text.
+
+    Labels of any script stand as they are, where the output's encoding has their letters.
+    """
+    told = _plain(value)
+    text = json.dumps(told, allow_nan=False, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(told, allow_nan=False, default=str)
+    return text
 
 
 def _plain(value: Any) -> Any:
