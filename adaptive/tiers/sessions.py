@@ -1,8 +1,7 @@
-"""Sessions of ONNX Runtime, which share one thread pool of the process."""
+"""Sessions of ONNX Runtime."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from adaptive.errors import BundleError
 def open_session(file: Path, told: str) -> Any:
     """A session that runs a graph, on as many threads as torch has now.
 
-    The first session of several threads makes the pool that all others share. ONNX Runtime makes
-    one pool a process and cannot change its size: where torch has another number of threads by
-    now, or someone else made the pool, a session gets threads of its own. Of one thread none needs
-    any but the caller's.
+    Each has threads of its own, which sleep while other graphs run: spinning, two threads were 1.4
+    to 5 times as slow. They could share the pool of the process
+    (`onnxruntime.set_global_thread_pool_sizes`), but ONNX Runtime makes it once, never resizes it,
+    and from then on refuses every session that does not use it, those of the caller's other
+    libraries among them. A library must not do that to a process that is not its own.
 
     Args:
         told: what the graph is called in errors.
@@ -32,30 +32,11 @@ def open_session(file: Path, told: str) -> Any:
             f"{told}: ONNX Runtime runs this tier and is not installed; "
             "pip install 'adaptive-cascade[onnx]'"
         ) from None
-    threads = torch.get_num_threads()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    if threads > 1 and _pool() == threads:
-        options.use_per_session_threads = False
-        # spinning threads take cores from what torch does between two graphs
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    else:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes have no common base of their own
         raise BundleError(f"{told}: is missing or no graph: {error}") from error
-
-
-@cache
-def _pool() -> int:
-    """The size of the process's pool, which the first call makes; 0 if someone else made one."""
-    import onnxruntime
-
-    threads = torch.get_num_threads()
-    try:
-        onnxruntime.set_global_thread_pool_sizes(threads, 1)
-    except Exception:  # there is one already, of a size that is not told
-        return 0
-    return threads

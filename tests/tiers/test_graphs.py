@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,24 +123,6 @@ def test_a_segment_that_is_too_large_for_a_file_is_parted(
     monkeypatch.setattr(written_by, "MOST_BYTES", 1)
     write_graphs(tiny_backbone("bert"), (4,), tmp_path, int8=False)
     assert Graphs(tmp_path, 4).stops == {0: 1, 1: 2, 2: 3, 3: 4}
-
-
-def test_sessions_share_one_pool_of_threads(written: Path) -> None:
-    """In a process of its own, since the pool is made once."""
-    code = """
-import sys, torch, onnxruntime
-from adaptive.tiers.sessions import open_session
-kept = []
-options = onnxruntime.SessionOptions
-onnxruntime.SessionOptions = lambda: kept.append(options()) or kept[-1]
-for threads in (1, 2, 2, 3):
-    torch.set_num_threads(threads)
-    open_session(sys.argv[1], "graph")
-print([(each.use_per_session_threads, each.intra_op_num_threads) for each in kept])
-"""
-    graph = str(written / "float32" / name_of(0, 2))
-    done = subprocess.run([sys.executable, "-c", code, graph], capture_output=True, text=True)
-    assert done.stdout.strip() == "[(True, 1), (False, 2), (False, 2), (True, 3)]", done.stderr
 
 
 def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
