@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from adaptive.config.recipe import Recipe
-from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError, DataError
 from adaptive.events import Listener, Warned, ignore
 from adaptive.progress import listening
@@ -21,22 +20,22 @@ from adaptive.training import (
     certify_policy,
     certify_pool,
     choose,
+    choose_runners,
     export,
     full,
     groups,
     heads,
     measure_costs,
-    mid,
     pack,
     preflight,
     prepare,
     quantise,
     record_outcomes,
     teach,
-    tiny,
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.kinds import KINDS
 from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
 from adaptive.training.steps import Ask, Context, Figures, Step, forget, run
@@ -47,11 +46,8 @@ logger = logging.getLogger(__name__)
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
-    small = [
-        mid.step(tier) if isinstance(tier, PrunedTier) else tiny.step(tier)
-        for tier in context.recipe.small
-    ]
-    serving = [quantise.step(tiers), export.step(tiers)]
+    small = [KINDS[tier.kind].step(tier) for tier in context.recipe.small]
+    serving = [choose_runners.step(tiers), quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,

@@ -6,7 +6,7 @@ Where a section gives no `epochs`, training counts optimiser steps and stops ear
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -48,6 +48,7 @@ class PrefixConfig(Section):
 class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
+    layered: ClassVar[bool] = True
     # none: taken as it is
     tune: Literal["full", "lora", "adalora", "prefix", "none"] = "full"
     epochs: Whole | None = None
@@ -71,6 +72,7 @@ class TeacherConfig(Section):
 class MidConfig(Section):
     """The mid tier: cut from the full one, then distilled back."""
 
+    layered: ClassVar[bool] = True
     layers: Whole
     heads: Share = 1.0  # kept
     ffn: Share = 1.0  # kept feed-forward neurons
@@ -90,6 +92,12 @@ class MidConfig(Section):
 class BagConfig(Section):
     """A tiny tier without attention: an embedding bag, answered at depth 0."""
 
+    # what is not chosen; transformers have fields or do otherwise
+    layered: ClassVar[bool] = False
+    exits: ClassVar[None] = None
+    warmup: ClassVar[float] = 0.1  # share of the steps
+    autocast: ClassVar[bool] = False  # a training in bfloat16 would gain nothing
+
     kind: Literal["bag"]
     width: Whole | None = None  # of the embeddings; None = the full tier's
     bigrams: Count = 0  # hash buckets; 0 = none
@@ -105,6 +113,10 @@ class BagConfig(Section):
 
 class TransformerConfig(Section):
     """A tiny tier that is a shallow, narrow transformer of the full tier's family."""
+
+    layered: ClassVar[bool] = True
+    dropout: ClassVar[float] = 0.0  # of the tokens: layers have their own
+    autocast: ClassVar[bool] = True
 
     kind: Literal["transformer"]
     layers: Whole = 2

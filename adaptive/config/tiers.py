@@ -7,12 +7,13 @@ else reads that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from adaptive.config.steps import BagConfig, FullConfig, MidConfig, TransformerConfig
+from adaptive.runners import AUTO, PLAIN, RUNNERS, named
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import Recipe
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 # A small tier lies in a folder of its name, among those of the build's steps.
 TAKEN = (
     *("data", "full", "teacher", "exits", "quantise", "export", "outcomes", "costs", "groups"),
-    *("labels", "policy", "certify", "pack", "log", "entry"),
+    *("labels", "policy", "certify", "pack", "log", "entry", "runners"),
 )
 SECTIONS = ("tiny", "mid", "full", "quantise", "export")  # of recipes without a list
-Runner = Literal["torch", "torch-int8", "onnxruntime", "onnxruntime-int8"]
-_HOW = {"name", "kind", "serve"}
+# runners whose weights are of the cost step's dtype, whichever that is
+_OF_ANY_DTYPE = [name for name, each in RUNNERS.items() if each.device != "cpu"]
+_HOW = frozenset({"name", "serve"})
+_HOW_SECTIONS = _HOW | {"kind"}  # sections mid and full had no kind, and steps' digests hold
 
 
 def _free(name: str) -> str:
@@ -33,62 +36,65 @@ def _free(name: str) -> str:
     return name
 
 
+def _known(name: str) -> str:
+    if name not in (*RUNNERS, AUTO):
+        raise ValueError(f"no runner {name!r}; expected {', '.join(RUNNERS)} or {AUTO}")
+    return name
+
+
 TierName = Annotated[
     str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32), AfterValidator(_free)
 ]
+RunnerName = Annotated[str, AfterValidator(_known)]
 
 
 class BagTier(BagConfig):
     """An embedding bag, distilled from the checkpoint."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW  # fields that do not tell how it is made
     name: TierName
-    serve: Literal["torch"] = "torch"  # it has no layers
+    serve: Literal["torch"] = "torch"  # it has no layers to run otherwise
 
 
 class NarrowTier(TransformerConfig):
     """A shallow, narrow transformer of the checkpoint's family, distilled from it."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW
     name: TierName
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
 class PrunedTier(MidConfig):
     """Layers, heads and neurons cut out of the checkpoint, then distilled back."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["pruned"] = "pruned"
     name: TierName
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
 class CheckpointTier(FullConfig):
     """The checkpoint itself, fine-tuned or as it is: the last tier, which promises are held to."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["checkpoint"] = "checkpoint"
     name: Literal["full"] = "full"
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
+_TINY: Mapping[str, Callable[..., BagTier | NarrowTier]] = {  # what section `tiny` stands for
+    "bag": BagTier,
+    "transformer": NarrowTier,
+}
 SmallTier = BagTier | NarrowTier | PrunedTier
 TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
 
 
-def is_int8(tier: SmallTier | CheckpointTier) -> bool:
-    """Whether its layers multiply in 8 bits."""
-    return tier.serve.endswith("-int8")
-
-
-def is_exported(tier: SmallTier | CheckpointTier) -> bool:
-    """Whether ONNX Runtime runs its layers."""
-    return tier.serve.startswith("onnxruntime")
-
-
 def own_options(tier: SmallTier | CheckpointTier) -> dict[str, Any]:
     """How a tier is made, without what it is called and how it is served."""
-    told = tier.model_dump(mode="json", exclude={"name", "serve"})
-    if isinstance(tier, CheckpointTier) and tier.tune != "prefix":
+    told = tier.model_dump(mode="json", exclude=set(tier.told_apart))
+    if tier.kind == "checkpoint" and tier.tune != "prefix":
         del told["prefix"]  # so that tiers made before there was one are not made again
-    if isinstance(tier, PrunedTier | CheckpointTier):
-        del told["kind"]
     return told
 
 
@@ -96,23 +102,19 @@ def listed(recipe: Recipe) -> tuple[tuple[SmallTier, ...], CheckpointTier]:
     """The small tiers, cheapest first, and the checkpoint."""
     if recipe.tiers is not None:
         *small, last = recipe.tiers
-        assert isinstance(last, CheckpointTier)
-        return tuple(each for each in small if not isinstance(each, CheckpointTier)), last
+        assert last.kind == "checkpoint"
+        return tuple(each for each in small if each.kind != "checkpoint"), last
     found: list[SmallTier] = []
-    if isinstance(recipe.tiny, BagConfig):
-        found.append(BagTier(name="tiny", **dict(recipe.tiny)))
-    elif recipe.tiny is not None:
-        found.append(NarrowTier(name="tiny", serve=_served(recipe, "tiny"), **dict(recipe.tiny)))
+    if recipe.tiny is not None:
+        served = {"serve": _served(recipe, "tiny")} if recipe.tiny.layered else {}
+        found.append(_TINY[recipe.tiny.kind](name="tiny", **served, **dict(recipe.tiny)))
     if recipe.mid is not None:
         found.append(PrunedTier(name="mid", serve=_served(recipe, "mid"), **dict(recipe.mid)))
     return tuple(found), CheckpointTier(serve=_served(recipe, "full"), **dict(recipe.full))
 
 
-def _served(recipe: Recipe, name: str) -> Runner:
-    int8, exported = name in recipe.quantise.tiers, name in recipe.export.tiers
-    if exported:
-        return "onnxruntime-int8" if int8 else "onnxruntime"
-    return "torch-int8" if int8 else "torch"
+def _served(recipe: Recipe, name: str) -> str:
+    return named(int8=name in recipe.quantise.tiers, graphs=name in recipe.export.tiers)
 
 
 def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +132,8 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
         if value.get(name) is None and name != "full":
             continue
         head = {"name": name} | ({} if kind is None else {"kind": kind})
-        runner = "onnxruntime" if name in exported else "torch"
-        runner += "-int8" if name in int8 else ""
-        serve = {} if runner == "torch" else {"serve": runner}
+        runner = named(int8=name in int8, graphs=name in exported)
+        serve = {} if runner == PLAIN else {"serve": runner}
         tiers.append(head | dict(value.get(name) or {}) | serve)
     place = list(kept).index("data") + 1  # behind model and data
     items = list(kept.items())
@@ -147,12 +148,12 @@ def tier_faults(recipe: Recipe) -> list[str]:
     given = [name for name in SECTIONS if getattr(recipe, name) != empty[name]]
     if given:
         return [f"{given[0]}: the recipe lists its tiers; say it there"]
-    if not recipe.tiers or not isinstance(recipe.tiers[-1], CheckpointTier):
+    if not recipe.tiers or recipe.tiers[-1].kind != "checkpoint":
         return ["tiers: the last one is the checkpoint itself (kind: checkpoint)"]
     faults = []
     names = [each.name for each in recipe.tiers]
     for number, each in enumerate(recipe.tiers[:-1]):
-        if isinstance(each, CheckpointTier):
+        if each.kind == "checkpoint":
             faults.append(f"tiers.{number}: the checkpoint comes last, and once")
         elif each.name in names[:number]:
             faults.append(f"tiers.{number}.name: {each.name!r} stands twice")
@@ -167,18 +168,18 @@ def _serving_faults(recipe: Recipe) -> list[str]:
     for step in ("quantise", "export"):
         tiers = getattr(recipe, step).tiers
         for name in tiers:
-            section = None if name == "full" else getattr(recipe, name)
-            if name != "full" and section is None:
+            section = getattr(recipe, name)
+            if section is None:
                 faults.append(f"{step}.tiers: the recipe has no {name} tier")
-            if isinstance(section, BagConfig):
-                faults.append(f"{step}.tiers: {name} is a bag, which has no layers")
+            elif not section.layered:
+                faults.append(f"{step}.tiers: {name} is a {section.kind}, which has no layers")
         faults += _dtype_faults(recipe, f"{step}.tiers") if tiers else []
     return faults
 
 
 def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
     small, last = listed(recipe)
-    plain = all(each.serve == "torch" for each in (*small, last))
+    plain = all(each.serve in _OF_ANY_DTYPE for each in (*small, last))
     if plain or recipe.cost.dtype == "float32":
         return []
     return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]
@@ -193,7 +194,7 @@ def _prefix_faults(recipe: Recipe) -> list[str]:
         f"tier's tune is prefix) are not exported to {tier.serve}; serve {tier.name} by torch or "
         "torch-int8, or tune by lora or adalora"
         for path, tier in _paths(recipe)
-        if is_exported(tier) and isinstance(tier, PrunedTier | CheckpointTier)
+        if tier.kind in ("pruned", "checkpoint") and tier.name in recipe.exported
     ]
 
 
@@ -203,11 +204,11 @@ def _exit_faults(recipe: Recipe) -> list[str]:
     paths = list(_paths(recipe))
     for path, tier in paths:
         layers = getattr(tier, "layers", None)
-        depths = None if isinstance(tier, BagTier) else tier.exits
-        if depths and layers is not None and depths[-1] > layers:
-            faults.append(f"{path}.exits: depth {depths[-1]} is behind the last layer, {layers}")
+        if tier.exits and layers is not None and tier.exits[-1] > layers:
+            last = tier.exits[-1]
+            faults.append(f"{path}.exits: depth {last} is behind the last layer, {layers}")
     path, first = paths[0]
-    if not isinstance(first, BagTier) and first.exits and first.exits[0] != 0:
+    if first.exits and first.exits[0] != 0:
         faults.append(f"{path}.exits: the first tier needs an exit at depth 0")
     return faults
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from adaptive.tiers import attention, fused
+from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.prefixes import tokens_of
-from adaptive.tiers.state import Packed, Padded, State, Step
+from adaptive.tiers.state import Packed, Padded, Parted, Run, State, Step
 from adaptive.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ class Backbone(nn.Module):
     nor config, so one instance may serve many threads.
 
     Attributes:
+        kind: what a tier's card calls it.
         model: the transformers model.
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
@@ -34,6 +38,10 @@ class Backbone(nn.Module):
         graphs: what runs the layers in place of torch; None where torch does.
     """
 
+    kind = "transformer"
+    has_head = True  # of its own
+    tables: tuple[nn.Parameter, ...] = ()  # large ones of which a batch reads few rows
+    sparse = False
     graphs: Graphs | None = None
     guessed_order = False
     added_rows = 0
@@ -51,6 +59,19 @@ class Backbone(nn.Module):
     def config(self) -> Any:
         """The transformers config."""
         return self.model.config
+
+    @property
+    def stored(self) -> nn.Module:
+        """What a tier's folder keeps the tensors of."""
+        model: nn.Module = self.model
+        return model
+
+    @property
+    def local(self) -> bool:
+        """Whether layers take nothing but the states of their rows: no rotary or relative
+        positions, no causal mask.
+        """
+        return self.family.prepare is prepare_encoder
 
     @property
     def body(self) -> Any:
@@ -106,16 +127,22 @@ class Backbone(nn.Module):
         assert isinstance(where, Packed)
         return State(hidden, where, self._last(batch, where))
 
+    def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
+        """One row as what its tokens bring: the states before the first layer."""
+        state = self.embed(batch)
+
+        def joined(hidden: torch.Tensor) -> State:
+            now = state.select(np.zeros(len(hidden), dtype=np.int64))
+            return replace(now, hidden=hidden.to(now.hidden.dtype).reshape(now.hidden.shape))
+
+        return Parted(state.hidden.float(), self.embed(blank).hidden.float(), joined)
+
     def run(self, state: State, start: int, stop: int) -> State:
         """Layers `start` to `stop`, the latter excluded."""
         if start == stop:
             return state
-        hidden = state.hidden
-        step = state.step or self._step(state)
-        blocks = self.blocks
-        for i in range(start, stop):
-            hidden = step(i, blocks[i], hidden)
-        return State(hidden, state.layout, state.last, step)
+        run = state.run or self._run(state)
+        return State(run(start, stop, state.hidden), state.layout, state.last, run)
 
     def pool(self, state: State) -> torch.Tensor:
         """One vector a text, [b, h]: the mean over tokens, or a decoder's last token."""
@@ -140,10 +167,21 @@ class Backbone(nn.Module):
         """Multiply-adds per text in the model's own head."""
         return sum(linear_work(self.model.get_submodule(path)) for path in self.family.head)
 
-    def _step(self, state: State) -> Step:
+    def _run(self, state: State) -> Run:
         """What runs layers on rows that lie like these."""
         if self.graphs is not None:
-            return self.graphs.prepare(self.body, state.hidden, state.layout)
+            return self.graphs.prepare(state.layout)
+        step, blocks = self._step(state), self.blocks
+
+        def run(start: int, stop: int, hidden: torch.Tensor) -> torch.Tensor:
+            for i in range(start, stop):
+                hidden = step(i, blocks[i], hidden)
+            return hidden
+
+        return run
+
+    def _step(self, state: State) -> Step:
+        """What runs one layer in torch."""
         if fused.has_fused(self, state.hidden):
             return fused.fused_step(self, state.hidden, state.layout)
         return self.family.prepare(self.body, state.hidden, state.layout)

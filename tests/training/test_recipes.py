@@ -21,12 +21,13 @@ from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import FAMILIES
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.surgery import Shape
 from adaptive.tiers.tier import Tier
 from adaptive.training.adapting import adapt, add_lora
 from adaptive.training.build import build
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import backbone_of, load_built
+from adaptive.training.parts import load_built
 from adaptive.training.record_outcomes import load_table
 from adaptive.training.rows import load_rows
 
