@@ -24,7 +24,7 @@ DEVELOPMENT := $(VENV)/.adaptive-development
 
 help:
 	@echo 'make demo       build a three-tier cascade on real text, show its table and some answers'
-	@echo 'make demo-fast  the same from few rows, in about a minute: no mid tier, no certificate'
+	@echo 'make demo-fast  the same from few rows, and sooner: no mid tier, no certificate'
 	@echo 'make test       all checks: ruff, mypy, import-linter, pytest'
 	@echo 'make lint       the checks that run no code'
 	@echo 'make notebooks  write notebooks/*.ipynb anew, with outputs from a tiny bundle'

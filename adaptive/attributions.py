@@ -8,12 +8,13 @@ hooks: those sit on the model, where other threads would run into them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from tokenizers.decoders import ByteLevel
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
@@ -24,6 +25,8 @@ from adaptive.tiers.tier import Tier
 from adaptive.types import Tokens
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from adaptive.pipeline import AdaptivePipeline
 
 Attributions = tuple[tuple[str, float], ...]
@@ -69,8 +72,20 @@ def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Att
     scores = IntegratedGradients(_forward(bundle, tier, parted, stage, label)).attribute(
         parted.given, baselines=parted.blank, n_steps=STEPS, internal_batch_size=ROWS
     )
-    names = bundle.tokenizer.convert_ids_to_tokens(tokens.ids.tolist())
+    names = readable(bundle.tokenizer, tokens.ids.tolist())
     return tuple(zip(names, scores.sum(-1)[0].tolist(), strict=True))
+
+
+def readable(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Tokens as their tokenizer has them, those of bytes as text: `für` where it has `fÃ¼r`.
+
+    A token that holds a part of a character is shown as U+FFFD.
+    """
+    names: list[str] = tokenizer.convert_ids_to_tokens(list(ids))
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    if not isinstance(decoder, ByteLevel):
+        return names
+    return [decoder.decode([name]) for name in names]
 
 
 def _forward(

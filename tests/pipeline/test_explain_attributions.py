@@ -12,9 +12,11 @@ import pytest
 import torch
 from tiny_cascade import LABELS, tiny_texts, tiny_tokenizer
 from tiny_transformers import tiny_backbone
+from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
-from adaptive.attributions import attribute
+from adaptive.attributions import attribute, readable
 from adaptive.bundle.contents import Bundle
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.policy import single_stage, tier_alone
@@ -162,3 +164,15 @@ def test_without_captum_the_extra_is_named(
     assert pipe.explain(TEXT)
     with pytest.raises(ImportError, match=r"pip install 'adaptive-cascade\[explain\]'"):
         pipe.explain(TEXT, attributions=True)
+
+
+def test_tokens_of_bytes_are_shown_as_the_text_that_they_are() -> None:
+    own = ByteLevelBPETokenizer()
+    own.train_from_iterator(["快递破损 für"] * 4, vocab_size=300, min_frequency=2)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own._tokenizer)
+    ids = tokenizer("快递破损 für").input_ids
+    assert "".join(readable(tokenizer, ids)) == "快递破损 für"
+    assert "快" not in "".join(tokenizer.convert_ids_to_tokens(ids))
+    assert "\ufffd" in readable(tokenizer, tokenizer("递快").input_ids)  # parts of characters
+    words = tiny_tokenizer()
+    assert readable(words, [2, 5]) == words.convert_ids_to_tokens([2, 5])
