@@ -5,9 +5,9 @@
 
 The recipe makes every tier that is compared, on one full tier and one deal of rows; a cascade of
 some of them is a look-up in the same outcomes and costs. The rows that no weight has seen are one
-pool: search, certify and test rows. Each deal parts it into rows to search on and rows to certify
-on, and the mean of the whole pool is what a policy costs. How `deep` is trained was chosen on
-search rows; test rows are read for the record.
+pool: search, certify and test rows, or the splits named. Each deal draws from it rows to search on
+and others to certify on, and the mean of the whole pool is what a policy costs. A recipe without a
+tier that is compared leaves out the cascades with it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from adaptive.worth import concatenate
 
 HERE = Path(__file__).parent
 STREAM = 13  # of the deals' random numbers
-POOL = ("search", "certify", "test")
 CASCADES = {
     "before": ("tiny", "mid", "full"),
     "after": ("tiny", "mid", "deep", "full"),
@@ -61,25 +60,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--splits", nargs="+", default=["search", "certify", "test"])
+    parser.add_argument("--certify", type=int, default=4000, help="rows of a deal, at most")
     parser.add_argument("--deals", type=int, default=20)
     parser.add_argument("--record", type=Path, default=HERE / "records" / "tiers.json")
     given = parser.parse_args()
     recipe = load_recipe(given.recipe)
     names = [tier.name for tier in (*recipe.small, recipe.last)]
     record = records.read(given.record) | {"words": WORDS}
-    record[given.recipe.stem] = measured(given.work, names, given.deals)
+    told = measured(given.work, names, given.splits, given.certify, given.deals)
+    record[given.recipe.stem] = told
     records.write(given.record, record)
-    print(json.dumps(record[given.recipe.stem], indent=1))
+    print(json.dumps(told, indent=1))
 
 
-def measured(work: Path, names: Sequence[str], deals: int) -> dict[str, Any]:
+def measured(
+    work: Path, names: Sequence[str], splits: Sequence[str], most: int, deals: int
+) -> dict[str, Any]:
     """What the record says of a set whose outcomes and costs lie in `work`."""
-    tables = {split: table_of(work, split) for split in POOL}
+    tables = {split: table_of(work, split) for split in splits}
     costs = read_costs(work / "costs" / "costs.json")
     pool, rows = concatenate(list(tables.values())), len(tables["search"])
-    size = len(pool) - rows
+    size = min(most, len(pool) - rows)
     found = {}
     for cascade, kept in CASCADES.items():
+        if not set(kept) <= set(names):
+            continue
         places = [names.index(name) for name in kept]
         priced = of_tiers_costs(costs, pool, places)
         ratios = [deal(of_tiers(pool, places), priced, n, rows, size) for n in range(deals)]
@@ -91,9 +97,11 @@ def measured(work: Path, names: Sequence[str], deals: int) -> dict[str, Any]:
     return {
         "rows": {split: len(table) for split, table in tables.items()} | {"certify_on": size},
         "costs": costs.measured,
-        "accuracy": {split: accuracies(tables[split], names) for split in ("search", "test")},
+        "accuracy": {split: accuracies(table, names) for split, table in tables.items()},
         "certified_time_ratio": {
-            when: found[when]["certified_time_ratio"] for when in ("before", "after")
+            when: found[when]["certified_time_ratio"]
+            for when in ("before", "after")
+            if when in found
         },
         "deals": deals,
         "ablation": found,

@@ -41,7 +41,7 @@ def test_a_cascade_without_a_tier_does_what_a_policy_past_it_does(tiers: Any) ->
     assert (part.score == whole.score).all() and (part.alike == whole.alike).all()
 
 
-def test_the_recipes_make_the_tiers_that_are_compared(tiers: Any) -> None:
+def test_its_recipes_make_the_tiers_that_are_compared(tiers: Any) -> None:
     for file in (ROOT / "benchmarks" / "recipes" / "tiers").glob("*.yaml"):
         recipe = load_recipe(file)
         names = {each.name for each in (*recipe.small, recipe.last)}
