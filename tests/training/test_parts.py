@@ -106,6 +106,15 @@ def test_a_pruned_tier_is_smaller_and_learns_back(teacher: Teacher, tuned: Tier)
     assert share_right(answers_of(small, tokens), labels) > 0.9
 
 
+def test_a_student_of_full_depth_begins_as_the_full_tier(teacher: Teacher, tuned: Tier) -> None:
+    deep, _ = prune(tuned, teacher.tokens, layers=4, batches=1)
+    batch = token_rows.pack(teacher.tokens, np.arange(8), torch.device("cpu"))
+    with torch.inference_mode():
+        for depth in range(5):
+            own, began = (each.backbone.run(each.embed(batch), 0, depth) for each in (tuned, deep))
+            torch.testing.assert_close(began.hidden, own.hidden)
+
+
 def test_what_cannot_be_pruned_is_refused(teacher: Teacher, tuned: Tier) -> None:
     table = tuned.backbone.embedding_table.detach()
     bag = Tier("tiny", Bag.from_table(table, 16, 64), (0,), LABELS)
