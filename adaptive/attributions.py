@@ -18,11 +18,10 @@ import torch
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
-from adaptive.tiers.bag import Bag
-from adaptive.tiers.state import Packed, State
+from adaptive.tiers.state import Parted
 from adaptive.tiers.store import in_torch
 from adaptive.tiers.tier import Tier
-from adaptive.types import TokenBatch, Tokens
+from adaptive.types import Tokens
 
 if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 Attributions = tuple[tuple[str, float], ...]
 STEPS = 64  # points on the path from the blank text
 ROWS = 16  # points run at once
-
-_Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def attribute(
@@ -68,65 +65,27 @@ def attribute_row(bundle: Bundle, tokens: Tokens, stage: int, label: int) -> Att
     tier = in_torch(bundle.tiers[bundle.stages[stage].tier])
     batch = token_rows.pack(tokens, np.array([0]), bundle.device)
     with torch.no_grad():
-        if isinstance(tier.backbone, Bag):
-            given, forward = _bag_parts(tier.backbone, batch), _of_bag(bundle, tier, stage, label)
-            blank = torch.zeros_like(given)
-        else:
-            state = tier.embed(batch)
-            given, forward = state.hidden.float(), _of_layers(bundle, tier, state, stage, label)
-            blank = tier.embed(replace(batch, ids=_blank(bundle, batch.ids))).hidden.float()
-    scores = IntegratedGradients(forward).attribute(
-        given, baselines=blank, n_steps=STEPS, internal_batch_size=ROWS
+        parted = tier.backbone.parted(batch, replace(batch, ids=_blank(bundle, batch.ids)))
+    scores = IntegratedGradients(_forward(bundle, tier, parted, stage, label)).attribute(
+        parted.given, baselines=parted.blank, n_steps=STEPS, internal_batch_size=ROWS
     )
     names = bundle.tokenizer.convert_ids_to_tokens(tokens.ids.tolist())
     return tuple(zip(names, scores.sum(-1)[0].tolist(), strict=True))
 
 
-def _of_layers(bundle: Bundle, tier: Tier, state: State, stage: int, label: int) -> _Forward:
-    """From hidden states before the first layer, [s, w, h], to the label's log-probability [s]."""
-    dtype = state.hidden.dtype
+def _forward(
+    bundle: Bundle, tier: Tier, parted: Parted, stage: int, label: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From rows [s, w, h] before the first layer to the label's log-probability [s]."""
 
-    def forward(hidden: torch.Tensor) -> torch.Tensor:
-        now = state.select(np.zeros(len(hidden), dtype=np.int64))
-        now = replace(now, hidden=hidden.to(dtype).reshape(now.hidden.shape))
-        exit = bundle.stages[stage].exit
+    def forward(given: torch.Tensor) -> torch.Tensor:
+        now, exit = parted.joined(given), bundle.stages[stage].exit
         for each in range(exit + 1):
             now = tier.advance(now, each)
-        return _evidence(bundle, tier.answer(now, exit)[0], stage, label)
+        logits = bundle.reliability.temper(stage, tier.answer(now, exit)[0])
+        return bundle.task.evidence(logits)[:, label]
 
     return forward
-
-
-def _of_bag(bundle: Bundle, tier: Tier, stage: int, label: int) -> _Forward:
-    """From the parts of a bag, [s, w, h], to the label's log-probability [s]."""
-    dtype = tier.backbone.embedding_table.dtype
-
-    def forward(parts: torch.Tensor) -> torch.Tensor:
-        pooled = parts.sum(1).to(dtype).unsqueeze(0)
-        state = State(pooled, Packed(np.ones(len(parts), dtype=np.int64), parts.device))
-        return _evidence(bundle, tier.answer(state, 0)[0], stage, label)
-
-    return forward
-
-
-def _evidence(bundle: Bundle, logits: torch.Tensor, stage: int, label: int) -> torch.Tensor:
-    return bundle.task.evidence(bundle.reliability.temper(stage, logits))[:, label]
-
-
-def _bag_parts(bag: Bag, batch: TokenBatch) -> torch.Tensor:
-    """What each token adds to a bag's vector, [1, w, h]: its own share, half of each pair's."""
-    ids = batch.ids
-    parts: torch.Tensor = bag.score[ids].float().softmax(0).unsqueeze(1) * bag.table(ids).float()
-    if bag.pairs is not None and len(ids) > 1:
-        both = torch.stack([ids[:-1], ids[1:]], 1)
-        shares = bag.score[both].float().softmax(1).unsqueeze(2)
-        alone = (shares * bag.table(both).float()).sum(1)
-        batch = TokenBatch(both.flatten(), np.full(len(both), 2))
-        pairs = bag.embed(batch).hidden[0].float() - alone
-        half = pairs / (2 * len(pairs))
-        parts[:-1] += half
-        parts[1:] += half
-    return parts.unsqueeze(0)
 
 
 def _blank(bundle: Bundle, ids: torch.Tensor) -> torch.Tensor:

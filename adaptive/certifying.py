@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from adaptive.certificate import assuming, at_levels, certify, with_levels
 from adaptive.config.steps import RouterConfig, SearchConfig
 from adaptive.costs import CostTable
 from adaptive.errors import BundleError, TargetError
+from adaptive.events import Listener, doing, ignore
 from adaptive.fronts import arranged, front
 from adaptive.looks import count_look
 from adaptive.policy import Lookup
@@ -34,8 +34,6 @@ from adaptive.tiers.store import is_rounded
 from adaptive.timing import costs_here
 from adaptive.types import Groups, OutcomeTable, Target, Targets, Tokens, confidence_fault
 from adaptive.worth import reclassified, with_own_reference
-
-logger = logging.getLogger(__name__)
 
 
 def recertify(
@@ -51,7 +49,7 @@ def recertify(
     count_repeats: bool = False,
     batch_size: int = 32,
     pairs: bool | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
 ) -> Bundle:
     """The bundle with a certificate for new targets, tested on these rows where it lies now.
 
@@ -105,13 +103,13 @@ def recertify(
     targets = several(target)
     if fault := confidence_fault(targets[0].confidence):
         raise TargetError(fault)
-    logger.info("certify, step 1 of 3: costs, and the policies to test")
-    costs = costs_here(bundle, batch_size, quiet)
-    lookup = Lookup.of(rows, costs.at(rows.tokens))
-    promises = [targets, *at_levels(targets, levels)]
-    fronts = ordered(bundle, lookup, promises, costs)
-    logger.info("certify, step 2 of 3: answering %s rows at every stage", f"{len(tokens):,}")
-    table = outcomes(bundle, tokens, labels, batch_size, quiet)
+    with doing(on_event, "costs, and the policies to test", 1, 3):
+        costs = costs_here(bundle, batch_size, on_event)
+        lookup = Lookup.of(rows, costs.at(rows.tokens))
+        promises = [targets, *at_levels(targets, levels)]
+        fronts = ordered(bundle, lookup, promises, costs)
+    with doing(on_event, f"answering {len(tokens):,} rows at every stage", 2, 3):
+        table = outcomes(bundle, tokens, labels, batch_size, on_event)
     tables = bundle.outcomes.values()
     told = {
         name: _joined(each, [t.groups[name] for t in tables if name in t.groups])
@@ -131,21 +129,21 @@ def recertify(
         known=used,
         pairs=pairs,
     )
-    logger.info("certify, step 3 of 3: testing up to %s policies", f"{sum(map(len, fronts)):,}")
-    first, *others = [
-        certify(
-            [f.policy for f in line],
-            table,
-            costs,
-            each,
-            row_seed(seed),
-            conditions,
-            accuracy=full_accuracy(rows),
-            expected=expected_stop(line),
-            looks=looks,
-        )
-        for each, line in zip(promises, fronts, strict=True)
-    ]
+    with doing(on_event, f"testing up to {sum(map(len, fronts)):,} policies", 3, 3):
+        first, *others = [
+            certify(
+                [f.policy for f in line],
+                table,
+                costs,
+                each,
+                row_seed(seed),
+                conditions,
+                accuracy=full_accuracy(rows),
+                expected=expected_stop(line),
+                looks=looks,
+            )
+            for each, line in zip(promises, fronts, strict=True)
+        ]
     certificate = with_levels(first, others)
     if is_rounded(bundle.tiers[-1]):
         certificate = assuming(certificate, ROUNDED)

@@ -42,6 +42,10 @@ class Curve:
     quality: str  # accuracy, or what `Task.quality` calls it; agreement without labels
     points: tuple[Point, ...]
 
+    def __repr__(self) -> str:
+        """What is drawn against what, and how many points there are."""
+        return f"<Curve of {self.quality} against {self.unit}: {len(self.points)} points>"
+
     def of(self, kind: str) -> list[Point]:
         """The points of one kind, cheapest first."""
         return sorted((p for p in self.points if p.kind == kind), key=lambda p: p.cost)

@@ -15,6 +15,7 @@ from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.cells import Labels
 from adaptive.engine import answer
+from adaptive.events import Listener, ignore
 from adaptive.policy import evaluate, tier_alone
 from adaptive.recording import outcomes
 from adaptive.targets import divide, excess
@@ -34,7 +35,7 @@ def evaluate_texts(
     *,
     groups: Mapping[str, Groups] | None = None,
     batch_size: int = 32,
-    quiet: bool = True,
+    on_event: Listener = ignore,
 ) -> dict[str, Any]:
     """Answer every text by the policy and by each tier alone.
 
@@ -49,7 +50,7 @@ def evaluate_texts(
         `time_ratio` of the full tier as it is served and the policy, the `batch_size` timed, and
         the share of texts that were `cut` at `max_length` tokens; and `single`, see `best_single`.
     """
-    table = replace(outcomes(bundle, tokens, labels, batch_size, quiet), groups=groups or {})
+    table = replace(outcomes(bundle, tokens, labels, batch_size, on_event), groups=groups or {})
     found = report(bundle, policy, table)
     served = ways(bundle, policy)
     times = timings(bundle, served, tokens, batch_size)

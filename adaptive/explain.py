@@ -74,6 +74,10 @@ class Explanation:
     attributions: Attributions = ()  # what each token did for the answer, see `attribute`
     evidence: str = "nats"  # their unit
 
+    def __repr__(self) -> str:
+        """The same as `str()`: it is what a notebook shows."""
+        return str(self)
+
     def __str__(self) -> str:
         cut = " (cut)" if self.truncated else ""
         lines = [f"{self.tokens} tokens{cut}, entered at {self.entered}{self._why_entered()}"]

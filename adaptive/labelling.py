@@ -15,6 +15,7 @@ from adaptive import concluding, inputs, unlabelled
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.errors import DataError, InputError
+from adaptive.events import Listener, ignore
 from adaptive.types import Targets
 from adaptive.unlabelled import Outlook, Plan
 
@@ -46,6 +47,7 @@ class Labelling:
         looks: int = 1,
         count_repeats: bool = False,
         batch_size: int = 32,
+        on_event: Listener = ignore,
     ) -> None:
         """Run every stage on the texts; the arguments are those of `certify`."""
         given = list(texts)
@@ -64,6 +66,7 @@ class Labelling:
             count_repeats=count_repeats,
             batch_size=batch_size,
             pairs=pairs is not None,
+            on_event=on_event,
         )
         self._begin(plan, given, batch)
 
@@ -140,6 +143,7 @@ def certify(
     looks: int = 1,
     count_repeats: bool = False,
     batch_size: int = 32,
+    on_event: Listener = ignore,
 ) -> Bundle:
     """Certify on unlabelled texts, asking for the labels that decide, and for no others.
 
@@ -156,6 +160,7 @@ def certify(
         looks: designs that are planned to be tested on these texts, each at delta over so many.
         count_repeats: whether texts that repeat are separate requests, and count each.
         batch_size: rows that layers run at once.
+        on_event: is told how far the stages' answers are.
 
     Returns:
         The bundle with its certificate; `adaptive.bundle.store.recertify_bundle` writes it.
@@ -175,6 +180,7 @@ def certify(
         looks=looks,
         count_repeats=count_repeats,
         batch_size=batch_size,
+        on_event=on_event,
     )
     while asking.texts:
         asking.give(ask(asking.texts))

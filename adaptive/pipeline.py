@@ -164,6 +164,13 @@ class AdaptivePipeline:
         other.__dict__.update(attributes)
         return other
 
+    def __repr__(self) -> str:
+        """What answers, and whether anything is promised here."""
+        tiers, certificate = ", ".join(t.name for t in self.bundle.tiers), self.bundle.certificate
+        told = "no certificate" if certificate is None else certificate.headline
+        covered = "" if self.promises or certificate is None else ", not covered here"
+        return f"<AdaptivePipeline {self.bundle.name}: {tiers}; {told}{covered}; {self.device}>"
+
     def _repr_html_(self) -> str:
         """As notebooks show it: what answers, by which exits, and what is promised."""
         from adaptive.bundle.page import policy_line, promises

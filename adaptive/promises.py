@@ -143,6 +143,13 @@ class Certificate:
         """The certified policies, safe to cheap. All of them hold at once."""
         return tuple(tested.policy for tested in self.front[: self.certified])
 
+    def __repr__(self) -> str:
+        """The verdict, what is promised and on how many rows."""
+        from adaptive.metrics import promise
+
+        told = "; ".join(promise(target) for target in self.targets)
+        return f"<Certificate {self.headline}: {told}; {self.n:,} rows>"
+
     def _repr_html_(self) -> str:
         """As notebooks show it: the verdict, what is promised, and on how many rows."""
         from adaptive.display import card

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from adaptive.errors import BundleError, DataError
 
 if TYPE_CHECKING:
+    from adaptive.bundle.contents import Bundle
     from adaptive.config.recipe import Recipe
     from adaptive.curves import Curve
+    from adaptive.events import Listener
     from adaptive.pipeline import AdaptivePipeline
     from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
@@ -31,6 +33,7 @@ def build(
     until: str | None = None,
     force: str | None = None,
     quiet: bool = True,
+    on_event: Listener | None = None,
 ) -> Path:
     """Build a bundle from a recipe; calling again resumes.
 
@@ -38,7 +41,7 @@ def build(
         recipe: one, a YAML file of one, or its sections as a mapping.
         workdir: where the steps keep their files; None for runs/NAME.
         data: as `load_data` gives it, in place of the recipe's source.
-        ask, until, force, quiet: see `adaptive.training.build.build`.
+        ask, until, force, quiet, on_event: see `adaptive.training.build.build`.
 
     Returns:
         The bundle's folder.
@@ -51,7 +54,8 @@ def build(
 
     told = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(workdir) if workdir is not None else Path("runs") / told.name
-    return run(told, folder, until=until, force=force, quiet=quiet, data=data, ask=ask)
+    how: dict[str, Any] = {"until": until, "force": force, "quiet": quiet, "on_event": on_event}
+    return run(told, folder, data=data, ask=ask, **how)
 
 
 def load_data(
@@ -91,12 +95,18 @@ def load_data(
 
 
 def evaluate(
-    source: AdaptivePipeline | str | Path, data: Dataset, *, quiet: bool = True
+    source: AdaptivePipeline | str | Path,
+    data: Dataset,
+    *,
+    quiet: bool = True,
+    on_event: Listener | None = None,
 ) -> dict[str, Any]:
     """The policy beside the full tier and each tier alone: accuracy, agreement, work and time.
 
     Args:
         source: a pipeline, or what `AdaptivePipeline.from_config` opens.
+        quiet: no progress bar.
+        on_event: is told how far it is, see `adaptive.events`.
 
     Returns:
         Figures as `adaptive evaluate --json` prints them.
@@ -104,10 +114,17 @@ def evaluate(
     Raises:
         DataError: a label that the bundle does not know; names file and row.
     """
-    from adaptive.evaluation import evaluate_texts
+    from adaptive.progress import listening
 
     pipeline = _opened(source)
-    data = _known(pipeline, data)
+    with listening(quiet=quiet, on_event=on_event) as tell:
+        return evaluated(pipeline, _known(pipeline, data), tell)
+
+
+def evaluated(pipeline: AdaptivePipeline, data: Dataset, on_event: Listener) -> dict[str, Any]:
+    """What `evaluate` does, of data whose labels are the bundle's."""
+    from adaptive.evaluation import evaluate_texts
+
     return evaluate_texts(
         pipeline.bundle,
         pipeline.policy,
@@ -115,7 +132,7 @@ def evaluate(
         _labels(pipeline, data),
         groups=data.groups,
         batch_size=pipeline.preset.batch_size,
-        quiet=quiet,
+        on_event=on_event,
     )
 
 
@@ -128,6 +145,8 @@ def certify(
     ask: Ask | None = None,
     looks: int = 1,
     count_repeats: bool = False,
+    quiet: bool = True,
+    on_event: Listener | None = None,
 ) -> Certificate:
     """Test the bundle's policies on new rows, and put the certificate into the bundle's folder.
 
@@ -141,11 +160,40 @@ def certify(
             Only texts that decide are asked about; for one `accuracy_drop` over all texts.
         looks: designs that are planned to be tested on these rows, each at delta over so many.
         count_repeats: whether rows of the same text are separate requests, and count each.
+        quiet: no progress bar.
+        on_event: is told how far it is, see `adaptive.events`.
 
     Raises:
         BundleError: the bundle does not lie in a folder, or cannot be certified.
         DataError: a label that the bundle does not know.
         TargetError: the rows lack what the target needs, or the build has used them.
+    """
+    from adaptive.progress import listening
+    from adaptive.training.data import Dataset
+
+    pipeline = _opened(source)
+    if ask is None and isinstance(data, Dataset):
+        data = _known(pipeline, data)
+    how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
+    with listening(quiet=quiet, on_event=on_event) as tell:
+        bundle = certified(pipeline, data, target, levels=levels, ask=ask, on_event=tell, **how)
+    assert bundle.certificate is not None
+    return bundle.certificate
+
+
+def certified(
+    pipeline: AdaptivePipeline,
+    data: Dataset | Sequence[Any],
+    target: Targets | None,
+    *,
+    on_event: Listener,
+    ask: Ask | None = None,
+    **how: Any,
+) -> Bundle:
+    """What `certify` does, of rows whose labels are the bundle's.
+
+    Returns:
+        The bundle with its certificate, as its folder holds it now.
     """
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
@@ -154,34 +202,29 @@ def certify(
     from adaptive.training.data import Dataset
     from adaptive.training.splits import distinct_rows
 
-    pipeline = _opened(source)
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
     targets = pipeline.bundle.targets if target is None else target
-    size = pipeline.preset.batch_size
-    options: dict[str, Any] = {"levels": levels, "looks": looks, "count_repeats": count_repeats}
+    how |= {"batch_size": pipeline.preset.batch_size, "on_event": on_event}
     if ask is not None:
         texts = data.items if isinstance(data, Dataset) else list(data)
-        bundle = certify_by_asking(pipeline, texts, ask, target=targets, batch_size=size, **options)
+        bundle = certify_by_asking(pipeline, texts, ask, target=targets, **how)
+    elif not isinstance(data, Dataset):
+        raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
     else:
-        if not isinstance(data, Dataset):
-            raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
-        rows = _known(pipeline, data)
-        rows = rows if count_repeats else rows.take(distinct_rows(rows))
+        rows = data if how.get("count_repeats") else data.take(distinct_rows(data))
         bundle = recertify(
             pipeline.bundle,
             pipeline.tokenize(rows.texts, rows.pairs),
             _labels(pipeline, rows),
             targets,
             groups=rows.groups,
-            batch_size=size,
             pairs=rows.pairs is not None,
-            **options,
+            **how,
         )
     recertify_bundle(bundle, folder, card=render_card(bundle))
-    assert bundle.certificate is not None
-    return bundle.certificate
+    return bundle
 
 
 def curve(
@@ -222,6 +265,7 @@ def report(
     texts: bool = False,
     rows: str | None = None,
     quiet: bool = True,
+    on_event: Listener | None = None,
 ) -> dict[str, Any]:
     """What the policy does and what else it could do, as figures and as a page that opens offline.
 
@@ -236,6 +280,8 @@ def report(
         work: count cost in layers x tokens rather than in measured milliseconds.
         texts: whether texts that are answered otherwise than by the full tier are in it.
         rows: which rows these are, in words, for the page's head.
+        quiet: no progress bar.
+        on_event: is told how far it is, see `adaptive.events`.
 
     Returns:
         The page's figures, see `adaptive.reporting.collect.figures_of`: rows of plain numbers, such
@@ -245,6 +291,7 @@ def report(
         BundleError: there are no rows.
         DataError: a label that the bundle does not know, or texts are asked for without data.
     """
+    from adaptive.progress import listening
     from adaptive.reporting.collect import figures_of
     from adaptive.reporting.page import render
     from adaptive.reporting.subject import of_bundle, outcomes_and_top
@@ -260,9 +307,10 @@ def report(
     else:
         data = _known(pipeline, data)
         tokens, size = pipeline.tokenize(data.texts, data.pairs), pipeline.preset.batch_size
-        table, top = outcomes_and_top(
-            bundle, tokens, _labels(pipeline, data), size, quiet, data.groups
-        )
+        with listening(quiet=quiet, on_event=on_event) as tell:
+            table, top = outcomes_and_top(
+                bundle, tokens, _labels(pipeline, data), size, tell, data.groups
+            )
         told = "texts"
         if texts:
             shown = data.texts

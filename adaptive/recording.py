@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, stages_of
 from adaptive.cells import Labels
 from adaptive.engine.batching import Limits, RowQueue, budget_of
+from adaptive.events import Listener, Progress, ignore, within
 from adaptive.exits.measures import History
 from adaptive.exits.reliability import Reliability
 from adaptive.routers import Router
@@ -25,6 +25,7 @@ from adaptive.tiers.tier import Tier
 from adaptive.types import OutcomeTable, Stage, Tokens
 from adaptive.worth import concatenate
 
+PART, UNIT = "recording", "rows x tiers"
 ROWS = 4096  # texts recorded at once; bounds memory at rows x stages x (hidden + classes)
 
 
@@ -40,27 +41,50 @@ class Record:
 
 
 @torch.inference_mode()
-def record(tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool = True) -> Record:
+def record(
+    tiers: Sequence[Tier], tokens: Tokens, batch_size: int, on_event: Listener = ignore
+) -> Record:
     """Run every tier to its end on every row, keeping what each exit computed, on the device.
 
     A full tier that is not run in float32 in torch is run so as well: in int8, in ONNX Runtime, in
     half precision. That is what answers are held to.
+
+    Args:
+        on_event: is told how many of rows x tiers are done.
     """
     stages = stages_of(tuple(tier.depths for tier in tiers))
     logits: list[torch.Tensor] = []
     pooled: list[torch.Tensor] = []
-    for tier in tiers:
-        for answer, seen in _run_tier(tier, tokens, batch_size, quiet):
+    n, total = len(tokens), runs_of(tiers) * len(tokens)
+    for number, tier in enumerate(tiers):
+        told = within(on_event, PART, number * n, total)
+        for answer, seen in run_tier(tier, tokens, batch_size, told):
             logits.append(answer)
             pooled.append(seen)
     reference, full = None, tiers[-1]
     if not full.in_float32:
-        *_, (reference, _pooled) = _run_tier(reference_of(full), tokens, batch_size, quiet)
+        told = within(on_event, PART, total - n, total)
+        *_, (reference, _pooled) = run_tier(reference_of(full), tokens, batch_size, told)
     return Record(stages, logits, pooled, tokens, reference)
 
 
-def _run_tier(
-    tier: Tier, tokens: Tokens, batch_size: int, quiet: bool
+def runs_of(tiers: Sequence[Tier]) -> int:
+    """How often `record` runs a row: by each tier, and by the full one in float32."""
+    return len(tiers) + (not tiers[-1].in_float32)
+
+
+def pieces(
+    tiers: Sequence[Tier], tokens: Tokens, on_event: Listener
+) -> Iterator[tuple[NDArray[np.int64], Listener]]:
+    """`ROWS` row numbers at a time, with the listener for recording these."""
+    runs = runs_of(tiers)
+    for start in range(0, len(tokens), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(tokens)))
+        yield rows, within(on_event, PART, runs * start, runs * len(tokens))
+
+
+def run_tier(
+    tier: Tier, tokens: Tokens, batch_size: int, on_event: Listener = ignore
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Logits [n, c] and pooled hidden states [n, h] of each exit."""
     device = next(tier.parameters()).device
@@ -75,17 +99,16 @@ def _run_tier(
             found.append((answer.float(), seen.float()))
         parts.append(found)
         done.append(rows)
-        bar.update(len(rows))
+        on_event(Progress(PART, sum(map(len, done)), len(tokens), UNIT))
         return True
 
-    with tqdm(total=len(tokens), desc=f"record {tier.name}", disable=quiet, leave=False) as bar:
-        limits, lengths = Limits(batch_size, budget_of(device)), tokens.lengths
-        queue = RowQueue(limits)
-        queue.add(np.arange(len(tokens)), lengths)
-        while queue:
-            rows = queue.take()
-            if limits.attempt(partial(run, rows), lengths[rows]) is None:
-                queue.add(rows, lengths[rows])
+    limits, lengths = Limits(batch_size, budget_of(device)), tokens.lengths
+    queue = RowQueue(limits)
+    queue.add(np.arange(len(tokens)), lengths)
+    while queue:
+        rows = queue.take()
+        if limits.attempt(partial(run, rows), lengths[rows]) is None:
+            queue.add(rows, lengths[rows])
     order = torch.from_numpy(np.argsort(np.concatenate(done))).to(device)
     for exit in range(len(tier.depths)):
         answers, pooled = zip(*(part[exit] for part in parts), strict=True)
@@ -166,13 +189,16 @@ def answers_of(
 
 
 def outcomes(
-    bundle: Bundle, tokens: Tokens, labels: Labels, batch_size: int, quiet: bool = True
+    bundle: Bundle,
+    tokens: Tokens,
+    labels: Labels,
+    batch_size: int,
+    on_event: Listener = ignore,
 ) -> OutcomeTable:
     """The outcome table of new texts, one token row each, recorded in pieces of `ROWS`."""
     tables = []
-    for start in range(0, len(tokens), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(tokens)))
-        piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, quiet)
+    for rows, told in pieces(bundle.tiers, tokens, on_event):
+        piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, told)
         tables.append(
             tabulate(
                 piece,

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from adaptive.bundle.contents import Bundle, dtype_of
 from adaptive.costs import MILLISECONDS, CostTable
@@ -21,6 +20,7 @@ from adaptive.engine.exits import RELIABILITY, on_host, run_exit
 from adaptive.engine.hops import HopInput, HopSettings, run_hop
 from adaptive.engine.plan import Hop
 from adaptive.engine.rows import Batch
+from adaptive.events import Listener, counted, ignore
 from adaptive.exits.measures import Past
 from adaptive.exits.reliability import Reliability
 from adaptive.processor import cpu_name
@@ -45,7 +45,7 @@ def measure_costs(
     batch_size: int,
     lengths: Sequence[int],
     repeats: int,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
 ) -> CostTable:
     """Medians of `repeats` runs of each piece, interleaved, at each length.
@@ -62,14 +62,14 @@ def measure_costs(
             batch_size=batch_size,
             lengths=lengths,
             repeats=repeats,
-            quiet=quiet,
+            on_event=on_event,
             task=task,
         )
     lengths = _known(lengths, tiers)
     stages = sum(len(tier.depths) for tier in tiers)
     embed = np.zeros((repeats, len(tiers), len(lengths)))
     segment, head = (np.zeros((repeats, stages, len(lengths))) for _ in range(2))
-    for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
+    for column, length in enumerate(counted(on_event, "costs", lengths, "lengths")):
         batch = _batch(batch_size, length, tiers[-1], device)
         for repeat in range(-2, repeats):  # two rounds warm up
             times = _round(tiers, reliability, batch, device, task)
@@ -98,7 +98,7 @@ def measure_hops(
     batch_size: int,
     lengths: Sequence[int],
     repeats: int,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
 ) -> CostTable:
     """The same from whole hops of a tier, as the hot loop runs them.
@@ -111,7 +111,7 @@ def measure_hops(
     counts = [len(tier.depths) for tier in tiers]
     alone = np.zeros((repeats, sum(counts), len(lengths)))
     whole, parted = (np.zeros((repeats, len(tiers), len(lengths))) for _ in range(2))
-    for column, length in enumerate(tqdm(lengths, desc="costs", disable=quiet)):
+    for column, length in enumerate(counted(on_event, "costs", lengths, "lengths")):
         rows = _rows(batch_size, length, tiers[-1])
         many = max(batch_size, min(SHALLOW, budget_of(device) // length))
         shallow = rows if many == batch_size else _rows(many, length, tiers[-1])
@@ -157,7 +157,7 @@ def with_router(measured: CostTable, work: CostTable) -> CostTable:
     return replace(measured, router=work.router[0] * pace)
 
 
-def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable:
+def costs_here(bundle: Bundle, batch_size: int, on_event: Listener = ignore) -> CostTable:
     """A bundle's cost table, measured anew where it was measured elsewhere or in another dtype.
 
     Elsewhere is another GPU; or, on a CPU, another model or number of threads.
@@ -181,7 +181,7 @@ def costs_here(bundle: Bundle, batch_size: int, quiet: bool = True) -> CostTable
         batch_size=batch_size,
         lengths=[int(length) for length in costs.lengths],
         repeats=REPEATS,
-        quiet=quiet,
+        on_event=on_event,
         task=bundle.task,
     )
     if bundle.router is None:

@@ -28,6 +28,7 @@ from adaptive.certifying import (
 )
 from adaptive.costs import CostTable
 from adaptive.errors import TargetError
+from adaptive.events import Listener, ignore
 from adaptive.policy import Lookup, tier_alone
 from adaptive.promises import stricter
 from adaptive.recording import outcomes
@@ -117,7 +118,7 @@ def plan(
     count_repeats: bool = False,
     batch_size: int = 32,
     pairs: bool | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     accuracy: Accuracy | None = None,
     recorded: tuple[CostTable, OutcomeTable] | None = None,
 ) -> Plan:
@@ -157,8 +158,8 @@ def plan(
     tokens = token_rows.select(tokens, rows)
     unknown = np.full(len(rows), -1, dtype=np.int32)
     if recorded is None:
-        costs = costs_here(bundle, batch_size, quiet)
-        recorded = costs, outcomes(bundle, tokens, unknown, batch_size, quiet)
+        costs = costs_here(bundle, batch_size, on_event)
+        recorded = costs, outcomes(bundle, tokens, unknown, batch_size, on_event)
     costs, table = recorded
     if used is None:
         refuse_known(table, reclassified(known, labels=np.full_like(known.labels, -1)))
@@ -204,7 +205,7 @@ def sampled(
     labels: Labels,
     pool: Tokens,
     batch_size: int = 32,
-    quiet: bool = True,
+    on_event: Listener = ignore,
 ) -> Accuracy:
     """The full tier's accuracy on a small random sample of texts like the pool's, not among them.
 
@@ -230,7 +231,7 @@ def sampled(
             "the sample that the full tier's accuracy is read from has rows that the build used; "
             "draw it apart from them"
         )
-    table = outcomes(bundle, sample, labels, batch_size, quiet)
+    table = outcomes(bundle, sample, labels, batch_size, on_event)
     right = int((table.reference == labels).sum())
     return Accuracy(right, len(labels), "sampled rows")
 

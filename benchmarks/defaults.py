@@ -24,10 +24,10 @@ import records
 import torch
 
 from adaptive.config import Recipe
+from adaptive.events import ignore
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.evaluate_tier import answers_to
-from adaptive.training.journal import Journal
 from adaptive.training.learn.answers import share_right
 from adaptive.training.parts import load_built
 from adaptive.training.steps import Context
@@ -79,7 +79,7 @@ def run(source: Path, rows: str, work: Path) -> dict[str, Any]:
     if source.name == "sst2":
         data = with_phrases_for_test(data)
     build(recipe, work, until="mid", quiet=True, data=data)
-    context = Context(recipe, work, Journal(work / "log"), True, _device(), data)
+    context = Context(recipe, work, ignore, _device(), data)
     found: dict[str, Any] = {"rows": context.figures("data")["train"]}
     for name in TIERS:
         tier = load_built(context, name)

@@ -1,4 +1,4 @@
-"""The server under load, what it costs beside the engine, and the live promise's false alarms.
+"""The server under load, and what it costs beside the engine.
 
     python benchmarks/serve.py --bundle FOLDER --texts FILE.csv
 
@@ -12,8 +12,8 @@ overhead    CPU of a request of one text, one after the other, less the CPU of t
 throughput  CPU of the pipeline's call on many texts over the server's on the same, in requests of
             64 items; what both took by the clock beside it
 memory      resident bytes before and after many requests
-audit       `DriftTest` on answers that differ as often as promised, and on ones that begin to
-            differ more often after a while
+
+`benchmarks/serve_audit.py` and `benchmarks/serve_attacks.py` add to the same record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ import records
 import yaml
 
 from adaptive import AdaptivePipeline
-from adaptive.risk.drift import DriftTest
 
 ITEMS = 64  # of a request where throughput is measured
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -55,15 +54,12 @@ def main() -> None:
     parser.add_argument("--single", type=int, default=500, help="requests of one text")
     parser.add_argument("--many", type=int, default=100, help="requests of 64 texts")
     parser.add_argument("--lasting", type=int, default=5000, help="requests between two weighings")
-    parser.add_argument("--runs", type=int, default=2000, help="simulated audits")
-    parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "records" / "serve.json"
     parser.add_argument("--record", type=Path, default=default)
     given = parser.parse_args()
     with given.texts.open(encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     asyncio.run(measure(given, texts))
-    note(given, audit=audit(given.runs, given.seed))
 
 
 def note(given: argparse.Namespace, **figures: Any) -> None:
@@ -249,44 +245,6 @@ async def lasting(
     await ask(count)
     after = resident(process)
     return {"requests": count, "before_mb": before / 2**20, "after_mb": after / 2**20}
-
-
-def audit(runs: int, seed: int) -> dict[str, Any]:
-    """False alarms of 1,000 rows at the level, and rows until a rise is found."""
-    rng, level, alpha, rows, quiet = np.random.default_rng(seed), 0.02, 0.01, 1000, 500
-    alarms = 0
-    for _ in range(runs):
-        test = DriftTest(level)
-        for differs in (rng.random(rows) < level).tolist():
-            test.add(float(differs))
-        alarms += test.p_value <= alpha
-    delays: dict[str, Any] = {}
-    for rise in (0.05, 0.1, 0.3):
-        found = [delay(rng, level, alpha, quiet, rise) for _ in range(max(1, runs // 20))]
-        delays[f"{rise:g}"] = {
-            "median_rows": float(np.median(found)),
-            "p90_rows": float(np.quantile(found, 0.9)),
-        }
-    return {
-        "level": level,
-        "runs": runs,
-        "rows": rows,
-        "false_alarm_rate": alarms / runs,
-        "allowed": alpha,
-        "quiet_rows": quiet,
-        "detection_delay": delays,
-    }
-
-
-def delay(rng: np.random.Generator, level: float, alpha: float, quiet: int, rise: float) -> int:
-    """Rows until it is found that answers differ more often than at the level; 5,000 at most."""
-    test, count = DriftTest(level), 0
-    for differs in (rng.random(quiet) < level / 2.0).tolist():
-        test.add(float(differs))
-    while test.p_value > alpha and count < 5000:
-        count += 1
-        test.add(float(rng.random() < rise))
-    return count
 
 
 if __name__ == "__main__":

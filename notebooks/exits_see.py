@@ -19,6 +19,8 @@
 #
 # `ADAPTIVE_BUNDLE` names the bundle, and `ADAPTIVE_DATA` labelled rows; without them, the demo's
 # bundle and the test rows of its own recipe.
+#
+# The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
 # %%
 # %matplotlib inline

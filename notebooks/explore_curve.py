@@ -18,6 +18,8 @@
 # Any policy is a look-up in them, so everything below but the last section runs no model.
 #
 # `ADAPTIVE_BUNDLE` names the bundle; `make demo` builds the one that is opened without it.
+#
+# The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
 # %%
 # %matplotlib inline

@@ -22,6 +22,8 @@
 # `ADAPTIVE_BUNDLE` names the bundle, and `ADAPTIVE_POOL` a file of unlabelled texts, which must
 # have served for nothing else: CSV, JSONL, JSON or Parquet. Without it, the test rows of the
 # bundle's own recipe stand in.
+#
+# The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
 # %%
 import os

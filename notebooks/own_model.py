@@ -20,6 +20,8 @@
 # Set the environment: `ADAPTIVE_DATA` to a CSV file, `ADAPTIVE_MODEL` to a folder or hub id,
 # `ADAPTIVE_BUNDLE` to where the bundle is to lie. Where that folder is there already, nothing is
 # built.
+#
+# The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
 # %%
 import os
@@ -50,7 +52,7 @@ recipe = {
     "target": {"metric": "accuracy_drop", "level": 0.01},
 }
 if not folder.exists():
-    adaptive.build(recipe)
+    adaptive.build(recipe, quiet=False)  # with progress bars
 pipeline = adaptive.AdaptivePipeline.from_config(folder, uncertified=True)
 pipeline
 

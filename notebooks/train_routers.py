@@ -20,6 +20,8 @@
 #
 # `ADAPTIVE_BUNDLE` names the bundle, and `ADAPTIVE_DATA` labelled rows that it was not trained
 # on; without them, the demo's bundle and the test rows of its own recipe.
+#
+# The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
 # %%
 import os

@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from adaptive.config.recipe import Recipe
+from adaptive.events import ignore
 from adaptive.tiers import store
 from adaptive.tiers.tier import Tier
 from adaptive.training.build import build
-from adaptive.training.journal import Journal
 from adaptive.training.steps import Context
 
 GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
@@ -153,4 +153,4 @@ def counted_loads(run: Path) -> Iterator[Counter[str]]:
 
 def context_of(recipe: Recipe, workdir: Path) -> Context:
     """What a step of a build in `workdir` is given."""
-    return Context(recipe, workdir, Journal(workdir / "log"), True, CPU)
+    return Context(recipe, workdir, ignore, CPU)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -28,20 +29,26 @@ from adaptive.types import NEVER, Policy, Target
 TEXTS = tiny_texts(12, 7)
 
 
-def certified_cascade(bundle: Bundle) -> Bundle:
-    """The tiny cascade, certified for an agreement that its random tiers can keep."""
+def certified_cascade(bundle: Bundle, metric: str = "agreement") -> Bundle:
+    """The tiny cascade, certified for an agreement that its random tiers can keep.
+
+    Args:
+        metric: of another, labels are what the full tier answers.
+    """
     texts = list(dict.fromkeys(tiny_texts(660, 2)))[:600]
     rows = token_rows.tokenize(bundle.tokenizer, texts, max_length=32)
     first, rest = (token_rows.select(rows, np.arange(300) + at) for at in (0, 300))
-    unknown = np.full(300, -1, np.int32)
-    search = outcomes(bundle, first, unknown, 32)
+    told = [np.full(300, -1, np.int32)] * 2
+    if metric != "agreement":
+        told = [outcomes(bundle, part, told[0], 32).predictions[:, -1] for part in (first, rest)]
+    search = outcomes(bundle, first, told[0], 32)
     family = []
     for share in (0.98, 0.95, 0.9, 0.8, 0.7, 0.6):
         levels = tuple(np.quantile(search.reliability, share, axis=0).tolist())
         family += [Policy((0, 1, 2), levels), Policy((2,), (*[NEVER] * 4, *levels[4:]))]
     ladder = tuple(LadderEntry(str(index), each) for index, each in enumerate(family))
     bundle = replace(bundle, outcomes={"search": search}, ladder=ladder)
-    return recertify(bundle, rest, unknown, Target("agreement", 0.4), levels=(0.6, 0.04))
+    return recertify(bundle, rest, told[1], Target(metric, 0.4), levels=(0.6, 0.04))
 
 
 @dataclass(frozen=True)
@@ -64,22 +71,30 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    bundle: Bundle | Callable[[], Bundle], *, preset: dict[str, Any] | None = None, **given: Any
+    bundle: Bundle | Callable[[], Bundle],
+    *,
+    preset: dict[str, Any] | None = None,
+    trial: Bundle | None = None,
+    **given: Any,
 ) -> AsyncIterator[Served]:
     """Start, wait until it is ready, stop.
 
     Args:
         bundle: or what gives one, at the beginning and at each reload.
+        trial: a canary.
         given: settings.
     """
     settings = Settings(**{"audit": {"share": 0}, **given})
 
-    def opened(deliver: Any) -> Deployment:
-        found = bundle if isinstance(bundle, Bundle) else bundle()
+    def deployment(found: Bundle, deliver: Any) -> Deployment:
         pipeline = AdaptivePipeline(found, Preset(bundle=found.name, **(preset or {})))
         return Deployment(pipeline, settings, deliver)
 
-    app, failures = create_app(settings, opened), []
+    def opened(deliver: Any) -> Deployment:
+        return deployment(bundle if isinstance(bundle, Bundle) else bundle(), deliver)
+
+    canary = None if trial is None else partial(deployment, trial)
+    app, failures = create_app(settings, opened, canary), []
 
     def started(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

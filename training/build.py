@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from adaptive.config.recipe import Recipe
-from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError, DataError
+from adaptive.events import Listener, Warned, ignore
+from adaptive.progress import listening
 from adaptive.training import (
     ask_labels,
     certify_policy,
@@ -22,17 +25,16 @@ from adaptive.training import (
     groups,
     heads,
     measure_costs,
-    mid,
     pack,
     preflight,
     prepare,
     quantise,
     record_outcomes,
     teach,
-    tiny,
 )
 from adaptive.training.data import Dataset
 from adaptive.training.journal import Journal
+from adaptive.training.kinds import KINDS
 from adaptive.training.lock import locked
 from adaptive.training.parts import finished_steps, tier_steps
 from adaptive.training.steps import Ask, Context, Figures, Step, forget, run
@@ -43,10 +45,7 @@ logger = logging.getLogger(__name__)
 def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
-    small = [
-        mid.step(tier) if isinstance(tier, PrunedTier) else tiny.step(tier)
-        for tier in context.recipe.small
-    ]
+    small = [KINDS[tier.kind].step(tier) for tier in context.recipe.small]
     serving = [quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
@@ -72,6 +71,7 @@ def build(
     until: str | None = None,
     force: str | None = None,
     quiet: bool = False,
+    on_event: Listener | None = None,
     data: Dataset | None = None,
     ask: Ask | None = None,
 ) -> Path:
@@ -84,6 +84,8 @@ def build(
         workdir: where the steps keep their files.
         until: the last step to run; None for all.
         quiet: no progress bars; the log then tells every 30 seconds how far a step is.
+        on_event: is told each event of `adaptive.events`: a step that begins or ends, how far it
+            is, a loss. An error that it raises ends the build, which can go on later.
         data: texts and labels in memory, in place of the recipe's source; see
             `adaptive.training.data.from_memory` and `from_frame`.
         ask: is given texts of `data.pool` and returns the label of each, by name, or None where it
@@ -101,7 +103,7 @@ def build(
         ConfigError: several things are wrong with recipe, data, model or folders; all of them are
             listed, before any step runs.
     """
-    context = _context(recipe, workdir, quiet=quiet, data=data, ask=ask)
+    context = _context(recipe, workdir, data=data, ask=ask)
     steps = steps_of(context)
     names = [step.name for step in steps]
     asking = context.pooled and until not in names[:-4]  # labels, policy, certify, pack
@@ -116,27 +118,27 @@ def build(
     logger.info("checking recipe, data, model and folders")
     preflight.check(context, names)
     context.workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(context.workdir):
-            for step in _with_readers(steps, force):
-                forget(step, context)
-            _run_all(steps, context, until)
-            if context.pooled and until is None:
-                certify_pool.certify(context)
-    finally:
-        context.journal.close()
+    with (
+        locked(context.workdir),
+        closing(_journal(context)) as journal,
+        listening(quiet=quiet, on_event=on_event, more=(journal,)) as tell,
+    ):
+        context = replace(context, on_event=tell)
+        for step in _with_readers(steps, force):
+            forget(step, context)
+        _run_all(steps, context, until)
+        if context.pooled and until is None:
+            certify_pool.certify(context)
     return Path(recipe.output)
 
 
 def _run_all(steps: Sequence[Step], context: Context, until: str | None) -> None:
     for number, step in enumerate(steps, 1):
-        label = f"step {number} of {len(steps)}, {step.name}"
         # the bundle is the one result that does not lie in the work folder
         lost = step.name == "pack" and not Path(context.recipe.output).is_dir()
-        if not run(step, context, force=lost, label=label):
-            logger.info("%s: unchanged, skipped", label)
+        run(step, context, force=lost, number=number, steps=len(steps))
         for warning in context.figures(step.name).get("warnings", ()):
-            logger.warning("warning: %s", warning)
+            context.on_event(Warned(warning))
         if step.name == until:
             return
 
@@ -150,7 +152,7 @@ def check(recipe: Recipe, workdir: str | Path, *, data: Dataset | None = None) -
     Raises:
         AdaptiveError: one fault as itself, several as a ConfigError that lists them.
     """
-    context = _context(recipe, workdir, quiet=True, data=data)
+    context = _context(recipe, workdir, data=data)
     return preflight.check(context, [step.name for step in steps_of(context)])
 
 
@@ -158,14 +160,18 @@ def _context(
     recipe: Recipe,
     workdir: str | Path,
     *,
-    quiet: bool,
     data: Dataset | None,
     ask: Ask | None = None,
 ) -> Context:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = Path(workdir)
     ask = None if ask is None else remembering(ask)
-    return Context(recipe, folder, Journal(folder / "log"), quiet, device, data, ask)
+    return Context(recipe, folder, ignore, device, data, ask)
+
+
+def _journal(context: Context) -> Journal:
+    recipe = context.recipe
+    return Journal(context.workdir / "log", recipe.name, wandb=recipe.tracking == "wandb")
 
 
 def remembering(ask: Ask) -> Ask:

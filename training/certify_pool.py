@@ -10,6 +10,7 @@ import logging
 
 from adaptive.bundle.card import render_card
 from adaptive.bundle.store import load_bundle, recertify_bundle
+from adaptive.events import doing
 from adaptive.labelling import Labelling
 from adaptive.training.certify_policy import certified_table
 from adaptive.training.choose import costs_of, load_router
@@ -47,13 +48,12 @@ def certify(context: Context) -> None:
         recorded=(costs_of(context, load_router(context)), certified_table(context)),
     )
     turns = Labelling.of(made, texts, TURN)
-    while turns.texts:
-        turns.give(ask(turns.texts))
-    bundle = turns.bundle()
-    assert bundle.certificate is not None
-    recertify_bundle(bundle, recipe.output, card=render_card(bundle))
-    labels = int((turns.labels >= 0).sum())
+    with doing(context.on_event, "certified", 1, 1) as found:
+        while turns.texts:
+            turns.give(ask(turns.texts))
+        bundle = turns.bundle()
+        assert bundle.certificate is not None
+        recertify_bundle(bundle, recipe.output, card=render_card(bundle))
+        labels = int((turns.labels >= 0).sum())
+        found |= {"headline": bundle.certificate.headline, "labels": labels, "n": len(made)}
     logger.info("certified with %d labels of %d texts", labels, len(made))
-    context.journal.figures(
-        "certified", {"headline": bundle.certificate.headline, "labels": labels, "n": len(made)}
-    )

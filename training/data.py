@@ -45,6 +45,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __repr__(self) -> str:
+        """Where the rows come from, how many and of which labels; no text."""
+        known = "unlabelled" if self.labels is None else f"{len(self.label_names)} labels"
+        names = ", ".join(self.label_names[:6])
+        more = ", .." if len(self.label_names) > 6 else ""
+        told = f": {names}{more}" if self.labels is not None and names else ""
+        pairs = "pairs of texts" if self.pairs is not None else "texts"
+        return f"<Dataset {self.name}: {len(self):,} {pairs}, {known}{told}>"
+
     @property
     def name(self) -> str:
         """The files or tables the texts come from."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaptive.tiers.kinds import backbone_of
 from adaptive.training.graphs import write_graphs
-from adaptive.training.parts import backbone_of, load_built, steps_by_tier, task_of
+from adaptive.training.parts import load_built, steps_by_tier, task_of
 from adaptive.training.quantise import compare, sample
 from adaptive.training.steps import Context, Figures, Step, of_serving
 

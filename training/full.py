@@ -1,7 +1,8 @@
-"""Step `full`: fine-tune the full tier, wholly or by LoRA, or take a checkpoint as it is."""
+"""Step `full`: fine-tune the full tier, wholly or by adapters, or take a checkpoint as it is."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import load_backbone, other_task, read_config
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
+from adaptive.training.adapting import adapt
 from adaptive.training.doubts import about_full
 from adaptive.training.epochs import FULL, epochs_for, held_out
 from adaptive.training.evaluate_tier import answers_to
 from adaptive.training.learn.answers import share_right
 from adaptive.training.learn.loop import Options
 from adaptive.training.learn.tune import fine_tune
-from adaptive.training.parts import backbone_of, labels_of, task_in, task_of
+from adaptive.training.parts import labels_of, task_in, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context, Figures, Step, of_tier
 
@@ -161,10 +163,12 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
     """The task's loss at the last exit; returns the optimiser steps done."""
     config = context.recipe.last
     tokens, labels = load_rows(context.folder("data") / "train.safetensors")
-    adapters = add_lora(tier, config) if config.tune == "lora" else None
+    epochs = epochs_for(config.epochs, len(tokens), config.batch_size, FULL)
+    adapters = adapt(tier, config, epochs * math.ceil(len(tokens) / config.batch_size))
+    adalora = config.tune == "adalora"
     options = Options(
         name="full",
-        epochs=epochs_for(config.epochs, len(tokens), config.batch_size, FULL),
+        epochs=epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -178,43 +182,15 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
         labels,
         options,
         held_out=held_out(context, tier, config.epochs),
-        folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        # the allocator's averages are in no checkpoint: an interrupted AdaLoRA starts again
+        folder=None if adalora else folder,
+        on_event=context.on_event,
         task=task_of(context),
+        adalora=adapters if adalora else None,
     )
     if adapters is not None:
         adapters.merge_and_unload()
     return done
-
-
-def add_lora(tier: Tier, config: FullConfig) -> Any:
-    """Low-rank adapters inside the backbone (Hu et al. 2021); the heads stay trainable.
-
-    Raises:
-        BuildError: no module has one of the names in `full.lora.targets`, or it is no linear layer.
-    """
-    from peft import LoraConfig, LoraModel
-
-    lora, backbone = config.lora, backbone_of(tier)
-    plan = backbone.family.pruning
-    linears = (*plan.queries, *plan.keys, plan.attended, *plan.rising, plan.falling)
-    known = f"a {backbone.family.name} model has {', '.join(linears)}"
-    names = [f".{name}" for name, _ in backbone.body.named_modules()]
-    for target in lora.targets or ():
-        if not any(name.endswith(f".{target}") for name in names):
-            raise BuildError(f"full.lora.targets: no module is called {target!r}; {known}")
-    given = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets or backbone.family.adapted),
-    )
-    try:
-        # not through get_peft_model, which asks transformers in a deprecated way
-        return LoraModel(backbone.body, given, "default")
-    except ValueError as error:
-        raise BuildError(f"full.lora.targets: {error}; {known}") from error
 
 
 def _reads(context: Context) -> Any:

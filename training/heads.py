@@ -34,8 +34,7 @@ def _work(context: Context, folder: Path) -> Figures:
         options,
         held_out=measure,
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
     )
     save_tier(tier, folder / "tier")

@@ -28,7 +28,7 @@ def _work(context: Context, folder: Path) -> Figures:
         batch_size=config.batch_size,
         lengths=config.lengths or _lengths(context.figures("data")["longest"]),
         repeats=config.repeats,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=load_task(context),
     )
     for name, each in (("costs", table), ("work", work_of(tiers))):

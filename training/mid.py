@@ -11,7 +11,6 @@ from pathlib import Path
 from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError
 from adaptive.tasks import SINGLE_LABEL, Task
-from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape
 from adaptive.tiers.tier import Tier
@@ -54,8 +53,7 @@ def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
         imitate=dict(enumerate([0, *shape.layers[1:], full.backbone.layers])),
         hidden_weight=config.hidden_weight,
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task,
     )
     save_tier(tier, folder / "tier")
@@ -68,11 +66,12 @@ def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
     }
 
 
-def check(config: PrunedTier, full: Backbone) -> None:
+def check(config: PrunedTier, full: Tier) -> None:
     """Raise BuildError where more layers are to be kept than there are."""
-    if config.layers > full.layers:
+    layers = full.backbone.layers
+    if config.layers > layers:
         raise BuildError(
-            f"{config.name}.layers is {config.layers}, but the full tier has {full.layers} layers"
+            f"{config.name}.layers is {config.layers}, but the full tier has {layers} layers"
         )
 
 

@@ -15,7 +15,6 @@ from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
-from adaptive.config.tiers import PrunedTier
 from adaptive.evaluation import evaluate_texts
 from adaptive.promises import Tested
 from adaptive.routers import Router
@@ -25,6 +24,7 @@ from adaptive.timing import machine
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router
 from adaptive.training.groups import load_groups
+from adaptive.training.kinds import KINDS
 from adaptive.training.learn.routers import risk_of
 from adaptive.training.measure_costs import load_costs
 from adaptive.training.parts import (
@@ -151,13 +151,8 @@ def _story(context: Context) -> list[str]:
         f"Full tier: {public_source(recipe.model.id)}, tuned: {recipe.last.tune}.",
     ]
     for tier in recipe.small:
-        name = tier.name.capitalize()
-        if isinstance(tier, PrunedTier):
-            share = context.figures(tier.name)["work_share"]
-            told = f"cut from the full tier to {share:.0%} of its work, then distilled back"
-        else:
-            told = f"a {tier.kind}, distilled from the full tier"
-        story.append(f"{name} tier: {told}.")
+        told = KINDS[tier.kind].told(context.figures(tier.name))
+        story.append(f"{tier.name.capitalize()} tier: {told}.")
     if recipe.int8:
         story += [_in_int8(name, told) for name, told in context.figures("quantise").items()]
     if recipe.exported:

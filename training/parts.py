@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from adaptive.config.recipe import Recipe
 from adaptive.tasks import Task, task_from_json
-from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
 from adaptive.training.steps import Context
@@ -85,17 +84,6 @@ def load_built(
     """The tier a step left, in int8 or run from graphs where that is asked for."""
     folder = context.folder(step) / "tier"
     return load_tier(folder, context.device, dtype, int8=int8, graphs=graphs)
-
-
-def backbone_of(tier: Tier) -> Backbone:
-    """The tier's transformer.
-
-    Raises:
-        TypeError: the tier is a bag.
-    """
-    if not isinstance(tier.backbone, Backbone):
-        raise TypeError(f"tier {tier.name!r} is a bag, not a transformer")
-    return tier.backbone
 
 
 def tokenizer_of(context: Context) -> Any:

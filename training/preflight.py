@@ -14,15 +14,16 @@ from typing import ParamSpec, TypeVar
 
 from adaptive.bundle.store import check_replaceable, check_writable
 from adaptive.config.recipe import Recipe
-from adaptive.config.tiers import PrunedTier
 from adaptive.errors import AdaptiveError, BuildError, ConfigError
 from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
-from adaptive.training import full, mid, teach, tiny
+from adaptive.training import full, teach
+from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
 from adaptive.training.groups import load_with_groups
+from adaptive.training.kinds import KINDS
 from adaptive.training.prepare import SPLITS, output_names
 from adaptive.training.steps import Context, Figures
 
@@ -116,7 +117,7 @@ def check_workdir(folder: Path) -> None:
 
 
 def _check_runtimes(context: Context) -> None:
-    """Raise BuildError where tiers cannot be served on this device, or by what is installed."""
+    """Raise BuildError where this device or what is installed does not do what is asked."""
     recipe, device = context.recipe, context.device.type
     asked = {"quantise": recipe.int8, "export": recipe.exported}
     for step, tiers in asked.items():
@@ -125,6 +126,11 @@ def _check_runtimes(context: Context) -> None:
                 f"{step}.tiers: {', '.join(tiers)} would run on a CPU, and this build on {device}; "
                 f"build with CUDA_VISIBLE_DEVICES= or serve them by torch in float32"
             )
+    if recipe.tracking == "wandb" and find_spec("wandb") is None:
+        raise BuildError(
+            "tracking: wandb is not installed; pip install 'adaptive-cascade[tracking]', or leave "
+            "`tracking` out"
+        )
     if recipe.int8 and not int8.available():
         raise BuildError(
             f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "
@@ -150,14 +156,9 @@ def _load_rows(context: Context) -> Figures:
 def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> None:
     """Raise AdaptiveError where the tiers that the recipe asks for cannot be made of the model."""
     full.check(recipe, backbone, labels)
-    for each in recipe.small:
-        if isinstance(each, PrunedTier):
-            mid.check(each, backbone)
     if recipe.exported:
         check_family(backbone)
     tier = full.untrained(recipe, backbone, labels)
     for each in recipe.small:
-        if not isinstance(each, PrunedTier):
-            tiny.untrained(each, tier)
-    if recipe.last.tune == "lora":
-        full.add_lora(tier, recipe.last)
+        KINDS[each.kind].check(each, tier)
+    adapt(tier, recipe.last)

@@ -56,7 +56,7 @@ def to_yaml(recipe: Recipe) -> str:
     """
     usual = {"task"} if recipe.task.kind == "single_label" else None
     told = upgraded(recipe.model_dump(mode="json", exclude=usual))
-    return yaml.safe_dump(told, sort_keys=False)
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 
 
 def keep_beside(recipe: Recipe) -> None:

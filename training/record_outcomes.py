@@ -41,9 +41,8 @@ def _work(context: Context, folder: Path) -> Figures:
     # in the dtype they will be served in: rounding moves answers near the boundary
     tiers = load_tiers(context, DTYPES[context.recipe.cost.dtype])
     rows = {split: load_rows(context.folder("data") / f"{split}.safetensors") for split in HELD_OUT}
-    context.journal.at(0, len(HELD_OUT), "splits")
     tokens, labels = rows["fit"]
-    kept = Kept(recorded(tiers, tokens, BATCH, context.quiet), folder, context.device)
+    kept = Kept(recorded(tiers, tokens, BATCH, context.on_event), folder, context.device)
     task = task_of(context)
     if known_labels(labels):
         task = task.fitted(_full_logits(kept).numpy(), labels)
@@ -55,11 +54,10 @@ def _work(context: Context, folder: Path) -> Figures:
     pooled = task.exclusive and known_labels(labels)
     weights = fit_pool(kept, reliability, labels) if pooled else None
     frequency = log_frequency_of(context)
-    for number, (split, (tokens, labels)) in enumerate(rows.items()):
-        context.journal.at(number, len(HELD_OUT), "splits")
+    for split, (tokens, labels) in rows.items():
         if not len(tokens):
             continue
-        again = kept if split == "fit" else recorded(tiers, tokens, BATCH, context.quiet)
+        again = kept if split == "fit" else recorded(tiers, tokens, BATCH, context.on_event)
         parts, begun = _Parts([], [], []), 0
         for piece in again:
             own = labels[begun : begun + len(piece.tokens)]

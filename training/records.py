@@ -71,7 +71,8 @@ def undecoded(lines: Iterable[str]) -> str | None:
             byte = ord(line[error.start]) - 0xDC00
             return (
                 f"not UTF-8, byte 0x{byte:02x} at character {error.start + 1} of the line; convert "
-                "the file, for instance: iconv -f WINDOWS-1252 -t UTF-8"
+                "the file from what it is in, for instance: iconv -f WINDOWS-1252 -t UTF-8 (texts "
+                "of Western Europe), or -f GB18030 (Chinese)"
             )
     return None
 

@@ -34,7 +34,9 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
     config = read_config(folder)
     kinds = config.architectures
     classifies = kinds is None or any(kind.endswith("ForSequenceClassification") for kind in kinds)
-    name = re.sub(r"\W+", "-", PurePath(source).name.split(".")[0].split(":")[-1]).strip("-")
+    # names are ASCII, so that they serve as folders anywhere; a file's own may be of any script
+    stem = PurePath(source).name.split(".")[0].split(":")[-1]
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-_")
     tiers: list[dict[str, Any]] = [{"name": "tiny", "kind": "bag", "bigrams": BIGRAMS}]
     if config.num_hidden_layers > 1:
         heads = 0.5 if family_of(config).pruning.heads else 1.0

@@ -17,9 +17,8 @@ from adaptive.bundle.files import telling_disk_faults
 from adaptive.config.recipe import Recipe
 from adaptive.config.tiers import own_options
 from adaptive.errors import BuildError
+from adaptive.events import Listener, Skipped, doing
 from adaptive.training.data import Dataset
-from adaptive.training.journal import Journal
-from adaptive.training.progress import telling
 from adaptive.training.splits import POOL
 
 FORMAT = 2  # raised when what steps write changes, so that old folders are not reused
@@ -35,8 +34,7 @@ class Context:
 
     recipe: Recipe
     workdir: Path
-    journal: Journal
-    quiet: bool
+    on_event: Listener
     device: torch.device  # where training and measuring happen
     data: Dataset | None = None  # in memory, in place of the recipe's source
     ask: Ask | None = None  # for labels of a pool's texts
@@ -82,11 +80,13 @@ class Step:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def run(step: Step, context: Context, *, force: bool = False, label: str | None = None) -> bool:
+def run(
+    step: Step, context: Context, *, force: bool = False, number: int = 1, steps: int = 1
+) -> bool:
     """Do a step unless it is done; returns whether it ran.
 
     Args:
-        label: what the log calls it; None for its name.
+        number, steps: which it is, from 1, and of how many.
 
     Work happens in `<step>.partial`, renamed when complete, so a finished folder is whole and
     an interrupted one is found again.
@@ -99,13 +99,13 @@ def run(step: Step, context: Context, *, force: bool = False, label: str | None 
             raise BuildError(f"step {step.name!r} needs step {name!r}, which has not run yet")
     done, digest = context.folder(step.name), step.digest(context)
     if not force and _digest(done / "step.json") == digest:
+        context.on_event(Skipped(step.name, number, steps))
         return False
     with (
-        telling(context.journal, label or step.name, lines=context.quiet),
+        doing(context.on_event, step.name, number, steps) as found,
         telling_disk_faults(f"step {step.name!r}", context.workdir),
     ):
-        figures = _work(step, context, done, digest)
-    context.journal.figures(step.name, figures)
+        found |= _work(step, context, done, digest)
     return True
 
 

@@ -42,8 +42,7 @@ def _work(context: Context, folder: Path) -> Figures:
         tokens,
         folder,
         bfloat16=context.recipe.model.dtype == "bfloat16",
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
     )
     save_rows(folder / "rows.safetensors", tokens, labels)
     return {"rows": len(tokens), "made_up": made_up}

@@ -5,14 +5,17 @@ A step is called as its tier.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adaptive.config.tiers import BagTier, NarrowTier
 from adaptive.errors import BuildError
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.narrow import narrow
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
@@ -20,11 +23,9 @@ from adaptive.training.epochs import TINY, epochs_for, held_out
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.loop import Options
-from adaptive.training.parts import backbone_of, load_built, task_of
+from adaptive.training.parts import load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
-
-WARMUP = 0.1  # of a bag's training
 
 
 def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figures:
@@ -38,14 +39,15 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        warmup=WARMUP if isinstance(config, BagTier) else config.warmup,
-        bfloat16=recipe.model.dtype == "bfloat16" and not isinstance(config, BagTier),
+        warmup=config.warmup,
+        bfloat16=recipe.model.dtype == "bfloat16" and config.autocast,
         seed=recipe.seed,
     )
     # On a GPU a step on a whole table is quick; weights that decay have to be touched all.
-    bag = tier.backbone if isinstance(tier.backbone, Bag) else None
-    if bag is not None:
-        bag.sparse = context.device.type == "cpu" and not config.weight_decay
+    backbone = tier.backbone
+    lazy = context.device.type == "cpu" and not config.weight_decay
+    sparse = backbone.tables if lazy else ()
+    backbone.sparse = bool(sparse)
     done = distill(
         tier,
         teacher,
@@ -53,15 +55,13 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         weight=config.distill_weight,
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),
-        dropout=config.dropout if isinstance(config, BagTier) else 0.0,
-        sparse=bag.tables if bag is not None and bag.sparse else (),
+        dropout=config.dropout,
+        sparse=sparse,
         folder=folder,
-        journal=context.journal,
-        quiet=context.quiet,
+        on_event=context.on_event,
         task=task_of(context),
     )
-    if bag is not None:
-        bag.sparse = False
+    backbone.sparse = False
     save_tier(tier, folder / "tier")
     figures = student_figures(context, tier)
     return {"kind": config.kind, "optimiser_steps": done, **figures}
@@ -73,7 +73,7 @@ def untrained(config: BagTier | NarrowTier, full: Tier) -> Tier:
     Raises:
         BuildError: it cannot be made of that full tier.
     """
-    return _bag(full, config) if isinstance(config, BagTier) else _transformer(full, config)
+    return _UNTRAINED[config.kind](full, config)
 
 
 def _bag(full: Tier, config: BagTier) -> Tier:
@@ -99,6 +99,12 @@ def _transformer(full: Tier, config: NarrowTier) -> Tier:
     depths = config.exits or tuple(range(config.layers + 1))
     depths = depths if depths[-1] == config.layers else (*depths, config.layers)
     return Tier(config.name, backbone, depths, full.labels)
+
+
+_UNTRAINED: Mapping[str, Callable[[Tier, Any], Tier]] = {
+    "bag": _bag,
+    "transformer": _transformer,
+}
 
 
 def step(config: BagTier | NarrowTier) -> Step:

@@ -64,6 +64,11 @@ class Bundle:
     seen: NDArray[np.uint64] | None = None
     task: Task = SINGLE_LABEL  # what an answer is
 
+    def __repr__(self) -> str:
+        """The name and the tiers; not their weights."""
+        tiers = ", ".join(f"{tier.name} ({tier.depths[-1]} layers)" for tier in self.tiers)
+        return f"<Bundle {self.name}: {tiers}; {len(self.labels)} labels>"
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Every exit of every tier, in order of execution, [k]."""

@@ -45,8 +45,10 @@ def resolve(source: str | Path, revision: str | None = None) -> Path:
     try:
         found = snapshot_download(source, revision=revision, allow_patterns=list(PATTERNS))
     except (OSError, ValueError) as error:  # all of the hub's errors derive from these
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(
-            f"{source}: no such folder, and not to be had from the hub: {error}"
+            f"{source}: no such folder here, and not to be had from the hub ({told}); where a "
+            "folder is meant, look at its path"
         ) from error
     folder = Path(found)
     if not (folder / LAYOUT.manifest).is_file():

@@ -78,16 +78,44 @@ def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
     verify(goal)
 
     def write(part: Path) -> None:
-        shutil.copytree(goal, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*IGNORED))
-        write_header(bundle, part)
-        parts.write_policies(bundle.policy, bundle.ladder, part)
-        if bundle.costs is not None:
-            write_json(part / LAYOUT.costs, bundle.costs.to_json())
-        rows = part / LAYOUT.outcomes("certify")
-        rows.parent.mkdir(exist_ok=True)
-        save_outcomes(bundle.outcomes["certify"], rows)
-        _write_certificate(bundle, certificate, part)
-        (part / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
+        _copy(goal, part)
+        _write_promise(bundle, certificate, part, card, ("certify",))
+
+    return _replace(goal, write)
+
+
+def save_refitted(bundle: Bundle, source: Path | str, folder: Path | str, *, card: str) -> Path:
+    """Write a bundle whose reliability, router and promise are new into another folder.
+
+    The tiers and their heads are those of the source, byte for byte.
+
+    Args:
+        bundle: as loaded from the source, with a new certificate.
+        source: the bundle that it was.
+
+    Raises:
+        BundleError: the source is no whole bundle, or there is no certificate.
+        BuildError: the folder is the source, or holds something else than a bundle.
+    """
+    certificate, goal, old = bundle.certificate, Path(folder).resolve(), Path(source).resolve()
+    if certificate is None:
+        raise BundleError(f"{LAYOUT.certificate}: there is none to write")
+    if goal == old:
+        raise BuildError(f"{goal.name}: is the bundle that was fitted again; name another folder")
+    verify(old)
+    check_replaceable(goal)
+    goal.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(part: Path) -> None:
+        _copy(old, part)
+        shutil.rmtree(part / "outcomes", ignore_errors=True)
+        names = [tier.name for tier in bundle.tiers]
+        parts.write_reliability(bundle.reliability, part, names, bundle.task)
+        if bundle.router is not None:
+            parts.write_router(bundle.router, part)
+        if bundle.seen is not None:
+            parts.write_seen(bundle.seen, part)
+        _write_promise(bundle, certificate, part, card, tuple(bundle.outcomes))
 
     return _replace(goal, write)
 
@@ -176,6 +204,26 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
         _write_certificate(bundle, bundle.certificate, folder)
     (folder / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
     (folder / LAYOUT.recipe).write_text(recipe, encoding="utf-8", newline="\n")
+
+
+def _copy(source: Path, part: Path) -> None:
+    shutil.copytree(source, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*IGNORED))
+
+
+def _write_promise(
+    bundle: Bundle, certificate: Certificate, part: Path, card: str, splits: Collection[str]
+) -> None:
+    """Targets, policies, costs, these splits' rows, certificate and card."""
+    write_header(bundle, part)
+    parts.write_policies(bundle.policy, bundle.ladder, part)
+    if bundle.costs is not None:
+        write_json(part / LAYOUT.costs, bundle.costs.to_json())
+    for split in splits:
+        rows = part / LAYOUT.outcomes(split)
+        rows.parent.mkdir(exist_ok=True)
+        save_outcomes(bundle.outcomes[split], rows)
+    _write_certificate(bundle, certificate, part)
+    (part / LAYOUT.card).write_text(card, encoding="utf-8", newline="\n")
 
 
 def _write_certificate(bundle: Bundle, certificate: Certificate, folder: Path) -> None:

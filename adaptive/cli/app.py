@@ -222,8 +222,9 @@ def evaluate(
     uncertified: options.Uncertified = False,
 ) -> None:
     """Compare the policy with the full tier and each tier alone, on labelled text."""
-    from adaptive.cli.evaluate import evaluate, show_report
+    from adaptive.cli.evaluate import show_report
     from adaptive.cli.labelled import choose_source, load_labelled, own_data
+    from adaptive.public import evaluated
 
     source = choose_source(
         data,
@@ -240,7 +241,8 @@ def evaluate(
     rows = load_labelled(
         source, bundle, pipeline.bundle.labels, group or (), pipeline.bundle.task.cells
     )
-    report = evaluate(pipeline, rows, context.obj)
+    with context.obj.listening() as tell:
+        report = evaluated(pipeline, rows, tell)
     context.obj.emit(report, lambda console: show_report(report, console))
 
 
@@ -464,6 +466,48 @@ def certify(
 
 @app.command()
 @guarded
+def refit(
+    context: typer.Context,
+    bundle: options.Bundle,
+    feedback: Annotated[
+        Path, typer.Argument(help="Labelled texts: the folder of a server's feedback, or a file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The canary's folder.", show_default="BUNDLE-canary")
+    ] = None,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="A further level of the first target; repeatable.", show_default="its"),
+    ] = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    looks: Annotated[
+        int,
+        typer.Option(min=1, help="Designs planned to be tested: each at delta over their number."),
+    ] = 1,
+) -> None:
+    """Fit a bundle's reliabilities and router on users' labels, and certify it on others of them.
+
+    Tiers and heads stay as they are. The result is a bundle of its own, which `adaptive serve` can
+    try on a share of the traffic (docs/serving.md). Every look at the labels is counted.
+    """
+    from adaptive.bundle.store import check_writable
+    from adaptive.cli.certify import choose_levels, show_certificate
+    from adaptive.cli.refit import refit as fit
+    from adaptive.cli.threads import set_threads
+
+    set_threads(threads, context.obj)
+    pipeline = _pipeline(bundle, device, True)
+    folder = Path(pipeline.preset.bundle).expanduser()
+    goal = folder.with_name(f"{folder.name}-canary") if out is None else out
+    check_writable(goal.parent)
+    levels = choose_levels(level, pipeline.bundle.targets, pipeline)
+    facts = fit(pipeline, feedback, goal, levels, context.obj, looks=looks)
+    context.obj.emit(facts, lambda console: show_certificate(facts, console))
+
+
+@app.command()
+@guarded
 def info(context: typer.Context, bundle: options.Bundle) -> None:
     """Check a bundle and tell what it is."""
     from adaptive.cli.info import describe, show
@@ -510,6 +554,24 @@ def serve(
         {name: value for name, value in given.items() if value is not None},
         {"device": device, "uncertified": uncertified},
     )
+
+
+@app.command()
+@guarded
+def top(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="The server's address.")] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="ADAPTIVE_KEY", help="A key with the scope `metrics`."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+) -> None:
+    """Watch a server: shares of tiers and exits, cost, queue, and the promise."""
+    from adaptive.cli.top import top as watch
+
+    watch(url, key, seconds, context.obj, once=once)
 
 
 def _pipeline(

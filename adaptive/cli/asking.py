@@ -247,18 +247,20 @@ def _plan(
     elif sample is not None:
         rows = pipeline.tokenize(sample.texts, sample.pairs)
         known = sample.labels_or_unknown(len(bundle.labels))
-        accuracy = sampled(bundle, rows, known, tokens, size, not session.bars)
-    made = plan(
-        bundle,
-        tokens,
-        targets,
-        **design,
-        batch_size=size,
-        pairs=data.pairs is not None,
-        quiet=not session.bars,
-        accuracy=accuracy,
-        recorded=recorded,
-    )
+        with session.listening() as tell:
+            accuracy = sampled(bundle, rows, known, tokens, size, tell)
+    with session.listening() as tell:
+        made = plan(
+            bundle,
+            tokens,
+            targets,
+            **design,
+            batch_size=size,
+            pairs=data.pairs is not None,
+            on_event=tell,
+            accuracy=accuracy,
+            recorded=recorded,
+        )
     fixed = made.accuracy
     facts |= {"accuracy": [fixed.right, fixed.rows, fixed.source], "tests": _tests_hash(made)}
     if state is not None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
-from adaptive.errors import BundleError, ConfigError
+from adaptive.errors import ConfigError
 from adaptive.metrics import metric_of
 from adaptive.types import Target, confidence_fault
 
@@ -96,38 +96,18 @@ def certify(
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
         TargetError: a target needs labels or groups that are not there.
     """
-    from adaptive.bundle.card import render_card
-    from adaptive.bundle.store import recertify_bundle
-    from adaptive.certifying import recertify, without_rows
-    from adaptive.training.progress import telling
-    from adaptive.training.splits import distinct_rows
+    from adaptive.certifying import without_rows
+    from adaptive.public import certified
 
-    folder = Path(pipeline.preset.bundle).expanduser()
-    if not folder.is_dir():
-        raise BundleError(f"{folder}: only a local folder can be certified; download it first")
-    given = len(data)
-    if not count_repeats:
-        data = data.take(distinct_rows(data))
-    with telling(None, "certify", lines=not session.bars):
-        bundle = recertify(
-            pipeline.bundle,
-            pipeline.tokenize(data.texts, data.pairs),
-            data.labels_or_unknown(len(pipeline.bundle.labels)),
-            targets,
-            groups=data.groups,
-            levels=levels,
-            looks=looks,
-            count_repeats=count_repeats,
-            batch_size=pipeline.preset.batch_size,
-            pairs=data.pairs is not None,
-            quiet=not session.bars,
-        )
-    written = recertify_bundle(bundle, folder, card=render_card(bundle))
+    how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
+    with session.listening() as tell:
+        bundle = certified(pipeline, data, tuple(targets), levels=levels, on_event=tell, **how)
     assert bundle.certificate is not None
     facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
-    repeated = given - (known or 0) - facts["n"]
+    repeated = len(data) - (known or 0) - facts["n"]
     told = {"known": known, "repeated": repeated, "without_rows": list(without_rows(bundle))}
-    return {"result": str(written), **facts, **told}
+    folder = Path(pipeline.preset.bundle).expanduser()
+    return {"result": str(folder.resolve()), **facts, **told}
 
 
 def facts_of(certificate: Certificate | None) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def draw(
     bundle = pipeline.bundle
     tokens = pipeline.tokenize(data.texts, data.pairs)
     labels = data.labels_or_unknown(len(bundle.labels))
-    table = outcomes(bundle, tokens, labels, pipeline.preset.batch_size, not session.bars)
+    with session.listening() as tell:
+        table = outcomes(bundle, tokens, labels, pipeline.preset.batch_size, tell)
     costs = work_of(bundle.tiers, bundle.router) if work else pipeline.costs
     found = curve(bundle, pipeline.policy, table, costs)
     plot(found, output)

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from adaptive.cli.session import Session, table
-
-if TYPE_CHECKING:
-    from adaptive.pipeline import AdaptivePipeline
-    from adaptive.training.data import Dataset
+from adaptive.cli.session import table
 
 SHARES = ("accuracy", "full_accuracy", "agreement", "abstained", "share")
-
-
-def evaluate(pipeline: AdaptivePipeline, data: Dataset, session: Session) -> dict[str, Any]:
-    """A report of `adaptive.evaluation.evaluate_texts`."""
-    from adaptive.evaluation import evaluate_texts
-
-    return evaluate_texts(
-        pipeline.bundle,
-        pipeline.policy,
-        pipeline.tokenize(data.texts, data.pairs),
-        data.labels_or_unknown(len(pipeline.bundle.labels)),
-        groups=data.groups,
-        batch_size=pipeline.preset.batch_size,
-        quiet=not session.bars,
-    )
 
 
 def show_report(report: Mapping[str, Any], console: Console) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptive.cli.session import Session
 from adaptive.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adaptive.serve.service import Opener
 
 
 def need_extra() -> None:
@@ -58,7 +61,9 @@ def serve(
     from adaptive.serve.settings import load_settings
 
     settings = load_settings(config, overrides)
-    app = create_app(
-        settings, lambda deliver: Deployment.open(bundle, settings, deliver, **options)
-    )
-    run(app, settings)
+
+    def opener(source: str) -> Opener:
+        return lambda deliver: Deployment.open(source, settings, deliver, **options)
+
+    canary = None if settings.canary is None else opener(settings.canary.bundle)
+    run(create_app(settings, opener(bundle), canary), settings)

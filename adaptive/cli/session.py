@@ -31,6 +31,7 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from adaptive.errors import AdaptiveError, BundleError, ConfigError, InputError
+from adaptive.events import Listener
 
 REFUSED_ROWS, WRONG, REFUSED_BUNDLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -47,6 +48,14 @@ class Session:
         """Whether progress bars are wanted: not in a log file, where each step is a new line."""
         return not self.quiet and sys.stderr.isatty()
 
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Who is told how far long work is: the log, and a bar where one is wanted."""
+        from adaptive.progress import listening
+
+        with listening(quiet=not self.bars) as tell:
+            yield tell
+
     def note(self, text: str) -> None:
         """Tell a person how it goes, unless they asked for silence."""
         if not self.quiet:
@@ -61,8 +70,17 @@ class Session:
 
 
 def dumps(value: Any) -> str:
-    """Strict JSON on one line; NaN and infinities become null, dates and the like text."""
-    return json.dumps(_plain(value), allow_nan=False, default=str)
+    """Strict JSON on one line; NaN and infinities become null, dates and the like text.
+
+    Labels of any script stand as they are, where the output's encoding has their letters.
+    """
+    told = _plain(value)
+    text = json.dumps(told, allow_nan=False, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(told, allow_nan=False, default=str)
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,8 @@ def recipe_file(
         return file
     with replacing(file) as part:
         head = f"# adaptive build {file}\n"
-        part.write_text(head + yaml.safe_dump(sections, sort_keys=False), encoding="utf-8")
+        told = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+        part.write_text(head + told, encoding="utf-8")
     session.note(
         f"wrote the recipe to {file}; change it there, and build with: adaptive build {file}"
     )

@@ -149,6 +149,8 @@ class Recipe(Section):
     search: SearchConfig = SearchConfig()
     certificate: CertificateConfig | None = CertificateConfig()  # None = a held-out choice
     cost: CostConfig = CostConfig()
+    # where losses go: to TensorBoard, where it is installed, or beside it to Weights & Biases
+    tracking: Literal["tensorboard", "wandb"] = "tensorboard"
     output: Name  # folder of the bundle
     license: Name | None = None  # of the bundle, for its card
     language: Name | None = None

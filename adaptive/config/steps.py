@@ -6,7 +6,7 @@ Where a section gives no `epochs`, training counts optimiser steps and stops ear
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -31,24 +31,33 @@ from adaptive.types import Target
 
 
 class LoraConfig(Section):
-    """Low-rank adapters, read where `full.tune` is `lora`."""
+    """Low-rank adapters, read where `full.tune` is `lora` or `adalora`."""
 
-    rank: Whole = 8
+    rank: Whole = 8  # of each matrix; of AdaLoRA the mean that is left of them
     alpha: Whole = 16
     dropout: PartShare = 0.0
     targets: tuple[Name, ...] | None = None  # module names; None = queries and values
 
 
+class PrefixConfig(Section):
+    """Learnt keys and values before those of each layer, read where `full.tune` is `prefix`."""
+
+    tokens: Annotated[Whole, Field(le=512)] = 16  # that every text seems to begin with
+
+
 class FullConfig(Section):
     """The full tier: how it is fine-tuned and where its exits stand."""
 
-    tune: Literal["full", "lora", "none"] = "full"  # none: taken as it is
+    layered: ClassVar[bool] = True
+    # none: taken as it is
+    tune: Literal["full", "lora", "adalora", "prefix", "none"] = "full"
     epochs: Whole | None = None
     learning_rate: Positive = 3e-4
     batch_size: Whole = 32
     weight_decay: NotNegative = 0.01
     warmup: PartShare = 0.1  # share of the steps
     lora: LoraConfig = LoraConfig()
+    prefix: PrefixConfig = PrefixConfig()
     exits: Depths = None
 
 
@@ -63,6 +72,7 @@ class TeacherConfig(Section):
 class MidConfig(Section):
     """The mid tier: cut from the full one, then distilled back."""
 
+    layered: ClassVar[bool] = True
     layers: Whole
     heads: Share = 1.0  # kept
     ffn: Share = 1.0  # kept feed-forward neurons
@@ -82,6 +92,12 @@ class MidConfig(Section):
 class BagConfig(Section):
     """A tiny tier without attention: an embedding bag, answered at depth 0."""
 
+    # what is not chosen; transformers have fields or do otherwise
+    layered: ClassVar[bool] = False
+    exits: ClassVar[None] = None
+    warmup: ClassVar[float] = 0.1  # share of the steps
+    autocast: ClassVar[bool] = False  # a training in bfloat16 would gain nothing
+
     kind: Literal["bag"]
     width: Whole | None = None  # of the embeddings; None = the full tier's
     bigrams: Count = 0  # hash buckets; 0 = none
@@ -97,6 +113,10 @@ class BagConfig(Section):
 
 class TransformerConfig(Section):
     """A tiny tier that is a shallow, narrow transformer of the full tier's family."""
+
+    layered: ClassVar[bool] = True
+    dropout: ClassVar[float] = 0.0  # of the tokens: layers have their own
+    autocast: ClassVar[bool] = True
 
     kind: Literal["transformer"]
     layers: Whole = 2

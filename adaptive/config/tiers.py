@@ -7,8 +7,8 @@ else reads that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -24,7 +24,8 @@ TAKEN = (
 )
 SECTIONS = ("tiny", "mid", "full", "quantise", "export")  # of recipes without a list
 Runner = Literal["torch", "torch-int8", "onnxruntime", "onnxruntime-int8"]
-_HOW = {"name", "kind", "serve"}
+_HOW = frozenset({"name", "serve"})
+_HOW_SECTIONS = _HOW | {"kind"}  # sections mid and full had no kind, and steps' digests hold
 
 
 def _free(name: str) -> str:
@@ -41,6 +42,7 @@ TierName = Annotated[
 class BagTier(BagConfig):
     """An embedding bag, distilled from the checkpoint."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW  # fields that do not tell how it is made
     name: TierName
     serve: Literal["torch"] = "torch"  # it has no layers
 
@@ -48,6 +50,7 @@ class BagTier(BagConfig):
 class NarrowTier(TransformerConfig):
     """A shallow, narrow transformer of the checkpoint's family, distilled from it."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW
     name: TierName
     serve: Runner = "torch"
 
@@ -55,6 +58,7 @@ class NarrowTier(TransformerConfig):
 class PrunedTier(MidConfig):
     """Layers, heads and neurons cut out of the checkpoint, then distilled back."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["pruned"] = "pruned"
     name: TierName
     serve: Runner = "torch"
@@ -63,11 +67,16 @@ class PrunedTier(MidConfig):
 class CheckpointTier(FullConfig):
     """The checkpoint itself, fine-tuned or as it is: the last tier, which promises are held to."""
 
+    told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["checkpoint"] = "checkpoint"
     name: Literal["full"] = "full"
     serve: Runner = "torch"
 
 
+_TINY: Mapping[str, Callable[..., BagTier | NarrowTier]] = {  # what section `tiny` stands for
+    "bag": BagTier,
+    "transformer": NarrowTier,
+}
 SmallTier = BagTier | NarrowTier | PrunedTier
 TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
 
@@ -84,9 +93,9 @@ def is_exported(tier: SmallTier | CheckpointTier) -> bool:
 
 def own_options(tier: SmallTier | CheckpointTier) -> dict[str, Any]:
     """How a tier is made, without what it is called and how it is served."""
-    told = tier.model_dump(mode="json", exclude={"name", "serve"})
-    if isinstance(tier, PrunedTier | CheckpointTier):
-        del told["kind"]
+    told = tier.model_dump(mode="json", exclude=set(tier.told_apart))
+    if told.get("tune", "prefix") != "prefix":
+        del told["prefix"]  # so that tiers made before there was one are not made again
     return told
 
 
@@ -94,13 +103,12 @@ def listed(recipe: Recipe) -> tuple[tuple[SmallTier, ...], CheckpointTier]:
     """The small tiers, cheapest first, and the checkpoint."""
     if recipe.tiers is not None:
         *small, last = recipe.tiers
-        assert isinstance(last, CheckpointTier)
-        return tuple(each for each in small if not isinstance(each, CheckpointTier)), last
+        assert last.kind == "checkpoint"
+        return tuple(each for each in small if each.kind != "checkpoint"), last
     found: list[SmallTier] = []
-    if isinstance(recipe.tiny, BagConfig):
-        found.append(BagTier(name="tiny", **dict(recipe.tiny)))
-    elif recipe.tiny is not None:
-        found.append(NarrowTier(name="tiny", serve=_served(recipe, "tiny"), **dict(recipe.tiny)))
+    if recipe.tiny is not None:
+        served = {"serve": _served(recipe, "tiny")} if recipe.tiny.layered else {}
+        found.append(_TINY[recipe.tiny.kind](name="tiny", **served, **dict(recipe.tiny)))
     if recipe.mid is not None:
         found.append(PrunedTier(name="mid", serve=_served(recipe, "mid"), **dict(recipe.mid)))
     return tuple(found), CheckpointTier(serve=_served(recipe, "full"), **dict(recipe.full))
@@ -140,21 +148,23 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
 def tier_faults(recipe: Recipe) -> list[str]:
     """What is wrong with the tiers as a whole, each fault with its path."""
     if recipe.tiers is None:
-        return [*_serving_faults(recipe), *_exit_faults(recipe)]
+        return [*_serving_faults(recipe), *_exit_faults(recipe), *_prefix_faults(recipe)]
     empty = {name: type(recipe).model_fields[name].default for name in SECTIONS}
     given = [name for name in SECTIONS if getattr(recipe, name) != empty[name]]
     if given:
         return [f"{given[0]}: the recipe lists its tiers; say it there"]
-    if not recipe.tiers or not isinstance(recipe.tiers[-1], CheckpointTier):
+    if not recipe.tiers or recipe.tiers[-1].kind != "checkpoint":
         return ["tiers: the last one is the checkpoint itself (kind: checkpoint)"]
     faults = []
     names = [each.name for each in recipe.tiers]
     for number, each in enumerate(recipe.tiers[:-1]):
-        if isinstance(each, CheckpointTier):
+        if each.kind == "checkpoint":
             faults.append(f"tiers.{number}: the checkpoint comes last, and once")
         elif each.name in names[:number]:
             faults.append(f"tiers.{number}.name: {each.name!r} stands twice")
-    return faults or [*_exit_faults(recipe), *_dtype_faults(recipe, "tiers")]
+    if faults:
+        return faults
+    return [*_exit_faults(recipe), *_dtype_faults(recipe, "tiers"), *_prefix_faults(recipe)]
 
 
 def _serving_faults(recipe: Recipe) -> list[str]:
@@ -163,11 +173,11 @@ def _serving_faults(recipe: Recipe) -> list[str]:
     for step in ("quantise", "export"):
         tiers = getattr(recipe, step).tiers
         for name in tiers:
-            section = None if name == "full" else getattr(recipe, name)
-            if name != "full" and section is None:
+            section = getattr(recipe, name)
+            if section is None:
                 faults.append(f"{step}.tiers: the recipe has no {name} tier")
-            if isinstance(section, BagConfig):
-                faults.append(f"{step}.tiers: {name} is a bag, which has no layers")
+            elif not section.layered:
+                faults.append(f"{step}.tiers: {name} is a {section.kind}, which has no layers")
         faults += _dtype_faults(recipe, f"{step}.tiers") if tiers else []
     return faults
 
@@ -180,17 +190,30 @@ def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
     return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]
 
 
+def _prefix_faults(recipe: Recipe) -> list[str]:
+    """Tiers with a prefix, the checkpoint's own or one cut from it, that ONNX Runtime would run."""
+    if listed(recipe)[1].tune != "prefix":
+        return []
+    return [
+        f"{path if recipe.tiers is None else f'{path}.serve'}: layers with a prefix (the full "
+        f"tier's tune is prefix) are not exported to {tier.serve}; serve {tier.name} by torch or "
+        "torch-int8, or tune by lora or adalora"
+        for path, tier in _paths(recipe)
+        if is_exported(tier) and isinstance(tier, PrunedTier | CheckpointTier)
+    ]
+
+
 def _exit_faults(recipe: Recipe) -> list[str]:
     """Each tier's depths within its layers; the first tier has the anchor at depth 0."""
     faults = []
     paths = list(_paths(recipe))
     for path, tier in paths:
         layers = getattr(tier, "layers", None)
-        depths = None if isinstance(tier, BagTier) else tier.exits
-        if depths and layers is not None and depths[-1] > layers:
-            faults.append(f"{path}.exits: depth {depths[-1]} is behind the last layer, {layers}")
+        if tier.exits and layers is not None and tier.exits[-1] > layers:
+            last = tier.exits[-1]
+            faults.append(f"{path}.exits: depth {last} is behind the last layer, {layers}")
     path, first = paths[0]
-    if not isinstance(first, BagTier) and first.exits and first.exits[0] != 0:
+    if first.exits and first.exits[0] != 0:
         faults.append(f"{path}.exits: the first tier needs an exit at depth 0")
     return faults
 

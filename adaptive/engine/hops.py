@@ -16,7 +16,6 @@ from adaptive.engine.plan import Hop
 from adaptive.exits.measures import Past, packed
 from adaptive.exits.reliability import Reliability
 from adaptive.tasks import SINGLE_LABEL, Task
-from adaptive.tiers.bag import Bag
 from adaptive.tiers.captured import Filled, filled_up
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
@@ -143,7 +142,7 @@ def _one_launch(tier: Tier, given: HopInput, settings: HopSettings) -> bool:
     """Whether it is captured: few tokens, of layers that take nothing but their rows."""
     if not settings.task.exclusive or not wanted(settings.device):
         return False
-    return isinstance(tier.backbone, Bag) or tier.captured(given.count)
+    return not tier.backbone.layers or tier.captured(given.count)
 
 
 def _launch(tier: Tier, hop: Hop, given: HopInput, settings: HopSettings) -> HopOutput | None:

@@ -17,9 +17,10 @@ from adaptive.bundle.contents import Bundle
 from adaptive.bundle.page import facts_of, meaning, promises
 from adaptive.cells import Labels
 from adaptive.evaluation import report, stage_name, ways
+from adaptive.events import Listener, ignore
 from adaptive.policy import Lookup, evaluate
 from adaptive.promises import Certificate
-from adaptive.recording import ROWS, features_of, record, tabulate
+from adaptive.recording import features_of, pieces, record, tabulate
 from adaptive.types import ALWAYS, NEVER, Evaluation, Groups, OutcomeTable, Policy, Tokens
 from adaptive.work import work_of
 from adaptive.worth import concatenate
@@ -132,7 +133,7 @@ def outcomes_and_top(
     tokens: Tokens,
     labels: Labels,
     batch_size: int,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     groups: Mapping[str, Groups] | None = None,
 ) -> tuple[OutcomeTable, NDArray[np.float32] | None]:
     """The outcome table of new texts, and each stage's largest probability, [n, k].
@@ -141,9 +142,8 @@ def outcomes_and_top(
     answers are no classes.
     """
     tables, tops = [], []
-    for start in range(0, len(tokens), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(tokens)))
-        piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, quiet)
+    for rows, told in pieces(bundle.tiers, tokens, on_event):
+        piece = record(bundle.tiers, token_rows.select(tokens, rows), batch_size, told)
         parts = (bundle.reliability, labels[rows], bundle.router, bundle.log_frequency)
         tables.append(tabulate(piece, *parts, bundle.task))
         if bundle.task.exclusive:

@@ -46,10 +46,8 @@ class DriftTest:
         if not 0.0 < level < 1.0:
             raise ValueError(f"the level is {level}, it must lie between 0 and 1")
         self.level, self.rows, self.losses = level, 0, 0.0
-        half = (1.0 + level) / 2.0  # between the level and the worst there can be
-        rises = np.array(sorted({min(level * each, half) for each in (*RISES, np.inf)}))
-        self._bets: NDArray[np.float64] = (rises - level) / (level * (1.0 - level))
-        self._invested = np.zeros(len(rises))
+        self._bets = bets_on(level)
+        self._invested = np.zeros(len(self._bets))
         self.capital = self.greatest = 1.0
 
     @property
@@ -72,7 +70,30 @@ class DriftTest:
             raise ValueError(f"the loss is {loss}, it must lie in [0, 1]")
         self.rows += 1
         self.losses += loss
-        start = 1.0 / (self.rows * (self.rows + 1.0))
-        self._invested = (self._invested + start) * (1.0 + self._bets * (loss - self.level))
+        self._invested = bet(self._invested, self._bets, loss - self.level, self.rows)
         self.capital = float(self._invested.mean()) + 1.0 / (self.rows + 1.0)
         self.greatest = max(self.greatest, self.capital)
+
+
+def bets_on(level: float) -> NDArray[np.float64]:
+    """What each gambler bets, [b]."""
+    half = (1.0 + level) / 2.0  # between the level and the worst there can be
+    rises = np.array(sorted({min(level * each, half) for each in (*RISES, np.inf)}))
+    bets: NDArray[np.float64] = (rises - level) / (level * (1.0 - level))
+    return bets
+
+
+def bet(
+    invested: NDArray[np.float64],
+    bets: NDArray[np.float64],
+    over: float | NDArray[np.float64],
+    row: int,
+) -> NDArray[np.float64]:
+    """What the gamblers have at stake behind a row, A_t of `DriftTest`, [..., b].
+
+    Args:
+        invested: [..., b] before it; of one stream of rows, or of many.
+        over: [..., 1] the loss less the level.
+        row: its number in its stream, from 1.
+    """
+    return (invested + 1.0 / (row * (row + 1.0))) * (1.0 + bets * over)

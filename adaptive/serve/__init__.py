@@ -15,7 +15,10 @@ post.py         join windows, render
 deployment.py   a bundle that is served: its levels, its loop
 service.py      the deployment of now, reloads, draining, the watchdog
 audit.py        a share of the traffic answered by the full tier besides
+canary.py       another bundle on trial
+feedback.py     labels that users send, kept apart and tested
 metrics.py      Prometheus
 logs.py         JSON lines
+traces.py       OpenTelemetry
 protocols/      what clients speak
 """

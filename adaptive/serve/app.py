@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 import adaptive
 from adaptive.serve.gate import Gate, shaped
 from adaptive.serve.keys import Keyring
-from adaptive.serve.protocols import classify, huggingface, kserve, operate, stream
+from adaptive.serve.protocols import classify, feedback, huggingface, kserve, operate, stream
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import GoneError, Opener, Service
 from adaptive.serve.settings import Settings
@@ -25,16 +25,17 @@ log = logging.getLogger("adaptive.serve")
 CLIENT_GONE = 499  # only the log sees it
 
 
-def create_app(settings: Settings, opener: Opener) -> FastAPI:
+def create_app(settings: Settings, opener: Opener, canary: Opener | None = None) -> FastAPI:
     """The application on a bundle, which is opened here and tried where the application starts.
 
     Args:
         opener: opens the bundle, now and at each reload; see `adaptive.serve.service.Service`.
+        canary: opens the bundle that the settings name as a canary.
 
     Raises:
         AdaptiveError: the bundle cannot be opened.
     """
-    service = Service(settings, opener)
+    service = Service(settings, opener, canary)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +59,7 @@ def create_app(settings: Settings, opener: Opener) -> FastAPI:
     app.state.service = service
     app.state.keyring = Keyring(settings.keys)
     app.state.started = _note_failure
-    for each in (operate, huggingface, classify, kserve, stream):
+    for each in (operate, huggingface, classify, kserve, stream, feedback):
         app.include_router(each.router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)

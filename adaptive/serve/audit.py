@@ -9,13 +9,18 @@ certificate does that.
 `agreement` is tested at the level that was promised. Of other promises, which need labels, it is
 tested whether answers differ from the full tier's more often than they may have on the
 certification rows: then the texts are others than those, and the certificate may not be about them.
+
+Labels that users send test such promises themselves, by a second test for each level: of each
+labelled text, by how much it breaks the promise (`adaptive.metrics`), brought to [0, 1] by the
+bounds of that number, so that the promise is a level in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +29,9 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.answers import Joined
+from adaptive.bundle.contents import Bundle
 from adaptive.cells import Labels
+from adaptive.metrics import metric_of
 from adaptive.policy import Lookup, is_bare
 from adaptive.risk import upper
 from adaptive.risk.drift import DriftTest
@@ -35,9 +42,11 @@ from adaptive.serve.metrics import Metrics
 from adaptive.serve.post import Replies
 from adaptive.serve.pre import Prepared
 from adaptive.serve.settings import Audit as AuditSettings
-from adaptive.types import Answers
+from adaptive.types import Answers, Evaluation
 
 log = logging.getLogger("adaptive.serve")
+Worths = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 LEAST_LEVEL = 1e-4  # tested in place of a promise that nothing ever differs
 
 
@@ -53,8 +62,10 @@ class Audit:
     ) -> None:
         self.settings, self.deployment, self.metrics = settings, deployment, metrics
         self.tests: dict[str, DriftTest] = {}
+        self.labelled: dict[str, DriftTest] = {}  # by labels that users send
         self.steps: dict[str, int] = {}  # back, by level
         self.waiting = 0
+        self.on_alarm: Callable[[Level], None] = self.step_back
         self._random = np.random.default_rng(seed)
         for level in deployment.levels.values():
             self._begin(level)
@@ -66,9 +77,10 @@ class Audit:
             if new is None or new.certified != old.certified:
                 continue
             self.deployment.levels[name] = replace(new, policy=old.policy)
-            self.tests.pop(name, None)
-            if name in before.tests:
-                self.tests[name] = before.tests[name]
+            for own, others in ((self.tests, before.tests), (self.labelled, before.labelled)):
+                own.pop(name, None)
+                if name in others:
+                    own[name] = others[name]
             if name in before.steps:
                 self.steps[name] = before.steps[name]
 
@@ -93,7 +105,7 @@ class Audit:
         )
         job.result = asyncio.get_running_loop().create_future()
         job.result.add_done_callback(
-            partial(self._compare, level, self._answers(joined, items), job)
+            partial(self._compare, level, answers_of(self.deployment.bundle, joined, items), job)
         )
         self.waiting += len(items)
         self.deployment.loop.submit(job)
@@ -105,7 +117,7 @@ class Audit:
         if done.cancelled() or now.policy != level.policy:
             return  # of a policy that is served no more
         good = (job.state == ANSWERED) & ~job.degraded
-        full = self._answers(job.answers, np.arange(len(served)))
+        full = answers_of(self.deployment.bundle, job.answers, np.arange(len(served)))
         unlike = ~self.deployment.bundle.task.same(served, full)[good]
         test = self.tests[level.name]
         for each in unlike.tolist():
@@ -122,16 +134,38 @@ class Audit:
             p_value=test.p_value,
         )
         if test.p_value <= self.settings.alpha:
-            self._step_back(now)
+            self._alarm(now, test)
 
-    def _answers(self, found: Joined | Answers, items: NDArray[np.int64]) -> Labels:
-        """What some texts were answered, [b, ...]."""
-        if self.deployment.bundle.task.exclusive:
-            return found.label[items].copy()
-        assert found.probabilities is not None, "a server's engines give all of them"
-        return self.deployment.bundle.task.answers(torch.from_numpy(found.probabilities[items]))
+    def learn(self, level: Level, served: Worths, reference: Worths, answered: Bools) -> None:
+        """Labels have come of texts that the level's policy and the full tier have answered.
 
-    def _step_back(self, level: Level) -> None:
+        Args:
+            served, reference: the scores of both, [n] in [0, 1].
+            answered: [n] not left to a person.
+        """
+        test, now = self.labelled.get(level.name), self.deployment.levels[level.name]
+        if test is None or now.policy != level.policy or level.target is None:
+            return
+        metric = metric_of(level.target)
+        nothing, ones = np.zeros(len(served), np.int32), np.ones(len(served))
+        did = Evaluation(nothing, nothing, answered, served, ones, ones)
+        low, high = metric.bounds(level.target, math.inf)
+        for each in metric.excess(level.target, did, reference).tolist():
+            test.add((each - low) / (high - low))
+        told("feedback", level=level.name, rows=len(served), p_value=test.p_value)
+        if test.p_value <= self.settings.alpha:
+            self._alarm(now, test)
+
+    def _alarm(self, level: Level, test: DriftTest) -> None:
+        log.error(
+            "level %s: the promise is in danger after %d texts (p-value %.2g)",
+            level.name,
+            test.rows,
+            test.p_value,
+        )
+        self.on_alarm(level)
+
+    def step_back(self, level: Level) -> None:
         """To the next safer policy that is certified."""
         place = level.certified.index(level.policy)
         if not place:
@@ -140,23 +174,22 @@ class Audit:
         self.deployment.levels[level.name] = safer
         self.steps[level.name] = self.steps.get(level.name, 0) + 1
         self.metrics.steps_back.labels(level.name).inc()
-        log.error(
-            "level %s: answers differ from the full tier's in %.4g of %d texts, where %.4g was "
-            "promised or seen; stepping back to the next safer policy",
-            level.name,
-            self.tests[level.name].mean,
-            self.tests[level.name].rows,
-            self.tests[level.name].level,
-        )
+        log.error("level %s: stepping back to the next safer policy", level.name)
         self._begin(safer)
 
     def _begin(self, level: Level) -> None:
         """A test of a level's policy from its first row on; none where it needs none."""
         self.tests.pop(level.name, None)
+        self.labelled.pop(level.name, None)
         if level.target is None or level.policy not in level.certified:
             return
         if is_bare(level.policy) and level.policy == self.deployment.full:
             return  # it is the full tier
+        metric = metric_of(level.target)
+        if metric.about == "answers" and metric.labelled and level.target.group is None:
+            low, high = metric.bounds(level.target, math.inf)
+            if low < 0.0 < high:
+                self.labelled[level.name] = DriftTest(-low / (high - low))
         limit = self._limit(level)
         if limit is not None and limit < 1.0:
             self.tests[level.name] = DriftTest(max(limit, LEAST_LEVEL))
@@ -177,17 +210,21 @@ class Audit:
 
     def condition(self) -> Mapping[str, object]:
         """What health and statistics say of it."""
-        return {
-            name: {
-                "rows": test.rows,
-                "unlike": round(test.mean, 6),
-                "limit": test.level,
-                "p_value": test.p_value,
-                "stepped_back": self.steps.get(name, 0),
-            }
-            for name, test in self.tests.items()
-        } | {
-            name: {"stepped_back": steps}
-            for name, steps in self.steps.items()
-            if name not in self.tests
+        found: dict[str, dict[str, object]] = {
+            name: {"stepped_back": self.steps.get(name, 0)}
+            for name in dict.fromkeys((*self.tests, *self.labelled, *self.steps))
         }
+        for name, test in self.tests.items():
+            found[name] |= {"rows": test.rows, "unlike": round(test.mean, 6), "limit": test.level}
+            found[name]["p_value"] = test.p_value
+        for name, test in self.labelled.items():
+            found[name] |= {"labelled_rows": test.rows, "labelled_p_value": test.p_value}
+        return found
+
+
+def answers_of(bundle: Bundle, found: Joined | Answers, items: NDArray[np.int64]) -> Labels:
+    """What some texts were answered, [b, ...]."""
+    if bundle.task.exclusive:
+        return found.label[items].copy()
+    assert found.probabilities is not None, "a server's engines give all of them"
+    return bundle.task.answers(torch.from_numpy(found.probabilities[items]))

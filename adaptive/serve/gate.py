@@ -34,6 +34,8 @@ class Gate:
         state = scope.setdefault("state", {})
         facts: dict[str, Any] = {}
         state["facts"] = facts
+        traces = self.service.metrics.traces
+        span = traces.begin(scope["headers"])
 
         async def numbered(message: Message) -> None:
             nonlocal status
@@ -53,12 +55,13 @@ class Gate:
         finally:
             took = time.perf_counter() - began
             self._note(scope, number, status, took, facts)
+            if span is not None:
+                traces.end(span, _method(scope), _route(scope), status, {"id": number, **facts})
 
     def _note(
         self, scope: Scope, number: str, status: int, took: float, facts: dict[str, Any]
     ) -> None:
-        route = scope.get("route")
-        path = getattr(route, "path", None) or "unknown"  # never the path that was asked for
+        path = _route(scope)
         metrics = self.service.metrics
         metrics.requests.labels(path, status).inc()
         metrics.seconds.labels("total").observe(took)
@@ -66,7 +69,7 @@ class Gate:
             told(
                 "request",
                 id=number,
-                method=scope["method"] if scope["method"] in _METHODS else "other",
+                method=_method(scope),
                 route=path,
                 status=status,
                 ms=round(1000.0 * took, 3),
@@ -75,6 +78,15 @@ class Gate:
 
 
 _METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH")
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path that was asked for."""
+    return getattr(scope.get("route"), "path", None) or "unknown"
 
 
 async def _internal(send: Send) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from adaptive.serve.post import Replies
+from adaptive.serve.traces import Traces
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 STATES = ("starting", "ready", "degraded", "hung", "draining")
@@ -19,7 +20,8 @@ STATES = ("starting", "ready", "degraded", "hung", "draining")
 class Metrics:
     """The figures of one application."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Traces | None = None) -> None:
+        self.traces = traces or Traces()
         self.registry = own = CollectorRegistry()
         self.requests = Counter(
             "adaptive_requests", "Requests, by route and status", ["route", "status"], registry=own
@@ -61,6 +63,7 @@ class Metrics:
             ["level"],
             registry=own,
         )
+        self.rollbacks = Counter("adaptive_canary_rollbacks", "Canaries rolled back", registry=own)
         self.gauges: dict[str, Gauge] = {}
 
     def gauge(self, name: str, told: str, read: Callable[[], float]) -> None:
@@ -73,7 +76,8 @@ class Metrics:
         """Times a stage of a request."""
         began = perf_counter()
         try:
-            yield
+            with self.traces.stage(name):
+                yield
         finally:
             self.seconds.labels(name).observe(perf_counter() - began)
 

@@ -15,7 +15,9 @@ from typing import Any
 from adaptive.errors import AdaptiveError
 from adaptive.options import Overflow
 from adaptive.serve.audit import Audit
+from adaptive.serve.canary import Trial, check_promise
 from adaptive.serve.deployment import Deployment, Level
+from adaptive.serve.feedback import Quarantine
 from adaptive.serve.jobs import FAILED, Job
 from adaptive.serve.keys import Caller
 from adaptive.serve.limits import Load
@@ -25,6 +27,8 @@ from adaptive.serve.post import Replies, replies
 from adaptive.serve.pre import Prepared, prepare
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.settings import Settings
+from adaptive.serve.traces import make_traces
+from adaptive.types import Policy
 
 log = logging.getLogger("adaptive.serve")
 Deliver = Callable[[list[Job]], None]
@@ -58,14 +62,16 @@ class Service:
         state: of `STATES`, but for `degraded`.
     """
 
-    def __init__(self, settings: Settings, opener: Opener) -> None:
+    def __init__(self, settings: Settings, opener: Opener, canary: Opener | None = None) -> None:
         """A service that has not started.
 
         Args:
             opener: opens the bundle, now and at each reload.
+            canary: opens the settings' canary.
         """
-        self.settings, self._opener = settings, opener
-        self.load, self.metrics = Load(settings.limits), Metrics()
+        self.settings, self._opener, self._canary_opener = settings, opener, canary
+        self.trial: Trial | None = None
+        self.load, self.metrics = Load(settings.limits), Metrics(make_traces(settings.traces))
         self.deployment = opener(self._deliver)
         self.audit = Audit(settings.audit, self.deployment, self.metrics)
         self.started = self.hung = self.draining = False
@@ -73,6 +79,7 @@ class Service:
         self._threads = ThreadPoolExecutor(TOKENISERS, "pre")
         self._waiting: dict[Job, Deployment] = {}
         self._reloading = asyncio.Lock()
+        self.quarantine = Quarantine(settings.feedback)
         self._tasks: list[asyncio.Task[None]] = []
         self._gauges()
 
@@ -110,6 +117,7 @@ class Service:
         self.draining = True
         for task in self._tasks:
             task.cancel()
+        self.roll_back("the server stops")
         self.deployment.loop.stop()
         if self.started and not self.hung:
             await asyncio.to_thread(self.deployment.loop.join, self.settings.drain_s)
@@ -117,8 +125,11 @@ class Service:
         told("stopped", lost=len(self._waiting))
 
     @contextmanager
-    def deployed(self) -> Iterator[Deployment]:
+    def deployed(self, ask: Ask | None = None) -> Iterator[Deployment]:
         """The deployment of now, which is kept until the caller is done with it.
+
+        Args:
+            ask: a request that a canary may answer.
 
         Raises:
             Refusal: it cannot answer.
@@ -127,14 +138,22 @@ class Service:
             raise Refusal(503, "the server is starting", 1.0)
         if self.state == "hung":
             raise Refusal(503, "the model does not answer", 5.0)
-        deployment = self.deployment
+        deployment, trial = self.deployment, self.trial
+        if trial is not None and ask is not None and trial.takes(ask.target):
+            deployment = trial.deployment
         deployment.users += 1
         try:
             yield deployment
         finally:
             deployment.users -= 1
-            if not deployment.users and deployment is not self.deployment:
-                deployment.loop.stop()
+            self._let_go(deployment)
+
+    def _let_go(self, deployment: Deployment) -> None:
+        """End a deployment that is served no more, once nobody holds it."""
+        trial = self.trial
+        on_trial = trial is not None and deployment is trial.deployment
+        if not (deployment.users or deployment is self.deployment or on_trial):
+            deployment.loop.stop()
 
     async def answer(
         self, ask: Ask, caller: Caller, gone: asyncio.Future[None] | None = None
@@ -148,7 +167,7 @@ class Service:
             Refusal: it cannot be, or not now.
             GoneError: the client has gone; its rows have left the engine.
         """
-        with self.deployed() as deployment:
+        with self.deployed(ask) as deployment:
             return await self.answer_by(deployment, ask, caller, gone)
 
     async def answer_by(
@@ -162,18 +181,8 @@ class Service:
         level = deployment.level(ask.target)
         overflow = ask.overflow or deployment.preset.overflow
         with self.metrics.stage("pre"):
-            prepared = await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                partial(
-                    prepare,
-                    deployment.bundle,
-                    ask.items,
-                    overflow=overflow,
-                    stride=deployment.stride,
-                    paired=ask.paired,
-                ),
-            )
-        job = self._job(deployment, level, prepared, ask)
+            prepared = await self.prepared(deployment, ask, overflow)
+        job = self.job(deployment, level.policy, prepared, ask.deadline)
         cost = float(job.cost.sum())
         caller.spend_cost(cost)
         spent = 0.0
@@ -181,7 +190,7 @@ class Service:
             async with self.load.rows(cost, in_turn=ask.in_turn):
                 spent = cost  # whatever ends it, so that going away or giving up is not for free
                 with self.metrics.stage("engine"):
-                    await self._run(deployment, job, gone)
+                    await self.run(deployment, job, gone)
             if deployment.loop.decides(level.policy) is None and (job.state == FAILED).any():
                 raise Refusal(503, "no tier of the model is in order", 5.0)
             with self.metrics.stage("post"):
@@ -192,23 +201,46 @@ class Service:
         self.metrics.count(found)
         if deployment is self.deployment:
             self.audit.consider(level, prepared, found)
+        elif self.trial is not None and deployment is self.trial.deployment:
+            self.trial.audit.consider(level, prepared, found)
         return found
 
-    def _job(self, deployment: Deployment, level: Level, prepared: Prepared, ask: Ask) -> Job:
+    async def prepared(self, deployment: Deployment, ask: Ask, overflow: Overflow) -> Prepared:
+        """A request's items as token rows."""
+        work = partial(
+            prepare,
+            deployment.bundle,
+            ask.items,
+            overflow=overflow,
+            stride=deployment.stride,
+            paired=ask.paired,
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def job(
+        self,
+        deployment: Deployment,
+        policy: Policy,
+        prepared: Prepared,
+        deadline: float | None = None,
+        *,
+        patient: bool = False,
+    ) -> Job:
+        """Token rows for the loop."""
         lengths = prepared.tokens.lengths
-        deadline = ask.deadline
         if deadline is None and self.settings.deadline_ms is not None:
             deadline = time.monotonic() + self.settings.deadline_ms / 1000.0
         return Job(
             prepared.tokens,
-            level.policy,
+            policy,
             len(deployment.bundle.labels),
             deadline=float("inf") if deadline is None else deadline,
-            cost=deployment.expected_ms(level.policy, lengths),
+            cost=deployment.expected_ms(policy, lengths),
+            patient=patient,
         )
 
-    async def _run(
-        self, deployment: Deployment, job: Job, gone: asyncio.Future[None] | None
+    async def run(
+        self, deployment: Deployment, job: Job, gone: asyncio.Future[None] | None = None
     ) -> None:
         """Have the loop answer a job; whatever ends the wait, the rows leave the engine."""
         job.result = done = asyncio.get_running_loop().create_future()
@@ -275,13 +307,41 @@ class Service:
             new.loop.start()
             old, self.deployment, self.audit = self.deployment, new, audit
             self.hung = False
-            if not old.users:
-                old.loop.stop()
+            self._let_go(old)
             self.metrics.reloads.labels("done").inc()
             told("reloaded", bundle=new.bundle.name, levels=list(new.levels))
 
-    def _opened(self) -> Deployment:
-        deployment = self._opener(self._deliver)
+    async def start_trial(self) -> None:
+        """Open the settings' canary, try it, and let it answer its share of the requests.
+
+        Raises:
+            Refusal: there is none, or one is on trial already, or it cannot be served.
+        """
+        if self._canary_opener is None:
+            raise Refusal(409, "the settings name no canary")
+        if self.trial is not None or self._reloading.locked():
+            raise Refusal(409, "a canary is on trial already, or the bundle is being reloaded")
+        async with self._reloading:
+            try:
+                canary = await asyncio.to_thread(self._opened, self._canary_opener)
+            except (AdaptiveError, OSError) as error:
+                log.error("the canary was not opened: %s", type(error).__name__)
+                raise Refusal(409, f"the canary was not opened: {error}") from None
+            check_promise(canary, self.deployment)
+            canary.loop.start()
+            self.trial = Trial(canary, self.settings, self.roll_back)
+            told("canary", bundle=canary.bundle.name, share=self.trial.share)
+
+    def roll_back(self, why: str) -> None:
+        """End the trial of a canary, if there is one; what it has begun it answers."""
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            self.metrics.rollbacks.inc()
+            log.warning("the canary was rolled back after %d requests: %s", trial.requests, why)
+            self._let_go(trial.deployment)
+
+    def _opened(self, opener: Opener | None = None) -> Deployment:
+        deployment = (opener or self._opener)(self._deliver)
         _make_ready(deployment)
         return deployment
 
@@ -293,14 +353,22 @@ class Service:
             was, self.hung = self.hung, _hangs(self.deployment, limit)
             if self.hung and not was:
                 log.error("a step of the engine takes more than %g seconds", limit)
+            if self.trial is not None:
+                canary = self.trial.deployment
+                if canary.loop.fenced or _hangs(canary, limit):
+                    self.roll_back("a tier of it is out of order")
             for job, deployment in list(self._waiting.items()):
                 if _hangs(deployment, limit) and not job.result.done():
                     job.result.set_exception(Refusal(503, "the model does not answer", 5.0))
+
+    def _canary_share(self) -> float:
+        return 0.0 if self.trial is None else self.trial.share
 
     def _gauges(self) -> None:
         gauge, load = self.metrics.gauge, self.load
         gauge("requests_in_flight", "Requests in flight", lambda: load.requests)
         gauge("queued_milliseconds", "Expected time of rows in flight", lambda: load.queued_ms)
+        gauge("canary_share", "Share of requests that a canary answers", self._canary_share)
         gauge("state", f"Number in: {', '.join(STATES)}", lambda: STATES.index(self.state))
         gauge("tiers_fenced", "Tiers fenced off", lambda: len(self.deployment.loop.fenced))
         gauge(

@@ -23,8 +23,8 @@ from adaptive.config.fields import (
 )
 from adaptive.errors import ConfigError
 
-Scope = Literal["predict", "routing", "admin", "metrics"]
-SCOPES: tuple[Scope, ...] = ("predict", "routing", "admin", "metrics")
+Scope = Literal["predict", "routing", "feedback", "admin", "metrics"]
+SCOPES: tuple[Scope, ...] = ("predict", "routing", "feedback", "admin", "metrics")
 
 
 class Limits(Section):
@@ -73,6 +73,20 @@ class Audit(Section):
     backlog: Whole = 64  # rows that wait for it at most
 
 
+class Feedback(Section):
+    """Labels that users send. Without a folder none of it is kept: it is tested and forgotten."""
+
+    folder: Name | None = None  # texts and labels are written there, for their owner's eyes alone
+    bytes: Whole = 64_000_000  # of the file in it, beyond which nothing more is kept
+
+
+class Canary(Section):
+    """Another bundle that answers a share of the requests on trial, once an operator says so."""
+
+    bundle: Name
+    share: Annotated[PartShare, Field(gt=0)] = 0.05
+
+
 class Settings(Section):
     """How a bundle is served over HTTP."""
 
@@ -90,7 +104,10 @@ class Settings(Section):
     warm_up: Switch = True
     log: Switch = True  # a line for each request, on stderr
     page: Switch = True  # at /
+    traces: Switch = False  # of OpenTelemetry
     audit: Audit = Audit()
+    feedback: Feedback = Feedback()
+    canary: Canary | None = None
 
     @field_validator("keys")
     @classmethod
@@ -156,13 +173,23 @@ def load_settings(
         raise ConfigError(f"{name}: {count}", faults) from None
 
 
+_PLACES = (
+    ("tls", ("certificate", "key", "authorities")),
+    ("feedback", ("folder",)),
+    ("canary", ("bundle",)),
+)
+
+
 def _beside(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The files of TLS as seen from the current folder."""
-    tls = value.get("tls")
-    if not isinstance(tls, Mapping):
-        return dict(value)
-    placed = {
-        key: str(folder / file) if isinstance(file, str) and file else file
-        for key, file in tls.items()
-    }
-    return {**value, "tls": placed}
+    """Files and folders as seen from the current folder."""
+    placed = dict(value)
+    for section, names in _PLACES:
+        given = value.get(section)
+        if isinstance(given, Mapping):
+            placed[section] = {
+                name: str(folder / file)
+                if name in names and isinstance(file, str) and file
+                else file
+                for name, file in given.items()
+            }
+    return placed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -44,11 +44,18 @@ class MultiLabel:
     stages share the thresholds, since their scores are calibrated, each by its temperature.
     """
 
+    problem_type: ClassVar[str] = "multi_label_classification"
+    exclusive: ClassVar[bool] = False
+    cascade: ClassVar[str] = "text classifiers that give any number of labels"
+    whole: ClassVar[bool] = True
+    evidence_unit: ClassVar[str] = "nats"
+    features: ClassVar[tuple[str, ...]] = FEATURES
+
     loss: Loss = "f1"  # 1 - the example's F1; or 1 where a text's classes are not all right
     separator: str = "|"  # between the labels of a cell of text
     threshold: float | None = None  # of all classes; None = fitted
     thresholds: tuple[float, ...] | None = None  # [c], once they are fitted
-    name: str = "multi_label"
+    name: ClassVar[str] = "multi_label"
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
@@ -61,16 +68,6 @@ class MultiLabel:
         for each in (self.threshold, *(self.thresholds or ())):
             if each is not None and not 0.0 < each < 1.0:
                 raise ValueError(f"a threshold is {each}; expected a number between 0 and 1")
-
-    @property
-    def problem_type(self) -> str:
-        """As transformers calls it."""
-        return "multi_label_classification"
-
-    @property
-    def exclusive(self) -> bool:
-        """Classes do not exclude each other."""
-        return False
 
     @property
     def quality(self) -> str:
@@ -97,29 +94,9 @@ class MultiLabel:
         )
 
     @property
-    def cascade(self) -> str:
-        """Of several labels."""
-        return "text classifiers that give any number of labels"
-
-    @property
-    def whole(self) -> bool:
-        """All scores, since each is compared with its threshold."""
-        return True
-
-    @property
-    def evidence_unit(self) -> str:
-        """That of logarithms."""
-        return "nats"
-
-    @property
     def cells(self) -> Cells:
         """Sets of classes."""
         return SetCells(self.separator)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """See `FEATURES`."""
-        return FEATURES
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Their sigmoid."""

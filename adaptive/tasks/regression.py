@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,9 +40,18 @@ class Regression:
     scale counts as that end. Answers are the same that lie within the tolerance of each other.
     """
 
+    problem_type: ClassVar[str] = "regression"
+    exclusive: ClassVar[bool] = False
+    quality: ClassVar[str] = "closeness to the label"
+    metric: ClassVar[str] = "mae"
+    cascade: ClassVar[str] = "models that give a text a number"
+    whole: ClassVar[bool] = False
+    evidence_unit: ClassVar[str] = "the unit of the value"
+    features: ClassVar[tuple[str, ...]] = FEATURES
+
     scale: tuple[float, float]  # the least and the greatest label
     tolerance: float  # in the unit of the labels
-    name: str = "regression"
+    name: ClassVar[str] = "regression"
 
     def __post_init__(self) -> None:
         """A list, as JSON has it, becomes a tuple."""
@@ -60,26 +69,6 @@ class Regression:
         return self.scale[1] - self.scale[0]
 
     @property
-    def problem_type(self) -> str:
-        """As transformers calls it."""
-        return "regression"
-
-    @property
-    def exclusive(self) -> bool:
-        """There are no classes."""
-        return False
-
-    @property
-    def quality(self) -> str:
-        """One less the loss."""
-        return "closeness to the label"
-
-    @property
-    def metric(self) -> str:
-        """As hubs call it."""
-        return "mae"
-
-    @property
     def meaning(self) -> str | None:
         """Of the loss and the tolerance."""
         low, high = self.scale
@@ -90,29 +79,9 @@ class Regression:
         )
 
     @property
-    def cascade(self) -> str:
-        """Of numbers."""
-        return "models that give a text a number"
-
-    @property
-    def whole(self) -> bool:
-        """The one score is all there is."""
-        return False
-
-    @property
-    def evidence_unit(self) -> str:
-        """The labels' own."""
-        return "the unit of the value"
-
-    @property
     def cells(self) -> Cells:
         """Numbers on the scale."""
         return NumberCells(*self.scale)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """See `FEATURES`."""
-        return FEATURES
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """The values as they are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,25 +22,17 @@ from adaptive.worth import worth_of
 class SingleLabel:
     """Answers are classes, int32 [n]; scores are probabilities, which sum to 1."""
 
-    name: str = "single_label"
-    problem_type: str = "single_label_classification"
-    exclusive: bool = True
-    quality: str = "accuracy"
-    metric: str = "accuracy"
-    meaning: str | None = None
-    cascade: str = "text classifiers"
-    whole: bool = False
-    evidence_unit: str = "nats"
-
-    @property
-    def cells(self) -> Cells:
-        """A class each."""
-        return CLASSES
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Those of `adaptive.exits.measures`."""
-        return FEATURES
+    cells: ClassVar[Cells] = CLASSES
+    features: ClassVar[tuple[str, ...]] = FEATURES
+    name: ClassVar[str] = "single_label"
+    problem_type: ClassVar[str] = "single_label_classification"
+    exclusive: ClassVar[bool] = True
+    quality: ClassVar[str] = "accuracy"
+    metric: ClassVar[str] = "accuracy"
+    meaning: ClassVar[str | None] = None
+    cascade: ClassVar[str] = "text classifiers"
+    whole: ClassVar[bool] = False
+    evidence_unit: ClassVar[str] = "nats"
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Their softmax."""

@@ -21,7 +21,7 @@ from adaptive.tiers.find import ADAPTER, find_source
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Kinds that are added to weights, and what the names of their own tensors contain.
-_MERGED = {"LORA": "lora_", "LOHA": "hada_", "LOKR": "lokr_", "IA3": "ia3_"}
+_MERGED = {"LORA": "lora_", "ADALORA": "lora_", "LOHA": "hada_", "LOKR": "lokr_", "IA3": "ia3_"}
 _INSIDE = "base_model.model."  # before every name of the model that was adapted
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

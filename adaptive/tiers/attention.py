@@ -22,6 +22,8 @@ from torch.nn import functional
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from adaptive.errors import FamilyError
+from adaptive.tiers.prefixes import Prefix, prefix_of
 from adaptive.tiers.state import Packed
 from adaptive.transfer import put
 
@@ -121,8 +123,14 @@ def attend(
 
     Returns:
         [1, t, heads, d], and no weights.
+
+    Raises:
+        FamilyError: the module has a prefix, and the mask comes from the model's own forward.
     """
+    prefix = prefix_of(module)
     if not isinstance(attention_mask, Sight):
+        if prefix is not None:
+            raise FamilyError("a tier with a prefix is run layer by layer, not by its own forward")
         plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
         found: tuple[torch.Tensor, None] = plain(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
@@ -133,8 +141,9 @@ def attend(
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     # Layers hold tokens before heads in memory, so these are views.
     parts = [x.transpose(1, 2).squeeze(0) for x in (query, key, value)]
-    run = _by_kernel if fused(query) and not dropout else _by_blocks
-    return run(parts, attention_mask, dropout, scaling).unsqueeze(0), None
+    if fused(query) and not dropout and prefix is None:
+        return _by_kernel(parts, attention_mask, dropout, scaling).unsqueeze(0), None
+    return _by_blocks(parts, attention_mask, dropout, scaling, prefix).unsqueeze(0), None
 
 
 def fused(hidden: torch.Tensor) -> bool:
@@ -143,7 +152,11 @@ def fused(hidden: torch.Tensor) -> bool:
 
 
 def _by_blocks(
-    parts: list[torch.Tensor], sight: Sight, dropout: float, scaling: float | None
+    parts: list[torch.Tensor],
+    sight: Sight,
+    dropout: float,
+    scaling: float | None,
+    prefix: Prefix | None = None,
 ) -> torch.Tensor:
     """Query, key and value [t, heads, d] to [t, heads, d], one kernel call a block."""
     done = []
@@ -155,19 +168,32 @@ def _by_blocks(
         else:
             filled = [x.flatten(1).index_select(0, block.take) for x in parts]
         query, key, value = (x.view(shape).transpose(1, 2) for x in filled)
+        mask, causal = block.mask, block.causal
+        if prefix is not None:
+            key, value = prefix.before(key, value)
+            mask, causal = _seen_with_prefix(block, prefix.keys.shape[1], query), False
         out = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=block.mask,
+            attn_mask=mask,
             dropout_p=dropout,
-            is_causal=block.causal,
+            is_causal=causal,
             scale=scaling,
         )
         out = out.transpose(1, 2).reshape(-1, heads * size)
         done.append(out if block.back is None else out.index_select(0, block.back))
     whole = done[0] if len(done) == 1 else torch.cat(done)
     return whole.view(-1, heads, size)
+
+
+def _seen_with_prefix(block: Block, tokens: int, query: torch.Tensor) -> torch.Tensor | None:
+    """The block's mask where keys begin with a prefix, which every token sees."""
+    mask = block.mask
+    if block.causal:
+        later = torch.ones(block.width, block.width, dtype=torch.bool, device=query.device).triu(1)
+        mask = query.new_zeros(1, 1, block.width, block.width).masked_fill(later, -torch.inf)
+    return None if mask is None else functional.pad(mask, (tokens, 0))
 
 
 def _by_kernel(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from adaptive.tiers import attention, fused
+from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
-from adaptive.tiers.state import Packed, Padded, State, Step
+from adaptive.tiers.prefixes import tokens_of
+from adaptive.tiers.state import Packed, Padded, Parted, State, Step
 from adaptive.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ class Backbone(nn.Module):
     nor config, so one instance may serve many threads.
 
     Attributes:
+        kind: what a tier's card calls it.
         model: the transformers model.
         family: its entry in the table.
         fresh_head: the model's own head is untrained.
@@ -33,6 +38,10 @@ class Backbone(nn.Module):
         graphs: what runs the layers in place of torch; None where torch does.
     """
 
+    kind = "transformer"
+    has_head = True  # of its own
+    tables: tuple[nn.Parameter, ...] = ()  # large ones of which a batch reads few rows
+    sparse = False
     graphs: Graphs | None = None
     guessed_order = False
     added_rows = 0
@@ -50,6 +59,19 @@ class Backbone(nn.Module):
     def config(self) -> Any:
         """The transformers config."""
         return self.model.config
+
+    @property
+    def stored(self) -> nn.Module:
+        """What a tier's folder keeps the tensors of."""
+        model: nn.Module = self.model
+        return model
+
+    @property
+    def local(self) -> bool:
+        """Whether layers take nothing but the states of their rows: no rotary or relative
+        positions, no causal mask.
+        """
+        return self.family.prepare is prepare_encoder
 
     @property
     def body(self) -> Any:
@@ -72,6 +94,11 @@ class Backbone(nn.Module):
     def hidden(self) -> int:
         """Width of the hidden states."""
         return int(self.config.hidden_size)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens of the prefix that its layers have; 0 for none."""
+        return tokens_of(self.blocks, self.family.pruning.attention)
 
     @property
     def max_length(self) -> int:
@@ -99,6 +126,16 @@ class Backbone(nn.Module):
             return State(hidden, where)
         assert isinstance(where, Packed)
         return State(hidden, where, self._last(batch, where))
+
+    def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
+        """One row as what its tokens bring: the states before the first layer."""
+        state = self.embed(batch)
+
+        def joined(hidden: torch.Tensor) -> State:
+            now = state.select(np.zeros(len(hidden), dtype=np.int64))
+            return replace(now, hidden=hidden.to(now.hidden.dtype).reshape(now.hidden.shape))
+
+        return Parted(state.hidden.float(), self.embed(blank).hidden.float(), joined)
 
     def run(self, state: State, start: int, stop: int) -> State:
         """Layers `start` to `stop`, the latter excluded."""

@@ -9,7 +9,7 @@ from torch import nn
 from adaptive.captures import by_kernel
 from adaptive.errors import FamilyError
 from adaptive.tiers.projection import project
-from adaptive.tiers.state import Packed, State
+from adaptive.tiers.state import Packed, Parted, State
 from adaptive.tokens import ranges
 from adaptive.transfer import put
 from adaptive.types import TokenBatch
@@ -23,7 +23,12 @@ class Bag(nn.Module):
     `buckets` rows (fastText, Joulin et al. 2017). A text of no tokens becomes zeros.
     """
 
+    kind = "bag"  # what a tier's card calls it
     layers = 0
+    has_head = False  # of its own
+    local = True  # its rows see themselves alone
+    graphs = None  # ONNX Runtime has no layers to run
+    config = None  # of transformers
 
     def __init__(self, vocabulary: int, hidden: int, buckets: int = 0) -> None:
         super().__init__()
@@ -58,6 +63,11 @@ class Bag(nn.Module):
         """Weights of the token table [V, h]."""
         return self.table.weight
 
+    @property
+    def stored(self) -> nn.Module:
+        """What a tier's folder keeps the tensors of."""
+        return self
+
     def embed(self, batch: TokenBatch, layout: Packed | None = None) -> State:
         """The pooled texts as rows of one token: hidden [1, b, h].
 
@@ -79,6 +89,28 @@ class Bag(nn.Module):
             pairs = self._told_pair_mean if told else self._pair_mean
             pooled = pooled + pairs(batch, self.pairs, layout)
         return _one_token_each(pooled)
+
+    def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
+        """One row as what each token adds to its vector: its own share, and half of each pair's.
+
+        Of a text that says nothing it is zeros, whatever the tokens of `blank`.
+        """
+        ids, table = batch.ids, self.table
+        parts: torch.Tensor = self.score[ids].float().softmax(0).unsqueeze(1) * table(ids).float()
+        if self.pairs is not None and len(ids) > 1:
+            both = torch.stack([ids[:-1], ids[1:]], 1)
+            shares = self.score[both].float().softmax(1).unsqueeze(2)
+            alone = (shares * table(both).float()).sum(1)
+            found = self.embed(TokenBatch(both.flatten(), np.full(len(both), 2)))
+            pairs = found.hidden[0].float() - alone
+            half = pairs / (2 * len(pairs))
+            parts[:-1] += half
+            parts[1:] += half
+        given = parts.unsqueeze(0)
+        return Parted(given, torch.zeros_like(given), self._joined)
+
+    def _joined(self, parts: torch.Tensor) -> State:
+        return _one_token_each(parts.sum(1).to(self.table.weight.dtype))
 
     def run(self, state: State, start: int, stop: int) -> State:
         """There are no layers: the state as it is."""

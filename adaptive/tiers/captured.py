@@ -13,7 +13,6 @@ from adaptive.captures import Captures, Tensors, by_kernel, size_of, wanted
 from adaptive.tiers import attention
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.state import Packed, State
 from adaptive.transfer import put
 
@@ -123,7 +122,9 @@ def _filled_alone(length: int) -> Filled:
 
 def most_tokens(backbone: Backbone | Bag) -> int:
     """How many tokens are run by graphs at most: none where layers take more than their rows."""
-    if isinstance(backbone, Bag) or backbone.family.prepare is not prepare_encoder:
+    if not backbone.layers or not backbone.local:
+        return 0
+    if backbone.prefix:
         return 0
     return int(MOST_WORK / max(backbone.layer_work(layer) for layer in range(backbone.layers)))
 
@@ -137,7 +138,7 @@ def can_capture(hidden: torch.Tensor) -> bool:
 
 
 def run_layers(
-    captures: Captures, backbone: Backbone, state: State, start: int, stop: int
+    captures: Captures, backbone: Backbone | Bag, state: State, start: int, stop: int
 ) -> State:
     """`Backbone.run` by a graph of tokens, rows and greatest length filled up to a few sizes."""
     filled = filled_up(state.layout.lengths)

@@ -121,6 +121,7 @@ def has_fused(backbone: Backbone, hidden: torch.Tensor) -> bool:
         and attention.fused(hidden)
         and by_kernel(hidden)
         and not backbone.training
+        and not backbone.prefix
     )
 
 

@@ -18,7 +18,6 @@ from torch import nn
 
 from adaptive.errors import BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.state import Packed, Padded, Step
 
 FOLDER = "layers"  # in a tier's folder
@@ -103,10 +102,15 @@ def places(lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
 
 def check_family(backbone: Backbone) -> None:
     """Raise FamilyError where layers take more than their row's tokens: these are not exported."""
-    if backbone.family.prepare is not prepare_encoder:
+    if not backbone.local:
         raise FamilyError(
             f"layers of the family {backbone.family.name!r} are not exported to ONNX Runtime; "
             "those of BERT, DistilBERT, RoBERTa and ELECTRA are. Leave the tier out of `export`"
+        )
+    if backbone.prefix:
+        raise FamilyError(
+            f"layers with a prefix, here of {backbone.prefix} tokens, are not exported to ONNX "
+            "Runtime. Leave the tier out of `export`"
         )
 
 

@@ -29,6 +29,7 @@ from adaptive.tiers.adapters import (
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import family_of
 from adaptive.tiers.find import digest, find_source
+from adaptive.tiers.prefixes import CHILD
 from adaptive.tiers.vocabulary import fit_table, load_tokenizer
 
 
@@ -292,6 +293,11 @@ def _load_model(
         raise BuildError(
             f"the checkpoint's weights cannot be loaded as its config.json says: {error}"
         ) from error
+    if any(f".{CHILD}." in name for name in report["unexpected_keys"]):
+        raise BuildError(
+            "the checkpoint is a tier with a prefix (it was tuned by prefix), which cannot be "
+            "tuned further; start from the checkpoint that it was tuned from"
+        )
     backbone = Backbone(model if base == folder else merge(model, folder))
     lacking = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     lacking -= set(given)

@@ -163,6 +163,15 @@ class Padded:
 
 
 @dataclass(frozen=True, slots=True)
+class Parted:
+    """One row as what each of its w tokens brings, in float32, to be asked what each did."""
+
+    given: torch.Tensor  # [1, w, h]
+    blank: torch.Tensor  # [1, w, h] of a text that says nothing
+    joined: Callable[[torch.Tensor], State]  # s such rows [s, w, h] before the first layer
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Hidden states of some texts between two layers."""
 

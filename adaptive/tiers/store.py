@@ -2,8 +2,8 @@
 
 Where ONNX Runtime runs the layers, their graphs lie in `layers` beside these.
 
-An uncut tier's folder is also a plain transformers checkpoint. Nothing is pickled, and
-nothing is loaded that does not fit to the last tensor.
+The folder of an uncut tier without a prefix is also a plain transformers checkpoint. Nothing is
+pickled, and nothing is loaded that does not fit to the last tensor.
 """
 
 from __future__ import annotations
@@ -12,27 +12,22 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers.initialization import no_init_weights
 
 from adaptive.errors import AdaptiveError, BundleError, FamilyError
-from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.bag import Bag
+from adaptive.tiers.card import CARD, Card, read_card
 from adaptive.tiers.find import digest
 from adaptive.tiers.graphs import FOLDER, Graphs, check_family
 from adaptive.tiers.int8 import check_kind, quantise
-from adaptive.tiers.source import quiet_transformers, read_config, untrained_model
-from adaptive.tiers.surgery import Sizes, reshape, sizes_of
+from adaptive.tiers.kinds import CONFIG, KINDS, backbone_of, kind_of, save_config
 from adaptive.tiers.tier import Tier
 
-CARD = "tier.json"
-CONFIG = "config.json"
 MODEL = "model.safetensors"
 HEADS = "heads.safetensors"
 _KINDS = {  # as safetensors call them, wide to narrow
@@ -43,44 +38,21 @@ _KINDS = {  # as safetensors call them, wide to narrow
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """tier.json: what is needed beside the weights to make a tier."""
-
-    kind: str  # transformer | bag
-    name: str
-    labels: list[str]
-    depths: list[int]
-    own_head: bool
-    head_width: int | None
-    dtype: str  # that it is served in; the weights here may have another
-    heads: list[int]  # attention heads of each layer; empty for a bag
-    widths: list[int]  # feed-forward neurons of each layer; empty for a bag
-    vocabulary: int  # bag only, else 0
-    hidden: int
-    buckets: int  # bag only, else 0
-    sha256: str  # of model.safetensors
-    int8: bool = False  # the layers are served in int8; the weights here are not
-    graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
-
-
 def save_tier(tier: Tier, folder: str | Path) -> None:
     """Writes a tier into a folder, which is made if need be.
 
     Of a tier that is served otherwise than on its weights as they are, these weights are written,
     from where it was loaded, and how it is served.
     """
-    folder, int8, graphs, dtype = Path(folder), tier.int8, _graphs_of(tier), _dtype_of(tier)
+    folder, int8, graphs, dtype = Path(folder), tier.int8, tier.backbone.graphs, _dtype_of(tier)
     tier = _as_stored(tier)
     folder.mkdir(parents=True, exist_ok=True)
     if graphs is not None:
         shutil.copytree(graphs.folder, folder / FOLDER, dirs_exist_ok=True)
     backbone = tier.backbone
-    if isinstance(backbone, Backbone):
-        _save_config(backbone, tier.labels, folder)
-        _save(backbone.model, folder / MODEL, {})
-    else:
-        _save(backbone, folder / MODEL, {})
+    if backbone.config is not None:
+        save_config(backbone.config, backbone, tier.labels, folder)
+    _save(backbone.stored, folder / MODEL, {})
     card = _card_of(tier, digest(folder / MODEL), dtype, int8, graphs is not None)
     # the heads name the backbone and labels they were trained for
     bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
@@ -113,7 +85,7 @@ def load_tier(
             other labels, or is to run in a way that it cannot here. The file is named.
     """
     folder = Path(folder)
-    card = _read_card(folder)
+    card = read_card(folder)
     if labels is not None and list(labels) != card.labels:
         raise BundleError(f"{CARD}: the tier's labels are not those expected, in their order")
     for name in (MODEL, HEADS):
@@ -125,8 +97,7 @@ def load_tier(
     _check_bond(folder / HEADS, card)
     served = dtype or getattr(torch, card.dtype)
     tier = _empty(folder, card, served)
-    backbone = tier.backbone
-    _fill(backbone.model if isinstance(backbone, Backbone) else backbone, folder / MODEL)
+    _fill(tier.backbone.stored, folder / MODEL)
     _fill(tier.heads, folder / HEADS)
     tier = tier.to(device).eval()
     tier.int8 = card.int8 if int8 is None else int8
@@ -206,98 +177,41 @@ def _as_stored(tier: Tier) -> Tier:
 
 def _change_layers(tier: Tier, graphs: Path | None) -> None:
     """Put int8 layers in the place of torch's, or graphs in the place of any."""
-    backbone = tier.backbone
-    if not isinstance(backbone, Backbone):
-        if tier.int8 or graphs:
-            raise FamilyError("a bag has no layers")
-    elif graphs:
+    if not tier.int8 and not graphs:
+        return
+    if not tier.backbone.layers:
+        raise FamilyError(f"a {tier.backbone.kind} has no layers")
+    backbone = backbone_of(tier)
+    if graphs:
         check_family(backbone)
         check_kind(backbone.blocks)
         backbone.graphs = Graphs(graphs, backbone.layers)
         backbone.blocks.to("meta")  # nobody runs on these weights
-    elif tier.int8:
+    else:
         quantise(backbone.blocks)
-
-
-def _graphs_of(tier: Tier) -> Graphs | None:
-    return tier.backbone.graphs if isinstance(tier.backbone, Backbone) else None
 
 
 def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bool) -> Card:
     backbone = tier.backbone
-    bag = isinstance(backbone, Bag)
-    sizes = Sizes((), ()) if isinstance(backbone, Bag) else sizes_of(backbone)
     return Card(
-        kind="bag" if bag else "transformer",
+        kind=backbone.kind,
         name=tier.name,
         labels=list(tier.labels),
         depths=list(tier.depths),
         own_head=tier.own_head,
         head_width=tier.head_width,
         dtype=str(dtype).removeprefix("torch."),
-        heads=list(sizes.heads),
-        widths=list(sizes.widths),
-        vocabulary=len(backbone.embedding_table) if bag else 0,
         hidden=backbone.hidden,
-        buckets=backbone.buckets if isinstance(backbone, Bag) else 0,
         sha256=sha256,
         int8=int8,
         graphs=graphs,
+        **KINDS[backbone.kind].sizes(backbone),
     )
-
-
-def _save_config(backbone: Backbone, labels: Sequence[str], folder: Path) -> None:
-    config = backbone.config
-    values = config.to_dict() | {
-        "architectures": [type(backbone.model).__name__],
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-        "dtype": str(backbone.embedding_table.dtype).removeprefix("torch."),
-    }
-    # where the model came from is a path of the machine that built it
-    values.pop("_name_or_path", None)
-    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def _save(module: nn.Module, file: Path, metadata: dict[str, str]) -> None:
     tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
     save_file(tensors, file, {"format": "pt"} | metadata)
-
-
-def _read_card(folder: Path) -> Card:
-    try:
-        values = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card = Card(**values)
-    except FileNotFoundError:
-        raise BundleError(f"{CARD} is missing") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise BundleError(f"{CARD} is not a tier's card: {error}") from error
-    fault = _card_fault(card)
-    if fault:
-        raise BundleError(f"{CARD}: {fault}")
-    return card
-
-
-def _card_fault(card: Card) -> str | None:
-    plain: dict[str, type] = {"name": str}
-    plain |= dict.fromkeys(("own_head", "int8", "graphs"), bool)
-    plain |= dict.fromkeys(("vocabulary", "hidden", "buckets"), int)
-    for name, kind in plain.items():
-        if type(getattr(card, name)) is not kind:
-            return f"{name} must be of type {kind.__name__}"
-    for name in ("labels", "depths", "heads", "widths"):
-        kind = str if name == "labels" else int
-        values = getattr(card, name)
-        if not isinstance(values, list) or not all(type(value) is kind for value in values):
-            return f"{name} must be a list of {kind.__name__}"
-    if not all(0 <= size < 2**31 for size in (card.vocabulary, card.hidden, card.buckets)):
-        return "sizes must be from 0 to 2147483647"
-    if card.kind not in ("transformer", "bag"):
-        return f"unknown kind {card.kind!r}, expected transformer or bag"
-    if card.dtype not in ("float32", "float16", "bfloat16", "float64"):
-        return f"unknown dtype {card.dtype!r}"
-    return None
 
 
 def _check_bond(file: Path, card: Card) -> None:
@@ -314,15 +228,11 @@ def _check_bond(file: Path, card: Card) -> None:
 
 def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
     """A tier of the card's sizes, its weights not yet set."""
+    kind = kind_of(card)
     try:
-        backbone = (
-            Bag(card.vocabulary, card.hidden, card.buckets).to(dtype)
-            if card.kind == "bag"
-            else _empty_backbone(folder, card, dtype)
-        )
         return Tier(
             card.name,
-            backbone,
+            kind.empty(folder, card, dtype),
             card.depths,
             card.labels,
             own_head=card.own_head,
@@ -330,12 +240,6 @@ def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
         )
     except (AdaptiveError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise BundleError(f"{CARD} or {CONFIG} cannot be followed: {error}") from error
-
-
-def _empty_backbone(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:
-    with quiet_transformers(), no_init_weights():
-        model = untrained_model(read_config(folder), dtype)
-    return reshape(Backbone(model), Sizes(tuple(card.heads), tuple(card.widths)))
 
 
 def _fill(module: nn.Module, file: Path) -> None:

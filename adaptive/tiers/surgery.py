@@ -18,6 +18,7 @@ from torch import nn
 from adaptive.errors import FamilyError
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import Family, Pruning
+from adaptive.tiers.prefixes import CHILD, Prefix, check_prefix, prefix_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,24 @@ def reshape(backbone: Backbone, sizes: Sizes) -> Backbone:
     return shrink(backbone, shape_of(sizes))
 
 
+def add_prefix(backbone: Backbone, tokens: int) -> list[Prefix]:
+    """An untrained prefix in every layer of a model, cut or whole; returns them.
+
+    Raises:
+        FamilyError: the family's attention takes none.
+    """
+    family = backbone.family
+    check_prefix(family.name, family.packed)
+    table, found = backbone.embedding_table, []
+    for layer in backbone.blocks:
+        attention = layer.get_submodule(family.pruning.attention)
+        heads, size = _count_heads(layer, family.pruning), _head_size(attention)
+        prefix = Prefix(heads, tokens, size).to(table.device, table.dtype)
+        attention.add_module(CHILD, prefix)
+        found.append(prefix)
+    return found
+
+
 def _check(shape: Shape, sizes: Sizes, family: Family) -> None:
     if not len(shape.layers) == len(shape.heads) == len(shape.widths):
         raise ValueError(
@@ -145,8 +164,11 @@ def _keep_heads(layer: nn.Module, plan: Pruning, heads: tuple[int, ...]) -> None
         if _has(layer, path):
             _cut(layer, path, heads, count, blocks=plan.attention_blocks, rows=True)
     _cut(layer, plan.attended, heads, count, blocks=1, rows=False)
-    # some families read these counts when they run
     attention = layer.get_submodule(plan.attention)
+    prefix = prefix_of(attention)
+    if prefix is not None:
+        prefix.cut(list(heads))
+    # some families read these counts when they run
     for name in ("num_attention_heads", "n_heads", "all_head_size"):
         if hasattr(attention, name):
             setattr(attention, name, getattr(attention, name) * len(heads) // count)
@@ -188,11 +210,17 @@ def _cut(
 
 def _count_heads(layer: nn.Module, plan: Pruning) -> int:
     attention = layer.get_submodule(plan.attention)
-    size = getattr(attention, "attention_head_size", None) or attention.head_dim
+    size = _head_size(attention)
     queries = _linear(layer, plan.queries[0]).out_features // plan.attention_blocks
     groups = getattr(attention, "num_key_value_groups", 1)  # query heads per key-value head
-    assert isinstance(size, int) and isinstance(groups, int)
+    assert isinstance(groups, int)
     return queries // (size * groups)
+
+
+def _head_size(attention: nn.Module) -> int:
+    size = getattr(attention, "attention_head_size", None) or attention.head_dim
+    assert isinstance(size, int)
+    return size
 
 
 def _linear(layer: nn.Module, path: str) -> nn.Linear:

@@ -66,8 +66,8 @@ class Tier(nn.Module):
             )
         if list(depths) != sorted(set(depths)):
             raise ValueError(f"exits of tier {name!r} at depths {depths}: not ascending")
-        if own_head and isinstance(backbone, Bag):
-            raise ValueError(f"tier {name!r} is a bag, which has no head of its own")
+        if own_head and not backbone.has_head:
+            raise ValueError(f"tier {name!r} is a {backbone.kind}, which has no head of its own")
         self.name = name
         self.backbone = backbone
         self.depths = depths
@@ -86,7 +86,7 @@ class Tier(nn.Module):
     @property
     def in_graphs(self) -> bool:
         """Whether ONNX Runtime runs the layers."""
-        return isinstance(self.backbone, Backbone) and self.backbone.graphs is not None
+        return self.backbone.graphs is not None
 
     @property
     def in_float32(self) -> bool:
@@ -102,7 +102,7 @@ class Tier(nn.Module):
         """From the previous exit's depth to this one's; past all exits before it, if so wanted."""
         start, stop, backbone = self._start(0 if past else exit), self.depths[exit], self.backbone
         few = state.hidden.shape[1] <= self.most_tokens
-        if start < stop and few and isinstance(backbone, Backbone) and can_capture(state.hidden):
+        if start < stop and few and can_capture(state.hidden):
             return run_layers(self.captures, backbone, state, start, stop)
         return self.advance_uncaptured(state, exit, past=past)
 

@@ -17,7 +17,7 @@ import torch
 
 from adaptive import tokens as token_rows
 from adaptive.bundle.store import load_bundle
-from adaptive.recording import _run_tier
+from adaptive.recording import run_tier
 from adaptive.training.rows import load_rows
 
 SPLITS = ("fit", "search", "certify", "test")
@@ -38,7 +38,7 @@ def main() -> None:
             rows = np.arange(min(len(labels), given.most))
             tokens, labels, stage = token_rows.select(tokens, rows), labels[rows], 0
             for tier in bundle.tiers:
-                for logits, pooled in _run_tier(tier, tokens, 32, quiet=True):
+                for logits, pooled in run_tier(tier, tokens, 32):
                     found[f"{split}.logits.{stage}"] = logits.numpy().astype(np.float32)
                     found[f"{split}.pooled.{stage}"] = pooled.numpy().astype(np.float16)
                     stage += 1

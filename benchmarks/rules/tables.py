@@ -1,34 +1,19 @@
-"""What rules decide by: every stage's answers and measures on a build's held-out rows."""
+"""What rules decide by: a build's held-out rows, every stage's measures on them, and costs."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from measures import Floats, measured
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from adaptive.costs import CostTable
 from adaptive.types import OutcomeTable, Stage, StageCosts
-from adaptive.worth import classified, concatenate, worse_of
-
-Floats = NDArray[np.float64]
-MEASURES = (
-    "tempered",
-    "probability",
-    "margin",
-    "certainty",
-    "energy",
-    "streak",
-    "saturation",
-)
+from adaptive.worth import classified, concatenate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +21,10 @@ class Build:
     """Held-out rows of a finished build that served neither training nor fitting, and costs."""
 
     table: OutcomeTable  # of the rows that are dealt
+    fit: OutcomeTable  # of those that routers were fitted on
     scores: dict[str, Floats]  # [n, k] by measure: the higher, the surer
-    risks: dict[str, NDArray[np.float32]]  # [n, m] by router, fitted on the build's fit rows
+    risks: dict[str, NDArray[np.float32]]  # [n, m] by router; `after` is [n, m x m]
+    features: dict[str, tuple[Floats, Floats]]  # of the rows to fit and to deal, by their kind
     costs: CostTable
     sizes: dict[str, int]  # rows that the build searched and certified on
 
@@ -47,21 +34,37 @@ def load(work: Path, stages_file: Path, splits: tuple[str, ...]) -> Build:
 
     Measures are computed once, and lie beside the recorded file.
     """
+    arrays = np.load(stages_file)
+    sizes = {split: len(arrays[f"{split}.labels"]) for split in ("fit", *splits)}
+    tables = {split: _table(work, split, size) for split, size in sizes.items()}
     beside = stages_file.with_suffix(".measures.npz")
     if not beside.is_file():
-        found = measures(work, np.load(stages_file), splits)
+        temperature = load_file(work / "bundle" / "reliability.safetensors")["temperature"]
+        bag = {
+            split: load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:size]
+            for split, size in sizes.items()
+        }
         part = beside.with_suffix(".part.npz")
-        np.savez(part, **found)
+        np.savez(part, **measured(arrays, tables, temperature, bag))
         part.rename(beside)
     kept = dict(np.load(beside))
-    sizes = {name: int(kept.pop(f"size.{name}")) for name in splits}
-    tables = [_table(work, split, sizes[split]) for split in splits]
+
+    def of(kind: str) -> dict[str, NDArray[np.float32]]:
+        return {
+            name.removeprefix(f"{kind}."): each
+            for name, each in kept.items()
+            if name.startswith(f"{kind}.")
+        }
+
+    seen = of("features")
     return Build(
-        concatenate(tables),
-        {name.removeprefix("score."): v for name, v in kept.items() if name.startswith("score.")},
-        {name.removeprefix("risk."): v for name, v in kept.items() if name.startswith("risk.")},
+        concatenate([tables[split] for split in splits]),
+        tables["fit"],
+        {name: each.astype(np.float64) for name, each in of("score").items()},
+        of("risk"),
+        {name: (seen[f"{name}.fit"], seen[f"{name}.pool"]) for name in ("bag", "teacher")},
         CostTable.from_json(json.loads((work / "bundle" / "costs.json").read_text())),
-        sizes,
+        {split: sizes[split] for split in splits},
     )
 
 
@@ -77,90 +80,6 @@ def _table(work: Path, split: str, size: int) -> OutcomeTable:
         in_float32=arrays.get("reference", arrays.get("unquantised")),
     )
     return replace(table, risk=np.zeros_like(table.risk))
-
-
-def measures(work: Path, arrays: Any, splits: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Every measure of every stage, of all rows to deal, and routers' risks."""
-    temperature = load_file(work / "bundle" / "reliability.safetensors")["temperature"]
-    sizes = {split: len(arrays[f"{split}.labels"]) for split in ("fit", *splits)}
-    fit = _table(work, "fit", sizes["fit"])
-    parts = [_measured(arrays, _table(work, s, sizes[s]), s, temperature) for s in splits]
-    found = {f"score.{name}": np.concatenate([each[name] for each in parts]) for name in parts[0]}
-    found["score.learned"] = _learned(arrays, fit, splits)
-    seen = {
-        split: load_file(work / "outcomes" / f"{split}.routing.safetensors")["features"][:size]
-        for split, size in sizes.items()
-    }
-    pool = np.concatenate([seen[split] for split in splits])
-    for kind in ("logistic", "knn"):
-        found[f"risk.{kind}"] = _risk(kind, seen["fit"], worse_of(fit), pool)
-    return found | {f"size.{split}": np.array(size) for split, size in sizes.items()}
-
-
-def _measured(
-    arrays: Any, table: OutcomeTable, split: str, temperature: NDArray[Any]
-) -> dict[str, Floats]:
-    stages, size = table.stages, len(table)
-    found = {name: np.zeros((size, len(stages))) for name in MEASURES}
-    before: Floats | None = None
-    for k, stage in enumerate(stages):
-        logits = arrays[f"{split}.logits.{k}"].astype(np.float64)
-        state = arrays[f"{split}.pooled.{k}"].astype(np.float64)
-        same = float((logits.argmax(1) == table.predictions[:, k]).mean())
-        assert same > 0.999, f"{split}: only {same:.2%} of the answers are those recorded before"
-        shares = _softmax(logits / float(temperature[k]))
-        best = np.partition(shares, -2, axis=1)[:, -2:]
-        found["tempered"][:, k] = best[:, 1]
-        found["probability"][:, k] = _softmax(logits).max(1)
-        found["margin"][:, k] = best[:, 1] - best[:, 0]
-        found["certainty"][:, k] = (shares * np.log(shares + 1e-300)).sum(1)  # less the entropy
-        found["energy"][:, k] = logits.max(1) + np.log(
-            np.exp(logits - logits.max(1, keepdims=True)).sum(1)
-        )
-        if stage.exit and before is not None:
-            agrees = table.predictions[:, k] == table.predictions[:, k - 1]
-            found["streak"][:, k] = (found["streak"][:, k - 1] + 1) * agrees
-            norms = np.linalg.norm(state, axis=1) * np.linalg.norm(before, axis=1)
-            found["saturation"][:, k] = (state * before).sum(1) / np.maximum(norms, 1e-9)
-        before = state
-    return found
-
-
-def _softmax(logits: Floats) -> Floats:
-    found = np.exp(logits - logits.max(1, keepdims=True))
-    shares: Floats = found / found.sum(1, keepdims=True)
-    return shares
-
-
-def _learned(arrays: Any, fit: OutcomeTable, splits: tuple[str, ...]) -> Floats:
-    """A linear layer on the hidden state, one for all exits of a tier, fitted to right or wrong."""
-    columns = []
-    for tier in sorted({s.tier for s in fit.stages}):
-        own = [k for k, s in enumerate(fit.stages) if s.tier == tier]
-        states = np.concatenate([arrays[f"fit.pooled.{k}"] for k in own]).astype(np.float32)
-        mean, scale = states.mean(0), states.std(0) + 1e-6
-        right = np.concatenate([fit.worth.score[:, k] for k in own]) > 0.5
-        model = LogisticRegression(C=1e-3, max_iter=200).fit((states - mean) / scale, right)
-        for k in own:
-            seen = np.concatenate([arrays[f"{split}.pooled.{k}"] for split in splits])
-            columns.append(model.predict_proba((seen.astype(np.float32) - mean) / scale)[:, 1])
-    return np.stack(columns, 1)
-
-
-def _risk(
-    kind: str, fitted: NDArray[Any], worse: NDArray[np.bool_], pool: NDArray[Any]
-) -> NDArray[np.float32]:
-    """A router's risk of each tier on the pool, [n, m]."""
-    risk = np.zeros((len(pool), worse.shape[1]), np.float32)
-    for tier, outcome in enumerate(worse.T[:-1]):
-        if outcome.all() or not outcome.any():
-            risk[:, tier] = outcome[0]
-            continue
-        near = KNeighborsClassifier(min(50, len(worse) // 10))
-        model = LogisticRegression(C=0.01, max_iter=500) if kind == "logistic" else near
-        known = make_pipeline(StandardScaler(), model).fit(fitted, outcome)
-        risk[:, tier] = known.predict_proba(pool)[:, 1]
-    return risk
 
 
 def without(
@@ -193,3 +112,13 @@ def without(
     return less, replace(
         costs, embed=costs.embed[:, tiers], segment=segment[:, kept], head=costs.head[:, kept]
     )
+
+
+def dearer(table: OutcomeTable, costs: StageCosts, factor: float) -> StageCosts:
+    """Costs of a cascade whose full tier takes so many times longer, and answers the same."""
+    own = [k for k, stage in enumerate(table.stages) if stage.tier == table.stages[-1].tier]
+    segment, head, embed = costs.segment.copy(), costs.head.copy(), costs.embed.copy()
+    segment[:, own] *= factor
+    head[:, own] *= factor
+    embed[:, -1] *= factor
+    return replace(costs, segment=segment, head=head, embed=embed)

@@ -291,7 +291,7 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
         assert word in result.stdout
 
 
-COMMANDS = ("build", "step", "predict", "evaluate", "curve", "certify", "info")
+COMMANDS = ("build", "step", "predict", "evaluate", "curve", "certify", "refit", "info", "top")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

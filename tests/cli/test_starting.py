@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_builds import sentence, write_model
 from typer.testing import CliRunner
 
 from adaptive.cli import app
+from adaptive.cli.session import dumps
 
 START = ["build", "--data", "tickets.csv", "--text", "body", "--label", "queue", "--check"]
 
@@ -83,3 +85,24 @@ def test_what_cannot_be_started_is_told(folder: Path, words: list[str], told: st
     code, output = start(*words)
     assert code == 2 and told in output.replace("\n", " ")
     assert not (folder / "tickets.yaml").exists()
+
+
+def test_a_file_of_another_script_gets_a_plain_name_and_readable_columns(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (folder / "tickets.csv").read_text().replace("body,queue", "评论内容，,类别", 1)
+    (folder / "评论.csv").write_text(rows, encoding="utf-8")
+    words = ["build", "--data", "评论.csv", "--text", "评论内容，", "--label", "类别", "--check"]
+    result = CliRunner().invoke(app, [*words, "--model", "plain"])
+    assert result.exit_code == 0, result.output
+    told = (folder / "cascade.yaml").read_text(encoding="utf-8")
+    assert "source: 评论.csv" in told and "label: 类别" in told
+
+
+def test_json_keeps_letters_where_the_output_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert dumps({"label": "质量"}) == '{"label": "质量"}'
+    assert "\\ud800" in dumps({"label": "\ud800"})  # half of a letter is none
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    assert dumps({"label": "Kündigung"}) == '{"label": "Kündigung"}'
+    assert dumps({"label": "质量"}) == '{"label": "\\u8d28\\u91cf"}'

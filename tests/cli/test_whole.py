@@ -303,9 +303,10 @@ def test_certify_rewrites_the_bundle_for_another_target_on_new_data(
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["result"], found["n"]) == (str(copy), 300)
-    told = [line for line in result.stderr.splitlines() if line.startswith("certify")]
-    assert told[0] == "certify: started" and told[-1].startswith("certify: done in ")
-    assert told[2] == "certify, step 2 of 3: answering 300 rows at every stage"
+    told = [line for line in result.stderr.splitlines() if line.startswith("step")]
+    assert [line.partition(",")[0] for line in told] == [f"step {n // 2} of 3" for n in range(2, 8)]
+    assert told[2] == "step 2 of 3, answering 300 rows at every stage: started"
+    assert told[3].startswith("step 2 of 3, answering 300 rows at every stage: done in ")
     (further,) = found["further"]
     assert further["target"] == "agreement=0.3" and further["n"] == 300
     facts = json.loads(run("info", copy, "--json").stdout)

@@ -64,7 +64,8 @@ def test_how_a_tier_is_made_does_not_depend_on_how_it_is_served() -> None:
     (_, mid), last = load_recipe(SECTIONS).small, load_recipe(SECTIONS).last
     plain = {key: value for key, value in SECTIONS.items() if key not in ("quantise", "export")}
     assert own_options(mid) == own_options(load_recipe(plain).small[1])
-    assert own_options(last) == load_recipe(plain).full.model_dump(mode="json")
+    full = load_recipe(plain).full.model_dump(mode="json", exclude={"prefix"})
+    assert own_options(last) == full
 
 
 def test_a_list_may_be_of_any_length() -> None:
@@ -111,3 +112,21 @@ def test_the_command_writes_the_new_form(tmp_path: Path) -> None:
     assert load_recipe(new).small == load_recipe(file).small
     same = CliRunner().invoke(app, ["recipe", str(file), "--upgrade", "--output", str(file)])
     assert same.exit_code == 2 and yaml.safe_load(file.read_text()) == SECTIONS
+
+
+def test_layers_with_a_prefix_are_not_exported() -> None:
+    prefixed = [TIERS[0], TIERS[1], TIERS[2] | {"tune": "prefix"}]
+    told = faults(prefixed)
+    assert [each.split(":")[0] for each in told] == ["tiers.1.serve", "tiers.2.serve"]
+    assert "not exported to onnxruntime-int8; serve mid by torch or torch-int8" in told[0]
+    sections = SECTIONS | {"full": {"tune": "prefix"}}
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(sections)
+    assert [each.split(":")[0] for each in caught.value.faults] == ["mid", "full"]
+
+
+def test_a_prefix_decides_how_a_tier_is_made_only_where_there_is_one() -> None:
+    plain = {"name": "full", "kind": "checkpoint"}
+    lora, prefix = ({"tiers": [plain | {"tune": tune}]} for tune in ("lora", "prefix"))
+    assert "prefix" not in own_options(load_recipe(BASE | lora).last)
+    assert own_options(load_recipe(BASE | prefix).last)["prefix"] == {"tokens": 16}

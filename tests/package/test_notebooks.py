@@ -1,48 +1,61 @@
-"""The notebooks: both forms say the same, nothing is left in them, and they run."""
+"""The notebooks: both forms say the same, their outputs are small, and they run."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jupytext
-import nbclient
 import nbformat
 import pytest
-from tiny_pool import pool, searched, texts_of
+from tiny_notebooks import EVERYWHERE, NOTEBOOKS, execute, write_inputs
+from write_notebooks import WIDGET
 
-from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
-from adaptive.bundle.store import save_bundle
-from adaptive.types import Target
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
+SCRIPTS = sorted(NOTEBOOKS.glob("*.py"))
+MOST_BYTES = 200_000
+PATHS = re.compile(r"(?<![\w.<])/(home|root|tmp|work|Users|var|mnt|opt|usr|private)\b|[A-Z]:\\\\")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_both_forms_hold_the_same_cells_and_no_outputs(script: Path) -> None:
+def test_both_forms_hold_the_same_cells(script: Path) -> None:
     written = jupytext.read(script)
     paired = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
     assert [(c.cell_type, c.source) for c in paired.cells] == [
         (c.cell_type, c.source) for c in written.cells
     ], "run `make notebooks`"
-    for cell in paired.cells:
-        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_it_is_committed_with_outputs_that_are_small_and_tell_nothing_of_the_machine(
+    script: Path,
+) -> None:
+    file = script.with_suffix(".ipynb")
+    assert file.stat().st_size < MOST_BYTES
+    paired = nbformat.read(file, as_version=4)
+    code = [cell for cell in paired.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs, "run `make notebooks`"
+    for output in outputs:
+        assert output.output_type != "error" and output.get("name") != "stderr"
+        told = {kind: text for kind, text in output.get("data", {}).items() if "image" not in kind}
+        assert WIDGET not in told  # a page without a kernel cannot show it
+        text = json.dumps(told, ensure_ascii=False) + output.get("text", "")
+        assert not PATHS.search(text), PATHS.search(text)
+        assert str(Path.home()) not in text
 
 
 def executed(name: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[Any]:
     """Outputs of a notebook's cells, run with these variables set."""
-    everywhere = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "ADAPTIVE_LOOKS": "off"}
-    for key, value in (everywhere | environment).items():
+    for key, value in (EVERYWHERE | environment).items():
         monkeypatch.setenv(key, value)
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    where = {"metadata": {"path": str(ROOT / "notebooks")}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    cells = execute(name, NOTEBOOKS).cells
+    return [output for cell in cells for output in cell.get("outputs", [])]
 
 
 def text_of(outputs: list[Any]) -> str:
@@ -54,12 +67,8 @@ def text_of(outputs: list[Any]) -> str:
 @pytest.fixture(scope="module")
 def labelled(tiny_cascade: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle with searched policies, and rows that it has not seen."""
-    bundle = replace(searched(tiny_cascade), targets=(Target("accuracy_drop", 0.3),))
     folder = tmp_path_factory.mktemp("notebooks")
-    save_bundle(bundle, folder / "bundle", card=render_card(bundle), recipe="name: x\n")
-    texts, labels = pool(bundle, 250)
-    lines = ["text,label", *(f"{text},{labels[text]}" for text in texts)]
-    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    write_inputs(folder, tiny_cascade)
     return folder / "bundle", folder / "rows.csv"
 
 
@@ -130,22 +139,18 @@ def test_own_model_goes_from_rows_to_a_certificate_and_a_report(
 
 
 def test_label_few_runs_on_a_bundle_and_unlabelled_texts(
-    tiny_cascade: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labelled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = replace(searched(tiny_cascade), targets=(Target("accuracy_drop", 0.3),))
-    save_bundle(bundle, tmp_path / "bundle", card=render_card(bundle), recipe="name: x\n")
-    (tmp_path / "pool.csv").write_text("text\n" + "\n".join(texts_of(250, 3)) + "\n")
-    monkeypatch.setenv("ADAPTIVE_BUNDLE", str(tmp_path / "bundle"))
-    monkeypatch.setenv("ADAPTIVE_POOL", str(tmp_path / "pool.csv"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    notebook = nbformat.read(ROOT / "notebooks" / "label_few.ipynb", as_version=4)
-    where = {"metadata": {"path": str(ROOT / "notebooks")}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    bundle, rows = labelled
+    outputs = executed(
+        "label_few",
+        monkeypatch,
+        ADAPTIVE_BUNDLE=str(bundle),
+        ADAPTIVE_POOL=str(rows.with_name("pool.csv")),
+    )
     kinds = {kind for output in outputs for kind in output.get("data", {})}
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
-    assert "application/vnd.jupyter.widget-view+json" in kinds
+    printed = text_of(outputs)
+    assert WIDGET in kinds
     assert "250 texts, 3 labels" in printed and "0 labels of 250 texts" in printed
     assert "policies passed" in printed
 
@@ -153,14 +158,7 @@ def test_label_few_runs_on_a_bundle_and_unlabelled_texts(
 def test_route_models_runs_on_the_outcomes_that_ship(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ADAPTIVE_ROUTER", str(tmp_path / "router"))
-    monkeypatch.setenv("ADAPTIVE_LOOKS", "off")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    notebook = nbformat.read(ROOT / "notebooks" / "route_models.ipynb", as_version=4)
-    where = {"metadata": {"path": str(ROOT / "notebooks")}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=where).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    router = tmp_path / "router"
+    printed = text_of(executed("route_models", monkeypatch, ADAPTIVE_ROUTER=str(router)))
     assert "REPLACE: serve gpt-4o-mini-2024-07-18 in place of gpt-4o-2024-08-06" in printed
-    assert "STALE" in printed and (tmp_path / "router" / "VERDICT.md").is_file()
+    assert "STALE" in printed and (router / "VERDICT.md").is_file()

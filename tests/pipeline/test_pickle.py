@@ -16,9 +16,9 @@ from tiny_cascade import tiny_texts
 
 from adaptive.bundle.contents import Bundle
 from adaptive.pipeline import AdaptivePipeline
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.store import load_tier, save_tier
 from adaptive.training.graphs import write_graphs
-from adaptive.training.parts import backbone_of
 
 TEXTS = tiny_texts(12)
 

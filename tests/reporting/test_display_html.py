@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import adaptive
 from adaptive import sliders
 from adaptive.bundle.contents import Bundle
 from adaptive.curves import Curve, Point
@@ -42,6 +44,18 @@ def test_a_pipeline_tells_what_answers_and_what_is_promised(tiny_cascade: Bundle
     shown = AdaptivePipeline(replace(tiny_cascade, name="a <b>"))._repr_html_()
     assert "a &lt;b&gt;" in shown and "bad, good, so-so" in shown
     assert "answered unlike the full tier" in shown and "full@3" in shown
+
+
+def test_a_prompt_shows_values_in_a_line_and_no_text(tiny_cascade: Bundle, tmp_path: Path) -> None:
+    pipeline = AdaptivePipeline(tiny_cascade)
+    assert repr(pipeline) == "<AdaptivePipeline tiny-cascade: tiny, mid, full; no certificate; cpu>"
+    assert repr(tiny_cascade).startswith("<Bundle tiny-cascade: tiny (0 layers), mid (2 layers)")
+    assert repr(CURVE) == "<Curve of accuracy against milliseconds: 4 points>"
+    found = pipeline.explain("word1 word2")
+    assert repr(found) == str(found)
+    (tmp_path / "rows.csv").write_text("text,label\nsecret words,b\nothers,a\n")
+    data = adaptive.load_data(tmp_path / "rows.csv")
+    assert repr(data).endswith("rows.csv: 2 texts, 2 labels: a, b>") and "secret" not in repr(data)
 
 
 def test_a_curve_shows_its_tiers_and_a_mark_for_each_point() -> None:

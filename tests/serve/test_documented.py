@@ -64,15 +64,18 @@ def test_every_documented_request_is_answered(tiny_cascade: Bundle) -> None:
                 assert "error" not in json.loads(line)
 
     keys = ({"name": "all", "sha256": hash_of(KEY), "scopes": SCOPES},)
-    bundle = replace(certified_cascade(tiny_cascade), name="tickets")
-    run(bundle, work, keys=keys)
+    labels = ("card_arrival", *tiny_cascade.labels[1:])
+    bundle = replace(certified_cascade(tiny_cascade), name="tickets", labels=labels)
+    run(bundle, work, keys=keys, trial=bundle, canary={"bundle": "elsewhere"})
 
 
 def test_documented_settings_are_the_defaults_and_read_as_written() -> None:
-    limits, keys = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", DOCS, re.S))
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCS, re.S)
+    limits, keys, canary = (yaml.safe_load(block) for block in blocks)
     read, own = Settings(**limits), Settings()
     assert read == own
     assert set(limits["limits"]) == set(type(own.limits).model_fields)
+    assert Settings(**canary).canary.share == 0.05
     assert Settings(**keys).keys[0].scopes == ("predict", "routing")
     fields: dict[str, Any] = dict(type(own).model_fields)
     told = {*limits, *keys, *re.findall(r"`(\w+): \w+`", DOCS)}

@@ -85,6 +85,19 @@ def test_labels_are_those_of_the_config_beside_it_and_put_in_order(tmp_path: Pat
     torch.testing.assert_close(logits(backbone), expected[[1, 2, 0]], atol=1e-5, rtol=1e-4)
 
 
+def test_an_adapter_of_adalora_is_merged_by_its_rank_pattern(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", labels=LABELS)
+    names = [f"bert.encoder.layer.{i}.attention.self.query.lora_E" for i in range(3)]
+    pattern = dict(zip(names, ([True, False, True], [True] * 3, [False] * 3), strict=True))
+    adalora = peft.AdaLoraConfig(
+        target_modules=["query"], init_r=3, target_r=1, total_step=9, rank_pattern=pattern
+    )
+    expected = save_adapter(tmp_path / "adapter", base, config=adalora)
+    backbone = load(tmp_path / "adapter")
+    assert not any("lora" in name for name in backbone.model.state_dict())
+    torch.testing.assert_close(logits(backbone), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_an_adapter_without_a_head_takes_the_bases(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", labels=LABELS)
     ia3 = peft.IA3Config(

@@ -28,12 +28,13 @@ from adaptive.recording import Record, features_of
 from adaptive.row_hashes import hash_rows
 from adaptive.targets import excess
 from adaptive.tiers.bag import Bag
+from adaptive.tiers.kinds import backbone_of
 from adaptive.training.build import build, steps_of
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import load_policies
 from adaptive.training.learn.routers import load_router
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import backbone_of, load_built, load_tiers
+from adaptive.training.parts import load_built, load_tiers
 from adaptive.training.record_outcomes import calibrate, load_table
 from adaptive.training.router import train
 from adaptive.training.rows import load_rows, load_training_rows

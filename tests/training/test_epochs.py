@@ -18,7 +18,6 @@ from adaptive.config.tiers import PrunedTier
 from adaptive.tiers.surgery import Shape
 from adaptive.training.build import build
 from adaptive.training.epochs import LEAST, MOST, epochs_for, held_rows
-from adaptive.training.journal import Journal
 from adaptive.training.learn.answers import answers_of
 from adaptive.training.learn.loop import Options, fit
 from adaptive.training.mid import cut
@@ -66,9 +65,8 @@ class Trained:
         self.scores, self.stop_at = scores, how.get("stop_at")
         measure: Callable[[], float] | None = self.measure if how.get("measured", True) else None
         options = Options("net", epochs, 4, 0.1, seed=1)
-        journal = Journal(folder / "log")
         lengths = np.ones(12, np.int64)
-        self.done = fit(self.net, self.loss, lengths, options, folder, journal, True, measure)
+        self.done = fit(self.net, self.loss, lengths, options, folder, held_out=measure)
 
     def loss(self, rows: Any) -> torch.Tensor:
         self.calls += 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,20 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from adaptive.events import Event, Finished, Progress, Scalar
 from adaptive.training import journal as journals
 from adaptive.training.journal import Journal
 from adaptive.training.learn.distill import distillation
 from adaptive.training.learn.loop import Options, bucketed, fit
-
-
-class Silent(Journal):
-    """Keeps points in memory."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[str, float, int]] = []
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        self.points.append((name, value, step))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
@@ -65,8 +59,6 @@ def rates(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list
         np.ones(20, np.int64),
         Options("net", 2, 4, 0.1, **options),
         folder,
-        Silent(),
-        True,
     )
     return found
 
@@ -97,8 +89,6 @@ def test_matrices_decay_and_biases_do_not(tmp_path: Path) -> None:
         np.ones(8, np.int64),
         Options("net", 1, 4, 0.1, weight_decay=0.5),
         tmp_path,
-        Silent(),
-        True,
     )
     assert still == 0
     assert (model.weight < 0.99).all()
@@ -106,7 +96,8 @@ def test_matrices_decay_and_biases_do_not(tmp_path: Path) -> None:
 
 
 def test_a_finished_training_leaves_no_checkpoint_and_a_model_at_rest(tmp_path: Path) -> None:
-    model, journal = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5)), Silent()
+    model = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5))
+    told: list[Event] = []
     seen: list[bool] = []
 
     def loss(rows: Any) -> torch.Tensor:
@@ -119,13 +110,13 @@ def test_a_finished_training_leaves_no_checkpoint_and_a_model_at_rest(tmp_path: 
         np.ones(8, np.int64),
         Options("net", 2, 4, 0.1),
         tmp_path,
-        journal,
-        True,
+        told.append,
     )
     assert seen == [True] * 4
     assert not model.training
     assert list(tmp_path.iterdir()) == []
-    assert [(name, step) for name, _, step in journal.points] == [("loss/net", 0)]
+    assert [(e.name, e.at) for e in told if isinstance(e, Scalar)] == [("loss/net", 0)]
+    assert [e.done for e in told if isinstance(e, Progress)] == [0, 1, 2, 3, 4]
 
 
 def test_parameters_that_do_not_learn_are_left_alone(tmp_path: Path) -> None:
@@ -138,8 +129,6 @@ def test_parameters_that_do_not_learn_are_left_alone(tmp_path: Path) -> None:
         np.ones(8, np.int64),
         Options("net", 1, 4, 0.1, weight_decay=0.5),
         tmp_path,
-        Silent(),
-        True,
     )
     assert torch.equal(model[0].weight, before)
 
@@ -185,12 +174,67 @@ def test_losses_and_figures_reach_tensorboard(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     pytest.importorskip("torch.utils.tensorboard")
     journal = Journal(tmp_path / "log")
-    journal.scalar("loss/net", 0.5, 20)
-    journal.figures("full", {"fit_accuracy": 0.75, "rows": 3, "kind": "bag", "skipped": True})
+    journal(Scalar("loss/net", 0.5, 20))
+    figures = {"fit_accuracy": 0.75, "rows": 3, "kind": "bag", "skipped": True}
+    journal(Finished("full", 2, 12, 1.0, figures))
     journal.close()
     read = events.EventAccumulator(str(tmp_path / "log")).Reload()
     assert sorted(read.Tags()["scalars"]) == ["full/fit_accuracy", "full/rows", "loss/net"]
     assert [(e.step, e.value) for e in read.Scalars("loss/net")] == [(20, 0.5)]
+
+
+class FakeWandb(ModuleType):
+    """What of wandb is called; keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.started: list[dict[str, Any]] = []
+        self.points: list[dict[str, float]] = []
+        self.finished = 0
+
+    def Settings(self, **given: Any) -> dict[str, Any]:
+        return given
+
+    def init(self, **given: Any) -> FakeWandb:
+        self.started.append(given)
+        return self
+
+    def define_metric(self, name: str, **given: Any) -> None:
+        assert (name, given) == ("*", {"step_metric": "optimiser step"})
+
+    def log(self, values: dict[str, float]) -> None:
+        self.points.append(values)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.mark.parametrize("told", [None, "online"])
+def test_wandb_is_offline_unless_the_environment_says_otherwise(
+    told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")  # put back afterwards
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if told is not None:
+        monkeypatch.setenv("WANDB_MODE", told)
+    journal = Journal(tmp_path / "log", "tickets", wandb=True)
+    assert not fake.started
+    journal(Scalar("loss/net", 0.5, 20))
+    journal(Finished("full", 2, 12, 1.0, {"rows": 3, "kind": "bag"}))
+    journal.close()
+    (started,) = fake.started
+    assert started["mode"] == (told or "offline") and started["name"] == "tickets"
+    assert started["dir"] == str(tmp_path / "log")
+    assert started["settings"]["x_disable_meta"] and started["settings"]["disable_git"]
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    assert fake.points == [
+        {"loss/net": 0.5, "optimiser step": 20},
+        {"full/rows": 3.0, "optimiser step": 0},
+    ]
+    assert fake.finished == 1
 
 
 def test_a_build_that_logs_nothing_leaves_no_log(tmp_path: Path) -> None:
@@ -202,14 +246,12 @@ def test_a_build_that_logs_nothing_leaves_no_log(tmp_path: Path) -> None:
 def test_without_tensorboard_the_journal_says_so_and_keeps_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO, logger=journals.__name__):
         journal = Journal(tmp_path / "log")
     assert "tensorboard is not installed" in caplog.text
-    journal.scalar("loss/net", 0.5, 1)
-    journal.figures("full", {"rows": 3})
+    journal(Scalar("loss/net", 0.5, 1))
+    journal(Finished("full", 2, 12, 1.0, {"rows": 3}))
     journal.close()
     assert not (tmp_path / "log").exists()
 
@@ -243,10 +285,8 @@ def train_table(folder: Path, epochs: int, **more: Any) -> Table:
         np.ones(40, np.int64),
         options,
         folder,
-        Silent(),
-        True,
-        held_out,
-        [model.bag.weight],
+        held_out=held_out,
+        sparse=[model.bag.weight],
         **more,
     )
     return model

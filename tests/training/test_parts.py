@@ -106,6 +106,15 @@ def test_a_pruned_tier_is_smaller_and_learns_back(teacher: Teacher, tuned: Tier)
     assert share_right(answers_of(small, tokens), labels) > 0.9
 
 
+def test_a_student_of_full_depth_begins_as_the_full_tier(teacher: Teacher, tuned: Tier) -> None:
+    deep, _ = prune(tuned, teacher.tokens, layers=4, batches=1)
+    batch = token_rows.pack(teacher.tokens, np.arange(8), torch.device("cpu"))
+    with torch.inference_mode():
+        for depth in range(5):
+            own, began = (each.backbone.run(each.embed(batch), 0, depth) for each in (tuned, deep))
+            torch.testing.assert_close(began.hidden, own.hidden)
+
+
 def test_what_cannot_be_pruned_is_refused(teacher: Teacher, tuned: Tier) -> None:
     table = tuned.backbone.embedding_table.detach()
     bag = Tier("tiny", Bag.from_table(table, 16, 64), (0,), LABELS)
@@ -228,7 +237,7 @@ def test_records_in_pieces_are_those_of_all_rows_at_once(
 ) -> None:
     tier, (tokens, labels) = two_exits(tuned), texts()
     full = record([tier], tokens, 16)
-    monkeypatch.setattr(pieces, "ROWS", 40)
+    monkeypatch.setattr("adaptive.recording.ROWS", 40)
     kept = Kept(pieces.recorded([tier], tokens, 16), tmp_path, torch.device("cpu"))
     assert [len(each.tokens) for each in kept] == [40, 40, 16]
     for name in ("logits", "pooled"):
@@ -246,7 +255,7 @@ def test_of_what_stages_computed_one_piece_is_in_memory(
     tuned: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tier, (tokens, labels), alive = two_exits(tuned), texts(), Alive()
-    monkeypatch.setattr(pieces, "ROWS", 16)
+    monkeypatch.setattr("adaptive.recording.ROWS", 16)
 
     def pooled(found: Any) -> list[torch.Tensor]:
         return [found["pooled.1"]] if isinstance(found, dict) else [found.pooled[1]]

@@ -30,6 +30,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "model")
     write_model(folder / "classifier", labels=("bad", "good"))
     write_model(folder / "llama", "llama")
+    write_model(folder / "mpnet", "mpnet")
     write_data(folder / "data.csv")
     write_data(folder / "pairs.csv", pairs=True)
     return folder
@@ -169,6 +170,7 @@ def test_a_misspelt_group_column_is_refused(sources: Path, tmp_path: Path) -> No
         ({"tiny": {"kind": "bag", "width": 64}}, "tiny.width"),
         ({"tiny": {"kind": "transformer", "layers": 9}}, "tiny: "),
         ({"full": {"tune": "lora", "lora": {"targets": ["nothing"]}}}, "full.lora.targets"),
+        ({"full": {"tune": "adalora", "lora": {"targets": ["nothing"]}}}, "full.lora.targets"),
         ({"model": {"max_length": 65}}, "positions for 64 tokens"),
         ({"model": {"sha256": "00" * 32}}, "has SHA-256"),
         ({"model": {"id": "./nowhere"}}, "neither a folder here nor a hub id"),
@@ -184,6 +186,11 @@ def test_what_recipe_data_and_model_show_to_be_wrong(
     assert told in str(refused(sources, tmp_path, changes))
 
 
+def test_a_prefix_that_attention_cannot_take_is_refused(sources: Path, tmp_path: Path) -> None:
+    changes = {"model": {"id": str(sources / "mpnet")}, "full": {"tune": "prefix"}}
+    assert "attention of a mpnet model is its own" in str(refused(sources, tmp_path, changes))
+
+
 def test_layers_that_cannot_be_exported_are_refused(sources: Path, tmp_path: Path) -> None:
     changes = {"model": {"id": str(sources / "llama")}, "export": {"tiers": ["full"]}}
     error = refused(sources, tmp_path, changes)
@@ -196,6 +203,8 @@ def test_what_is_not_installed_is_told(
     monkeypatch.setattr("adaptive.training.preflight.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"export": {"tiers": ["full"]}})
     assert "onnx, onnxscript, onnxruntime is not installed" in str(error)
+    error = refused(sources, tmp_path, {"tracking": "wandb"})
+    assert "tracking: wandb is not installed; pip install" in str(error)
     monkeypatch.setattr(int8, "available", lambda: False)
     error = refused(sources, tmp_path, {"quantise": {"tiers": ["full"]}})
     assert "kernels are needed" in str(error)

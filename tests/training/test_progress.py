@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,37 +15,35 @@ import torch
 from tiny_builds import recipe_in, write_data, write_model
 from torch import nn
 
-from adaptive.training import progress
+from adaptive import progress, recording
+from adaptive.bundle.contents import Bundle
+from adaptive.events import Event, Finished, Progress, Scalar, Skipped, Started, doing
+from adaptive.progress import Place, how_far, lasting, listening
+from adaptive.tokens import tokenize
 from adaptive.training.build import build
-from adaptive.training.journal import Journal
 from adaptive.training.learn.loop import Options, fit
-from adaptive.training.progress import how_far, lasting, telling
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "log")
-
-
-def train(journal: Journal, folder: Path, pause: float = 0.0) -> None:
+def train(told: Callable[[Event], None], folder: Path, pause: float = 0.0) -> None:
     model = nn.Linear(2, 1)
 
     def loss(rows: np.ndarray) -> torch.Tensor:
         time.sleep(pause)
         return model(torch.ones(len(rows), 2)).sum() * 0 + 0.25
 
-    fit(model, loss, np.ones(40, np.int64), Options("net", 2, 4, 0.1), folder, journal, True)
+    fit(model, loss, np.ones(40, np.int64), Options("net", 2, 4, 0.1), folder, told)
 
 
 def test_a_training_tells_steps_loss_and_the_time_that_is_left(
-    journal: Journal,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.02)
-    with caplog.at_level(logging.INFO), telling(journal, "step 2 of 9, net", lines=True):
-        train(journal, tmp_path, pause=0.02)
+    with (
+        caplog.at_level(logging.INFO),
+        listening(quiet=True) as told,
+        doing(told, "net", 2, 9),
+    ):
+        train(told, tmp_path, pause=0.02)
     first, *middle, last = caplog.messages
     assert first == "step 2 of 9, net: started"
     line = r"step 2 of 9, net: \d+ of 20 optimiser steps \(\d+%\), loss 0\.250, about .* s left"
@@ -54,48 +53,62 @@ def test_a_training_tells_steps_loss_and_the_time_that_is_left(
 
 
 def test_work_that_does_not_tell_how_far_it_is_tells_that_it_runs(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.02)
-    journal.at(7, 8, "optimiser steps")  # of the step before
-    with caplog.at_level(logging.INFO), telling(journal, "policy", lines=True):
-        time.sleep(0.1)
-    assert any(re.fullmatch(r"policy: running for 0\.\d s", each) for each in caplog.messages)
+    with caplog.at_level(logging.INFO), listening(quiet=True) as told:
+        told(Progress("net", 7, 8, "optimiser steps"))  # of the step before
+        with doing(told, "policy", 1, 1):
+            time.sleep(0.1)
+    line = r"step 1 of 1, policy: running for 0\.\d s"
+    assert any(re.fullmatch(line, each) for each in caplog.messages)
 
 
 def test_where_bars_are_shown_no_lines_are(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.02)
-    with caplog.at_level(logging.INFO), telling(journal, "net", lines=False):
-        time.sleep(0.1)
-    assert [each.partition(" in")[0] for each in caplog.messages] == ["net: started", "net: done"]
+    with (
+        caplog.at_level(logging.INFO),
+        listening(quiet=False) as told,
+        doing(told, "net", 1, 1),
+    ):
+        train(told, tmp_path, pause=0.02)
+    lines = [each.partition(" in")[0] for each in caplog.messages]
+    assert lines == ["step 1 of 1, net: started", "step 1 of 1, net: done"]
+    shown = capsys.readouterr().err
+    assert "net" in shown
+    assert "/20" in shown
+    assert "loss=0.250" in shown
 
 
-def test_a_step_that_fails_is_not_said_to_be_done(
-    journal: Journal, caplog: pytest.LogCaptureFixture
+def test_a_step_that_fails_is_not_said_to_be_done_and_leaves_no_thread(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with (
         caplog.at_level(logging.INFO),
         pytest.raises(KeyboardInterrupt),
-        telling(journal, "net", lines=True),
+        listening(quiet=True) as told,
+        doing(told, "net", 1, 1),
     ):
         raise KeyboardInterrupt
-    assert caplog.messages == ["net: started"]
+    assert caplog.messages == ["step 1 of 1, net: started"]
+    assert not any(each.name == "progress" for each in threading.enumerate())
 
 
-def test_the_time_left_follows_from_what_this_run_did(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_follows_from_what_this_run_did(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    journal.at(50, 100, "rows")  # where an interrupted run had come
-    assert how_far(journal, 5) == "50 of 100 rows (50%)"
+    place = Place.of(Progress("net", 50, 100, "rows"), None)  # where an interrupted run had come
+    assert how_far(place, 5) == "50 of 100 rows (50%)"
     now[0] = 110.0
-    journal.at(60, 100, "rows", 1.5)
-    assert how_far(journal, 15) == "60 of 100 rows (60%), loss 1.500, about 40 s left"
-    journal.at(61, 100, "rows")  # the loss is told now and then
-    assert "loss 1.500" in how_far(journal, 16)
+    place = Place.of(Progress("net", 60, 100, "rows", 1.5), place)
+    assert how_far(place, 15) == "60 of 100 rows (60%), loss 1.500, about 40 s left"
+    place = Place.of(Progress("net", 61, 100, "rows"), place)  # the loss is told now and then
+    assert "loss 1.500" in how_far(place, 16)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +131,39 @@ def test_every_step_of_a_build_is_numbered(
     assert told[0] == "step 1 of 12, data: started"
     assert told[1].startswith("step 1 of 12, data: done in ")
     assert told[2] == "step 1 of 12, data: unchanged, skipped"
+
+
+def test_a_callback_is_told_all_that_a_build_does_and_can_stop_it(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    write_data(tmp_path / "data.csv")
+    told: list[Event] = []
+
+    def listen(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Progress) and event.part == "full" and event.done == 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        build(recipe_in(tmp_path), tmp_path / "run", quiet=True, on_event=listen)
+    started = [(e.step, e.number, e.steps) for e in told if isinstance(e, Started)]
+    assert started == [("data", 1, 12), ("full", 2, 12)]
+    (data,) = [e for e in told if isinstance(e, Finished)]
+    assert data.figures["train"] > 0
+    assert any(isinstance(e, Scalar) and e.name == "loss/full" for e in told)
+    told.clear()
+    build(recipe_in(tmp_path), tmp_path / "run", quiet=True, until="full", on_event=told.append)
+    assert [type(e) for e in told if isinstance(e, Skipped | Finished)] == [Skipped, Finished]
+
+
+def test_recording_counts_the_rows_of_every_tier_over_all_pieces(
+    tiny_cascade: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "ROWS", 4)
+    tokens = tokenize(tiny_cascade.tokenizer, ["a fine film"] * 10, None, max_length=16)
+    told: list[Event] = []
+    recording.outcomes(tiny_cascade, tokens, np.zeros(10, np.int32), 2, told.append)
+    progress = [e for e in told if isinstance(e, Progress)]
+    assert {e.total for e in progress} == {10 * len(tiny_cascade.tiers)}
+    counts = [e.done for e in progress]
+    assert counts == sorted(counts)
+    assert counts[-1] == progress[-1].total

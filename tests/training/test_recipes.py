@@ -21,12 +21,13 @@ from adaptive.pipeline import AdaptivePipeline
 from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import FAMILIES
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.surgery import Shape
 from adaptive.tiers.tier import Tier
+from adaptive.training.adapting import adapt, add_lora
 from adaptive.training.build import build
-from adaptive.training.full import add_lora
 from adaptive.training.measure_costs import load_costs
-from adaptive.training.parts import backbone_of, load_built
+from adaptive.training.parts import load_built
 from adaptive.training.record_outcomes import load_table
 from adaptive.training.rows import load_rows
 
@@ -202,6 +203,47 @@ def test_lora_trains_adapters_alone_and_merges_them(tmp_path: Path) -> None:
             changed.add(name.split(".", 3)[3])
             assert torch.linalg.matrix_rank(found - value, rtol=1e-3) <= 2
     assert changed == {"attention.self.query.weight", "attention.self.value.weight"}
+
+
+def test_adalora_is_merged_and_its_budget_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(
+        "adaptive.training.full.adapt", lambda *given: made.append(adapt(*given)) or made[0]
+    )
+    adalora = {"tune": "adalora", "learning_rate": 1e-2, "epochs": 2, "lora": {"rank": 2}}
+    recipe = built(tmp_path, SMALL | {"full": adalora}, until="full")
+    tier = load_built(context_of(recipe, tmp_path / "run"), "full")
+    assert not any("lora" in name for name, _ in backbone_of(tier).named_modules())
+    (config,) = made[0].peft_config.values()
+    assert (config.target_r, config.init_r) == (2, 3)
+    assert config.total_step == 2 * 160 / 8 == 40 and config.tfinal == 20
+    ranks = {  # peft names matrices from its own model on
+        name.removeprefix("model.").split(".lora_E")[0]: sum(kept)
+        for name, kept in config.rank_pattern.items()
+    }
+    assert len(ranks) == 6 and sum(ranks.values()) == 12  # of 18 at the start
+    start = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").base_model
+    for name, value in start.state_dict().items():
+        if name.endswith(("query.weight", "value.weight")):
+            change = backbone_of(tier).body.state_dict()[name] - value
+            assert torch.linalg.matrix_rank(change, rtol=1e-3) <= ranks[name[: -len(".weight")]]
+
+
+@pytest.mark.slow
+def test_a_prefix_is_trained_alone_and_stays_one(tmp_path: Path) -> None:
+    prefix = {"tune": "prefix", "learning_rate": 3e-2, "epochs": 2, "prefix": {"tokens": 3}}
+    small = {"mid": {"epochs": 1}, "tiny": None, "quantise": {"tiers": ["mid"]}}
+    built(tmp_path, SMALL | small | QUICK | {"full": prefix})
+    tiers = load_bundle(tmp_path / "bundle").tiers
+    assert [backbone_of(tier).prefix for tier in tiers] == [3, 3]  # the pruned tier has it, too
+    start = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").base_model
+    found = backbone_of(tiers[-1]).body.state_dict()
+    for name, value in start.state_dict().items():
+        assert name.startswith("pooler") or torch.equal(found[name], value)
+    assert sum(".prefix." in name for name in found) == 3 * 2
+    assert all(each["label"] in ("good", "bad") for each in answers(tmp_path))
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -224,12 +224,8 @@ def train(
         return nn.functional.cross_entropy(model(noisy), AIM[rows])
 
     options = Options("net", 4, 8, 1e-2, weight_decay=0.1, seed=3)
-    fit(model, loss, LENGTHS, options, folder, _silent(folder), True)
+    fit(model, loss, LENGTHS, options, folder)
     return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def _silent(folder: Path) -> Any:
-    return context_of(recipe_in(folder), folder).journal
 
 
 @pytest.mark.parametrize("stop_at", [4, 8, 13, 32])

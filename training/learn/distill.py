@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from adaptive import tokens as token_rows
+from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of
-from adaptive.training.learn.loop import Log, Options, Rows, fit
+from adaptive.training.learn.loop import Options, Rows, fit
 from adaptive.training.learn.teacher import Teacher
 
 
@@ -61,8 +62,7 @@ def distill(
     dropout: float = 0.0,
     sparse: Sequence[nn.Parameter] = (),
     folder: Path | None = None,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
 ) -> int:
     """Train backbone and all exits of a tier together on a teacher's outputs and labels.
@@ -71,7 +71,7 @@ def distill(
         tier: the student, changed in place.
         teacher: n rows, and what the larger tier computed for them.
         weight, temperature: of `distillation`.
-        held_out, sparse, folder, journal, quiet: as in `fit`.
+        held_out, sparse, folder, on_event: as in `fit`.
         imitate: depth of the student -> depth of the teacher whose pooled hidden state it
             shall resemble (cosine distance), weighed by `hidden_weight`.
         dropout: share of each text's tokens hidden from the student, so that it does not
@@ -102,4 +102,4 @@ def distill(
                 total = total + hidden_weight * distance.mean()
         return total / len(tier.depths)
 
-    return fit(tier, loss, tokens.lengths, options, folder, journal, quiet, held_out, sparse)
+    return fit(tier, loss, tokens.lengths, options, folder, on_event, held_out, sparse)

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from adaptive.cells import Labels
+from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of, share_right
 from adaptive.training.learn.distill import distillation
-from adaptive.training.learn.loop import Log, Options, Rows, fit
+from adaptive.training.learn.loop import Options, Rows, fit
 from adaptive.training.learn.teacher import Teacher, outputs_of
 from adaptive.types import Tokens
 
@@ -46,8 +47,7 @@ def fit_exits(
     temperature: float = TEMPERATURE,
     held_out: Callable[[], float] | None = None,
     folder: Path | None = None,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     task: Task = SINGLE_LABEL,
 ) -> int:
     """Train the heads of all exits but the last on the tier's own outputs and labels.
@@ -79,7 +79,7 @@ def fit_exits(
         return total
 
     lengths = teacher.tokens.lengths
-    return fit(learned, loss, lengths, options, folder, journal, quiet, held_out)
+    return fit(learned, loss, lengths, options, folder, on_event, held_out)
 
 
 def held_out_exits(

@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tqdm.auto import tqdm
+
+from adaptive.events import Listener, Progress, Scalar, ignore
 
 logger = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
@@ -40,36 +40,16 @@ class Options:
     seed: int = 0
 
 
-class Log(Protocol):
-    """Where a training tells how far it is, and its curves; `adaptive.training.journal` has one."""
-
-    def at(self, done: int, total: int, unit: str, loss: float | None = None) -> None:
-        """How far it is."""
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
-
-
-class _Silent:
-    """Tells nothing."""
-
-    def at(self, done: int, total: int, unit: str, loss: float | None = None) -> None:
-        pass
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        pass
-
-
 def fit(
     model: nn.Module,
     loss: Callable[[Rows], torch.Tensor],
     lengths: NDArray[np.int64],
     options: Options,
     folder: Path | None = None,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
     held_out: Callable[[], float] | None = None,
     sparse: Sequence[nn.Parameter] = (),
+    after: Callable[[int], None] | None = None,
 ) -> int:
     """Minimise the mean of `loss(rows)` over all rows by AdamW with a linear schedule.
 
@@ -81,14 +61,14 @@ def fit(
         loss: of a batch of row numbers, a scalar.
         lengths: [n] tokens of each row; batches hold rows of like length.
         folder: of the checkpoints, which a finished training leaves none of; None for none.
-        journal: is told losses and how far it is.
-        quiet: no progress bar.
+        on_event: is told losses and how far it is.
         held_out: how good the model is on rows that it does not learn from; the greater the
             better. It is asked after each epoch, the model keeps the weights of the best (of
             equals the last), and training stops where half of all its epochs were no better: most
             is won while the learning rate falls. None for all epochs, and the weights of the last.
         sparse: parameters whose gradients are sparse: of these only the rows that a batch read are
             moved, by Adam without decay. A table of 100,000 rows is otherwise nearly all of a step.
+        after: is called after each step with the steps done, while the gradients are there.
 
     Returns:
         Optimiser steps done.
@@ -101,9 +81,7 @@ def fit(
     step, score, without = _restore(checkpoint, model, optimizers)
     device = next(model.parameters()).device
     epochs_done = step * options.epochs // steps
-    bar = tqdm(total=steps, initial=step, desc=options.name, disable=quiet)
-    journal = journal or _Silent()
-    journal.at(step, steps, STEPS)
+    on_event(Progress(options.name, step, steps, STEPS))
     told: float | None = None
     model.train()
     for number in range(epochs_done, options.epochs):
@@ -125,21 +103,20 @@ def fit(
                 optimizer.step()
             if step % LOG_EVERY == 0:
                 told = float(value.detach())
-                journal.scalar(f"loss/{options.name}", told, step)
-                bar.set_postfix(loss=f"{told:.3f}")
+                on_event(Scalar(f"loss/{options.name}", told, step))
             step += 1
-            journal.at(step, steps, STEPS, told)
-            bar.update()
+            if after is not None:
+                after(step)
+            on_event(Progress(options.name, step, steps, STEPS, told))
         if held_out is not None:
             found = _measured(model, held_out)
-            journal.scalar(f"held_out/{options.name}", found, step)
+            on_event(Scalar(f"held_out/{options.name}", found, step))
             without = 0 if found >= score else without + 1
             if found >= score:
                 score = found
                 best.keep(_weights(model))
         if checkpoint is not None:
             _save(checkpoint, model, optimizers, step, score, without)
-    bar.close()
     if held_out is not None:
         model.load_state_dict(best.weights())
     model.eval()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive import tokens as token_rows
 from adaptive.tasks import SINGLE_LABEL, Task
-from adaptive.tiers.backbone import Backbone
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of
@@ -59,9 +59,7 @@ def prune(
     Raises:
         ValueError: the tier is a bag, or has fewer layers.
     """
-    backbone = full.backbone
-    if not isinstance(backbone, Backbone):
-        raise ValueError(f"tier {full.name!r} is a bag, which has no layers to cut")
+    backbone = backbone_of(full)
     if not 0 < layers <= backbone.layers:
         raise ValueError(f"{layers} layers to keep, of {backbone.layers}")
     rng, last, place = np.random.default_rng(seed), len(full.depths) - 1, device_of(full)

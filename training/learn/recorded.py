@@ -6,23 +6,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from adaptive import tokens as token_rows
-from adaptive.recording import ROWS, Record, record
+from adaptive.events import Listener, ignore
+from adaptive.recording import Record, pieces, record
 from adaptive.tiers.tier import Tier
 from adaptive.types import Stage, Tokens
 
 
 def recorded(
-    tiers: Sequence[Tier], tokens: Tokens, batch_size: int, quiet: bool = True
+    tiers: Sequence[Tier], tokens: Tokens, batch_size: int, on_event: Listener = ignore
 ) -> Iterator[Record]:
     """Records of `ROWS` rows each, in their order, of which one at a time need be in memory."""
-    for start in range(0, len(tokens), ROWS):
-        rows = np.arange(start, min(start + ROWS, len(tokens)))
-        yield record(tiers, token_rows.select(tokens, rows), batch_size, quiet)
+    for rows, told in pieces(tiers, tokens, on_event):
+        yield record(tiers, token_rows.select(tokens, rows), batch_size, told)
 
 
 class Kept(Sequence[Record]):

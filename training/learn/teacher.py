@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
 
 from adaptive import tokens as token_rows
 from adaptive.cells import Labels
+from adaptive.events import Listener, Progress, ignore, within
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import BATCH, device_of
-from adaptive.training.learn.loop import Log, Rows, autocast
+from adaptive.training.learn.loop import Rows, autocast
 from adaptive.types import Tokens
 
 SHARD = 64 << 20  # bytes of pooled states in a file, and so in memory, at most
@@ -67,14 +67,15 @@ class Teacher:
 
 @torch.inference_mode()
 def outputs_of(
-    tier: Tier, tokens: Tokens, *, bfloat16: bool = False, quiet: bool = True
+    tier: Tier, tokens: Tokens, *, bfloat16: bool = False, on_event: Listener = ignore
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A tier's logits [n, c] and pooled hidden states [layers + 1, n, h], float16 on the host."""
     depth, place = tier.backbone.layers, device_of(tier)
     batches = token_rows.batches(tokens.lengths, BATCH)
     logits = torch.empty(len(tokens), len(tier.labels), dtype=torch.float16)
     pooled = torch.empty(depth + 1, len(tokens), tier.backbone.hidden, dtype=torch.float16)
-    for rows in tqdm(batches, desc="teacher", disable=quiet, leave=False):
+    done = 0
+    for rows in batches:
         with autocast(place, bfloat16):
             state = tier.embed(token_rows.pack(tokens, rows, place))
             pooled[0, rows] = _half(tier.backbone.pool(state))
@@ -82,6 +83,8 @@ def outputs_of(
                 state = tier.backbone.run(state, layer, layer + 1)
                 pooled[layer + 1, rows] = _half(tier.backbone.pool(state))
             logits[rows] = _half(tier.answer(state, len(tier.depths) - 1)[0])
+        done += len(rows)
+        on_event(Progress("teacher", done, len(tokens), "rows"))
     return logits, pooled
 
 
@@ -91,8 +94,7 @@ def write_outputs(
     folder: Path,
     *,
     bfloat16: bool = False,
-    journal: Log | None = None,
-    quiet: bool = True,
+    on_event: Listener = ignore,
 ) -> None:
     """The same into files of `SHARD` bytes each, of which one at a time is in memory.
 
@@ -105,11 +107,10 @@ def write_outputs(
         rows = np.arange(number * size, min((number + 1) * size, len(tokens)))
         if not file.is_file():
             own = token_rows.select(tokens, rows)
-            logits, pooled = outputs_of(tier, own, bfloat16=bfloat16, quiet=quiet)
+            told = within(on_event, "teacher", int(rows[0]), len(tokens))
+            logits, pooled = outputs_of(tier, own, bfloat16=bfloat16, on_event=told)
             save_file({"logits": logits, "pooled": pooled}, file.with_suffix(".tmp"))
             os.replace(file.with_suffix(".tmp"), file)
-        if journal is not None:
-            journal.at(int(rows[-1]) + 1, len(tokens), "rows")
 
 
 def read_outputs(folder: Path) -> tuple[Shards, list[Shards]]:

@@ -67,6 +67,24 @@ async def reload(request: Request) -> dict[str, Any]:
     return condition(service)
 
 
+@router.post("/admin/canary", responses={**REFUSALS, 409: {"description": "Not on trial"}})
+async def start_canary(request: Request) -> dict[str, Any]:
+    """Let the settings' canary answer its share of the requests."""
+    caller_of(request, "admin")
+    service = service_of(request)
+    await service.start_trial()
+    return condition(service)
+
+
+@router.delete("/admin/canary", responses=REFUSALS)
+async def stop_canary(request: Request) -> dict[str, Any]:
+    """Roll the canary back; what it has begun it answers."""
+    caller_of(request, "admin")
+    service = service_of(request)
+    service.roll_back("an operator said so")
+    return condition(service)
+
+
 @router.get("/", response_class=HTMLResponse)
 async def page(request: Request) -> HTMLResponse:
     """A page to try a text on, and to watch the shares."""
@@ -85,5 +103,6 @@ def condition(service: Service) -> dict[str, Any]:
         "bundle": deployment.bundle.name,
         "fenced": {names[tier]: why for tier, why in deployment.loop.fenced.items()},
         "audit": service.audit.condition(),
+        "canary": None if service.trial is None else service.trial.condition(),
         "certified": [level.name for level in deployment.levels.values() if level.target],
     }
