@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from adaptive.config.recipe import Recipe
 from adaptive.events import ignore
 from adaptive.tiers import store
 from adaptive.tiers.tier import Tier
+from adaptive.training import choose_runners
 from adaptive.training.build import build
 from adaptive.training.steps import Context
 
@@ -131,6 +132,18 @@ def build_in(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     write_data(folder / "data.csv")
     assert build(recipe_in(folder, changes), folder / "run", quiet=True) == folder / "bundle"
     return folder
+
+
+def favouring(runner: str) -> Callable[..., dict[str, float]]:
+    """Measures runners as a build does, and then finds this one the quickest."""
+    measure = choose_runners.milliseconds
+
+    def measured(*given: Any) -> dict[str, float]:
+        found = measure(*given)
+        assert min(found.values()) > 0
+        return found | {runner: min(found.values()) / 2}
+
+    return measured
 
 
 @contextmanager

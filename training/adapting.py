@@ -7,10 +7,10 @@ from typing import Any
 
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError
+from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.surgery import add_prefix
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.adalora import schedule
-from adaptive.training.parts import backbone_of
 
 SURPLUS = 1.5  # AdaLoRA's ranks at the start over those at the end (arXiv:2303.10512, section 4)
 

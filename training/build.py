@@ -20,6 +20,7 @@ from adaptive.training import (
     certify_policy,
     certify_pool,
     choose,
+    choose_runners,
     export,
     full,
     groups,
@@ -46,7 +47,7 @@ def steps_of(context: Context) -> list[Step]:
     """The steps that a recipe needs."""
     tiers, done = tier_steps(context), finished_steps(context)
     small = [KINDS[tier.kind].step(tier) for tier in context.recipe.small]
-    serving = [quantise.step(tiers), export.step(tiers)]
+    serving = [choose_runners.step(tiers), quantise.step(tiers), export.step(tiers)]
     return [
         prepare.STEP,
         full.STEP,

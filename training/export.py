@@ -1,4 +1,4 @@
-"""Step `export`: a tier's layers as ONNX graphs, which ONNX Runtime runs when it is served."""
+"""Step `export`: a tier's segments as ONNX graphs, which ONNX Runtime runs when it is served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def _work(context: Context, folder: Path) -> Figures:
     figures: Figures = {}
     for name in recipe.exported:
         int8 = name in recipe.int8
-        write_graphs(backbone_of(load_built(context, steps[name])), folder / name, int8=int8)
+        plain = load_built(context, steps[name])
+        write_graphs(backbone_of(plain), plain.depths, folder / name, int8=int8)
         ours = load_built(context, steps[name], int8=int8)
         theirs = load_built(context, steps[name], int8=int8, graphs=folder / name)
         figures[name] = {

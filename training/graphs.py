@@ -1,11 +1,11 @@
-"""Writing a transformer's layers as ONNX graphs, one each, for `adaptive.tiers.graphs` to run."""
+"""Writing a transformer's segments as ONNX graphs, for `adaptive.tiers.graphs` to run."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -27,13 +27,15 @@ from adaptive.tiers.surgery import sizes_of
 
 ATTENTION = "adaptive_exported"
 OPSET = 18
+MOST_BYTES = 2**30  # of a graph; twice as many are more than a file of protobuf can hold
 
 
-def write_graphs(backbone: Backbone, folder: Path, *, int8: bool) -> None:
-    """Write every layer's graph, of float32 or int8 products.
+def write_graphs(backbone: Backbone, depths: Sequence[int], folder: Path, *, int8: bool) -> None:
+    """Write a graph of each segment, of float32 or int8 products.
 
     Args:
         backbone: in float32 on the CPU; its attention is another afterwards.
+        depths: layers before each exit, the last of them behind the last layer.
 
     Raises:
         BuildError: `onnx` or `onnxscript` is not installed.
@@ -51,11 +53,17 @@ def write_graphs(backbone: Backbone, folder: Path, *, int8: bool) -> None:
     backbone.config._attn_implementation = ATTENTION
     heads = sizes_of(backbone).heads
     templates: dict[Any, _Template] = {}  # exporting takes seconds; layers of like sizes share one
+    begun: list[Any] = []  # graphs of the layers since the last segment
     for number, layer in enumerate(backbone.blocks):
         sizes = (heads[number], *(each.shape for each in layer.parameters()))
         if sizes not in templates:
             templates[sizes] = _Template.of(layer, backbone.hidden)
-        onnx.save(_graph(templates[sizes], layer, int8=int8), folder / name_of(number))
+        begun.append(_graph(templates[sizes], layer, int8=int8))
+        large = sum(each.ByteSize() for each in begun) + begun[-1].ByteSize() > MOST_BYTES
+        if number + 1 in depths or large:
+            start = number + 1 - len(begun)
+            onnx.save(_chained(begun), folder / name_of(start, number + 1))
+            begun.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +243,33 @@ def _graph(template: _Template, layer: nn.Module, *, int8: bool) -> Any:
     del graph.value_info[:]
     onnx.checker.check_model(model)
     return model
+
+
+def _chained(models: Sequence[Any]) -> Any:
+    """Graphs of layers as one, which runs them in turn. They share the places of their rows."""
+    import onnx
+
+    if len(models) == 1:
+        return models[0]
+    whole = onnx.ModelProto()
+    whole.CopyFrom(models[0])
+    for field in ("node", "initializer"):
+        del getattr(whole.graph, field)[:]
+    last = len(models) - 1
+    for number, model in enumerate(models):
+        shared = {name: name for name in INPUTS[1:]} | {"": ""}  # an input that is left out
+        shared["hidden"] = f"{number - 1}.out" if number else "hidden"
+        shared["out"] = "out" if number == last else f"{number}.out"
+        for array in model.graph.initializer:
+            array.name = f"{number}.{array.name}"
+        for node in model.graph.node:
+            node.name = ""  # those of two layers would be the same
+            for names in (node.input, node.output):
+                names[:] = [shared.get(name, f"{number}.{name}") for name in names]
+        whole.graph.node.extend(model.graph.node)
+        whole.graph.initializer.extend(model.graph.initializer)
+    onnx.checker.check_model(whole)
+    return whole
 
 
 def _in_float32(

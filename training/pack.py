@@ -21,6 +21,7 @@ from adaptive.routers import Router
 from adaptive.row_hashes import hashes_of
 from adaptive.search import Found
 from adaptive.timing import machine
+from adaptive.training import choose_runners
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router
 from adaptive.training.groups import load_groups
@@ -153,6 +154,9 @@ def _story(context: Context) -> list[str]:
     for tier in recipe.small:
         told = KINDS[tier.kind].told(context.figures(tier.name))
         story.append(f"{tier.name.capitalize()} tier: {told}.")
+    if recipe.measured:
+        found = context.figures("runners")
+        story += [choose_runners.sentence(name, figures) for name, figures in found.items()]
     if recipe.int8:
         story += [_in_int8(name, told) for name, told in context.figures("quantise").items()]
     if recipe.exported:

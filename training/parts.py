@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.config.recipe import Recipe
+from adaptive.runners import RUNNERS
 from adaptive.tasks import Task, task_from_json
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
@@ -54,23 +55,46 @@ def steps_by_tier(context: Context) -> dict[str, str]:
 def finished_steps(context: Context) -> tuple[str, ...]:
     """The steps that decide what the finished tiers answer."""
     recipe = context.recipe
-    serving = {"quantise": recipe.int8, "export": recipe.exported}
+    serving = {"runners": recipe.measured, "quantise": recipe.int8, "export": recipe.exported}
     return (*tier_steps(context), *[step for step, tiers in serving.items() if tiers])
 
 
 def load_tiers(context: Context, dtype: torch.dtype | None = None) -> tuple[Tier, ...]:
     """The tiers in cascade order, in evaluation mode, as they are to be served."""
-    recipe, exported = context.recipe, context.folder("export")
+    served, measured = runners_of(context), context.recipe.measured
     return tuple(
-        load_built(
+        load_as(
             context,
             step,
+            served[name],
+            context.folder("runners" if name in measured else "export") / name,
             dtype,
-            int8=name in recipe.int8,
-            graphs=exported / name if name in recipe.exported else None,
         )
         for name, step in steps_by_tier(context).items()
     )
+
+
+def runners_of(context: Context) -> dict[str, str]:
+    """Name of each tier, in cascade order -> what runs its layers, be it told or chosen."""
+    recipe = context.recipe
+    chosen = context.figures("runners") if recipe.measured else {}
+    return recipe.served | {name: chosen[name]["runner"] for name in recipe.measured}
+
+
+def load_as(
+    context: Context, step: str, name: str, graphs: Path, dtype: torch.dtype | None = None
+) -> Tier:
+    """The tier a step left, opened by a runner.
+
+    Args:
+        name: of the runner.
+        graphs: where its graphs lie, if it needs any.
+        dtype: of the weights, where the runner has none of its own.
+    """
+    runner = RUNNERS[name]
+    own = dtype if runner.dtype is None else DTYPES[runner.dtype]
+    where = graphs if runner.graphs else None
+    return load_built(context, step, own, int8=runner.int8, graphs=where)
 
 
 def load_built(

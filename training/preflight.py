@@ -15,10 +15,11 @@ from typing import ParamSpec, TypeVar
 from adaptive.bundle.store import check_replaceable, check_writable
 from adaptive.config.recipe import Recipe
 from adaptive.errors import AdaptiveError, BuildError, ConfigError
-from adaptive.tiers import int8
+from adaptive.runners import AUTO, PLAIN
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
 from adaptive.tiers.graphs import check_family
+from adaptive.tiers.runners import lacking
 from adaptive.training import full, teach
 from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
@@ -29,7 +30,6 @@ from adaptive.training.steps import Context, Figures
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_EXPORTERS = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check(context: Context, steps: Sequence[str]) -> Figures:
@@ -118,29 +118,18 @@ def check_workdir(folder: Path) -> None:
 
 def _check_runtimes(context: Context) -> None:
     """Raise BuildError where this device or what is installed does not do what is asked."""
-    recipe, device = context.recipe, context.device.type
-    asked = {"quantise": recipe.int8, "export": recipe.exported}
-    for step, tiers in asked.items():
-        if tiers and device != "cpu":
+    recipe = context.recipe
+    for tier, runner in recipe.served.items():
+        why = None if runner == AUTO else lacking(runner, context.device.type, preparing=True)
+        if why is not None:
             raise BuildError(
-                f"{step}.tiers: {', '.join(tiers)} would run on a CPU, and this build on {device}; "
-                f"build with CUDA_VISIBLE_DEVICES= or serve them by torch in float32"
+                f"tier {tier!r} is served by {runner}: {why}; or serve it by another runner, such "
+                f"as {PLAIN}"
             )
     if recipe.tracking == "wandb" and find_spec("wandb") is None:
         raise BuildError(
             "tracking: wandb is not installed; pip install 'adaptive-cascade[tracking]', or leave "
             "`tracking` out"
-        )
-    if recipe.int8 and not int8.available():
-        raise BuildError(
-            f"quantise.tiers: torch's {int8.ENGINE} kernels are needed, and this build of torch "
-            "lacks them; leave `quantise` out"
-        )
-    lacking = [name for name in _EXPORTERS if find_spec(name) is None]
-    if recipe.exported and lacking:
-        raise BuildError(
-            f"export.tiers: {', '.join(lacking)} is not installed; "
-            "pip install 'adaptive-cascade[onnx]'"
         )
 
 

@@ -22,6 +22,7 @@ from adaptive.cells import Labels, known
 from adaptive.certificate import at_levels
 from adaptive.certifying import counted_rows, recertify, searched_front
 from adaptive.errors import DataError
+from adaptive.events import Listener, ignore
 from adaptive.policy import Lookup
 from adaptive.recording import outcomes, routing_features
 from adaptive.routers import Router
@@ -62,7 +63,7 @@ def refit(
     seed: int = 0,
     looks: int = 1,
     batch_size: int = 32,
-    quiet: bool = True,
+    on_event: Listener = ignore,
 ) -> Bundle:
     """The bundle with reliability, router, front and certificate of these rows.
 
@@ -94,10 +95,10 @@ def refit(
             f"expected {LEAST} of each at least, about {LEAST * PARTS} rows in all. Collect more"
         )
     own = {name: token_rows.select(tokens, rows) for name, rows in parts._asdict().items()}
-    fitted = _fitted(bundle, own["fit"], labels[parts.fit], seed, batch_size, quiet)
-    table = outcomes(fitted, own["search"], labels[parts.search], batch_size, quiet)
+    fitted = _fitted(bundle, own["fit"], labels[parts.fit], seed, batch_size, on_event)
+    table = outcomes(fitted, own["search"], labels[parts.search], batch_size, on_event)
     fitted = replace(fitted, outcomes={"search": table}, certificate=None)
-    costs = costs_here(fitted, batch_size, quiet)
+    costs = costs_here(fitted, batch_size, on_event)
     lookup = Lookup.of(table, costs.at(table.tokens))
     promises: list[Sequence[Target]] = [bundle.targets, *at_levels(bundle.targets, levels)]
     first, *others = [
@@ -122,15 +123,15 @@ def refit(
         seed=seed,
         looks=looks,
         batch_size=batch_size,
-        quiet=quiet,
+        on_event=on_event,
     )
 
 
 def _fitted(
-    bundle: Bundle, tokens: Tokens, labels: Labels, seed: int, batch_size: int, quiet: bool
+    bundle: Bundle, tokens: Tokens, labels: Labels, seed: int, batch_size: int, on_event: Listener
 ) -> Bundle:
     """The bundle with reliability, and router if it has one, fitted on these rows."""
-    records = list(recorded(bundle.tiers, tokens, batch_size, quiet))
+    records = list(recorded(bundle.tiers, tokens, batch_size, on_event))
     right = may_abstain(bundle.targets)
     reliability, _ = calibrate(records, labels, right=right, task=bundle.task)
     reliability.to(bundle.device)
@@ -139,7 +140,7 @@ def _fitted(
         frequency = bundle.log_frequency
         features = [routing_features(each, reliability, frequency, bundle.task) for each in records]
         told = replace(bundle, reliability=reliability, router=None)
-        worse = worse_of(outcomes(told, tokens, labels, batch_size, quiet))
+        worse = worse_of(outcomes(told, tokens, labels, batch_size, on_event))
         router = fit_router(bundle.router.kind, torch.cat(features).cpu().numpy(), worse, seed)
         router.to(bundle.device)
     return replace(bundle, reliability=reliability, router=router)

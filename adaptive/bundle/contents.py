@@ -102,8 +102,12 @@ def stages_of(depths: tuple[tuple[int, ...], ...]) -> tuple[Stage, ...]:
 
 def dtype_of(tiers: Sequence[Tier]) -> str:
     """Of the tiers' weights, as torch calls it, and which tiers run otherwise beside it."""
-    name = str(tiers[-1].backbone.embedding_table.dtype).removeprefix("torch.")
-    ways = {
+    dtypes = [str(each.backbone.embedding_table.dtype).removeprefix("torch.") for each in tiers]
+    name, ways = dtypes[-1], dict[str, list[str]]()
+    for tier, dtype in zip(tiers, dtypes, strict=True):
+        if dtype != name:
+            ways.setdefault(dtype, []).append(tier.name)
+    ways |= {
         "int8": [tier.name for tier in tiers if tier.int8],
         "ONNX Runtime": [tier.name for tier in tiers if tier.in_graphs],
     }

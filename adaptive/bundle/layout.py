@@ -13,10 +13,15 @@ reads as it stands. What is added and may be missing needs none. Then, in one ch
    certification rows). It is never written again.
 4. tests/bundle/test_golden.py opens every one, and each answers as it did when it was written.
 
-Format 1: all there is. Outcome files of graded answers and of usage came later; they stand beside
+Format 1: the first. Outcome files of graded answers and of usage came later; they stand beside
 those of classes, which are as they were. So did tasks: a bundle of another than `single_label` has
 its name in the header, for which a version that knows no tasks refuses it, and a file of its own
 with what belongs to the task. A certificate is bound to that file as to all that answers.
+
+Format 2: where ONNX Runtime runs a tier, `layers/` holds a graph of each segment, from one exit to
+the next, called by the layers that it runs from and to (`00-02.onnx`). In format 1 it held one of
+each layer (`00.onnx`). `adaptive.tiers.graphs` tells them by their names and not by the header's
+number, because folders of builds that were begun before hold the former, too.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from pathlib import PurePosixPath
 
 from adaptive.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2
 SUFFIXES = (".json", ".safetensors", ".yaml", ".md", ".txt", ".onnx")
 # What git and the hub's client leave beside a download. Nothing in there is ever read.
 IGNORED = frozenset({".git", ".gitattributes", ".cache"})

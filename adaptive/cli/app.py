@@ -519,6 +519,23 @@ def info(context: typer.Context, bundle: options.Bundle) -> None:
 
 @app.command()
 @guarded
+def tune(
+    context: typer.Context,
+    bundle: options.Bundle,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Try so many; may be repeated.", show_default="1 and all cores"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that come together.")] = 32,
+) -> None:
+    """Measure runners, threads and batch sizes on this machine's CPU; nothing is changed."""
+    from adaptive.cli.tune import tune
+
+    tune(context.obj, bundle, threads, batch_size)
+
+
+@app.command()
+@guarded
 def serve(
     context: typer.Context,
     bundle: options.BundleOrNone = None,

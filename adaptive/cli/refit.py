@@ -39,7 +39,6 @@ def refit(
     from adaptive.bundle.store import save_refitted
     from adaptive.config import load_source
     from adaptive.training.data import load_data
-    from adaptive.training.progress import telling
     from adaptive.training.refit import refit as fit
 
     folder = Path(pipeline.preset.bundle).expanduser()
@@ -52,7 +51,7 @@ def refit(
     pair = "text_pair" if _paired(file) else None
     source = load_source({"source": str(file), "text": "text", "label": "label", "pair": pair})
     data = load_data(source, cells=bundle.task.cells).with_labels(bundle.labels)
-    with telling(None, "refit", lines=not session.bars):
+    with session.listening() as tell:
         fitted = fit(
             bundle,
             pipeline.tokenize(data.texts, data.pairs),
@@ -60,11 +59,11 @@ def refit(
             levels=levels,
             looks=looks,
             batch_size=pipeline.preset.batch_size,
-            quiet=not session.bars,
+            on_event=tell,
         )
     written = save_refitted(fitted, folder, out, card=render_card(fitted))
     facts = facts_of(fitted.certificate)
-    told = {"known": None, "repeated": 0, "without_rows": []}
+    told: dict[str, Any] = {"known": None, "repeated": 0, "without_rows": []}
     return {"result": str(written), "rows": len(data), **facts, **told}
 
 

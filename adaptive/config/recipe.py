@@ -28,12 +28,11 @@ from adaptive.config.tiers import (
     CheckpointTier,
     SmallTier,
     TierConfig,
-    is_exported,
-    is_int8,
     listed,
     tier_faults,
 )
 from adaptive.metrics import METRICS, metric_of
+from adaptive.runners import AUTO, RUNNERS
 from adaptive.types import Target
 
 Tiers = Annotated[tuple[TierConfig, ...], Field(min_length=1)] | None
@@ -188,14 +187,24 @@ class Recipe(Section):
         return listed(self)[1]
 
     @property
+    def served(self) -> dict[str, str]:
+        """Name of each tier, cheapest first -> what runs its layers, as the recipe says."""
+        return {each.name: each.serve for each in (*self.small, self.last)}
+
+    @property
     def int8(self) -> tuple[str, ...]:
-        """Names of the tiers that are served in int8."""
-        return tuple(each.name for each in (*self.small, self.last) if is_int8(each))
+        """Names of the tiers that the recipe says are served in int8."""
+        return tuple(n for n, each in self.served.items() if each != AUTO and RUNNERS[each].int8)
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """Names of the tiers that ONNX Runtime serves."""
-        return tuple(each.name for each in (*self.small, self.last) if is_exported(each))
+        """Names of the tiers that the recipe says ONNX Runtime serves."""
+        return tuple(n for n, each in self.served.items() if each != AUTO and RUNNERS[each].graphs)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the tiers whose runner is measured and chosen by the build."""
+        return tuple(name for name, each in self.served.items() if each == AUTO)
 
     @property
     def targets(self) -> tuple[Target, ...]:

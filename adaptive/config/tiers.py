@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from adaptive.config.steps import BagConfig, FullConfig, MidConfig, TransformerConfig
+from adaptive.runners import AUTO, PLAIN, RUNNERS, named
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import Recipe
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 # A small tier lies in a folder of its name, among those of the build's steps.
 TAKEN = (
     *("data", "full", "teacher", "exits", "quantise", "export", "outcomes", "costs", "groups"),
-    *("labels", "policy", "certify", "pack", "log", "entry"),
+    *("labels", "policy", "certify", "pack", "log", "entry", "runners"),
 )
 SECTIONS = ("tiny", "mid", "full", "quantise", "export")  # of recipes without a list
-Runner = Literal["torch", "torch-int8", "onnxruntime", "onnxruntime-int8"]
+# runners whose weights are of the cost step's dtype, whichever that is
+_OF_ANY_DTYPE = [name for name, each in RUNNERS.items() if each.device != "cpu"]
 _HOW = frozenset({"name", "serve"})
 _HOW_SECTIONS = _HOW | {"kind"}  # sections mid and full had no kind, and steps' digests hold
 
@@ -34,9 +36,16 @@ def _free(name: str) -> str:
     return name
 
 
+def _known(name: str) -> str:
+    if name not in (*RUNNERS, AUTO):
+        raise ValueError(f"no runner {name!r}; expected {', '.join(RUNNERS)} or {AUTO}")
+    return name
+
+
 TierName = Annotated[
     str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32), AfterValidator(_free)
 ]
+RunnerName = Annotated[str, AfterValidator(_known)]
 
 
 class BagTier(BagConfig):
@@ -44,7 +53,7 @@ class BagTier(BagConfig):
 
     told_apart: ClassVar[frozenset[str]] = _HOW  # fields that do not tell how it is made
     name: TierName
-    serve: Literal["torch"] = "torch"  # it has no layers
+    serve: Literal["torch"] = "torch"  # it has no layers to run otherwise
 
 
 class NarrowTier(TransformerConfig):
@@ -52,7 +61,7 @@ class NarrowTier(TransformerConfig):
 
     told_apart: ClassVar[frozenset[str]] = _HOW
     name: TierName
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
 class PrunedTier(MidConfig):
@@ -61,7 +70,7 @@ class PrunedTier(MidConfig):
     told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["pruned"] = "pruned"
     name: TierName
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
 class CheckpointTier(FullConfig):
@@ -70,7 +79,7 @@ class CheckpointTier(FullConfig):
     told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["checkpoint"] = "checkpoint"
     name: Literal["full"] = "full"
-    serve: Runner = "torch"
+    serve: RunnerName = PLAIN
 
 
 _TINY: Mapping[str, Callable[..., BagTier | NarrowTier]] = {  # what section `tiny` stands for
@@ -81,20 +90,10 @@ SmallTier = BagTier | NarrowTier | PrunedTier
 TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
 
 
-def is_int8(tier: SmallTier | CheckpointTier) -> bool:
-    """Whether its layers multiply in 8 bits."""
-    return tier.serve.endswith("-int8")
-
-
-def is_exported(tier: SmallTier | CheckpointTier) -> bool:
-    """Whether ONNX Runtime runs its layers."""
-    return tier.serve.startswith("onnxruntime")
-
-
 def own_options(tier: SmallTier | CheckpointTier) -> dict[str, Any]:
     """How a tier is made, without what it is called and how it is served."""
     told = tier.model_dump(mode="json", exclude=set(tier.told_apart))
-    if told.get("tune", "prefix") != "prefix":
+    if tier.kind == "checkpoint" and tier.tune != "prefix":
         del told["prefix"]  # so that tiers made before there was one are not made again
     return told
 
@@ -114,11 +113,8 @@ def listed(recipe: Recipe) -> tuple[tuple[SmallTier, ...], CheckpointTier]:
     return tuple(found), CheckpointTier(serve=_served(recipe, "full"), **dict(recipe.full))
 
 
-def _served(recipe: Recipe, name: str) -> Runner:
-    int8, exported = name in recipe.quantise.tiers, name in recipe.export.tiers
-    if exported:
-        return "onnxruntime-int8" if int8 else "onnxruntime"
-    return "torch-int8" if int8 else "torch"
+def _served(recipe: Recipe, name: str) -> str:
+    return named(int8=name in recipe.quantise.tiers, graphs=name in recipe.export.tiers)
 
 
 def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,9 +132,8 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
         if value.get(name) is None and name != "full":
             continue
         head = {"name": name} | ({} if kind is None else {"kind": kind})
-        runner = "onnxruntime" if name in exported else "torch"
-        runner += "-int8" if name in int8 else ""
-        serve = {} if runner == "torch" else {"serve": runner}
+        runner = named(int8=name in int8, graphs=name in exported)
+        serve = {} if runner == PLAIN else {"serve": runner}
         tiers.append(head | dict(value.get(name) or {}) | serve)
     place = list(kept).index("data") + 1  # behind model and data
     items = list(kept.items())
@@ -184,7 +179,7 @@ def _serving_faults(recipe: Recipe) -> list[str]:
 
 def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
     small, last = listed(recipe)
-    plain = all(each.serve == "torch" for each in (*small, last))
+    plain = all(each.serve in _OF_ANY_DTYPE for each in (*small, last))
     if plain or recipe.cost.dtype == "float32":
         return []
     return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]
@@ -199,7 +194,7 @@ def _prefix_faults(recipe: Recipe) -> list[str]:
         f"tier's tune is prefix) are not exported to {tier.serve}; serve {tier.name} by torch or "
         "torch-int8, or tune by lora or adalora"
         for path, tier in _paths(recipe)
-        if is_exported(tier) and isinstance(tier, PrunedTier | CheckpointTier)
+        if tier.kind in ("pruned", "checkpoint") and tier.name in recipe.exported
     ]
 
 

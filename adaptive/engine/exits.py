@@ -105,8 +105,8 @@ def run_exit(
         anchor: [b, c] scores at the first stage; None at the first stage itself.
         log_length: [b]; as `anchor`, needed where everything is read.
         stage: the exit's number in the cascade.
-        in_graph: ONNX Runtime computes the reliability; of float32 on a CPU and of exclusive
-            classes alone.
+        in_graph: ONNX Runtime computes the reliability, of a tier in float32; on a CPU and of
+            exclusive classes alone.
         task: what the answers are.
     """
     logits, pooled = tier.answer(state, exit)
@@ -121,7 +121,7 @@ def run_exit(
         temper = partial(reliability.temper, stage)
         return ExitOutput(history=task.remember(logits, temper, past, pooled))
     assert log_length is not None
-    if in_graph:
+    if in_graph and pooled.dtype == torch.float32:
         given = (logits, pooled, past.prediction, past.streak, past.pooled, anchor, log_length)
         probabilities, prediction, streak, score = judge_in_graph(reliability, stage, *given)
         return ExitOutput(probabilities, pooled, History(prediction, streak, pooled), score)

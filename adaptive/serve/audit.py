@@ -89,6 +89,8 @@ class Audit:
         test, share = self.tests.get(level.name), self.settings.share
         if test is None or not share or self.deployment.loop.fenced:
             return
+        if level.policy != self.deployment.levels[level.name].policy:
+            return  # by the full tier alone, see `keys.Account`
         chosen = self._random.random(len(found)) < share
         joined = found.joined
         fit = joined.covered & ~joined.abstained & (joined.windows == 1)

@@ -162,6 +162,11 @@ class Deployment:
         cost: NDArray[np.float64] = self.prices(policy).cost[policy.path[0], lengths, last]
         return cost
 
+    @property
+    def longest(self) -> float:
+        """What the full tier alone spends on the longest row, in the costs' unit."""
+        return float(self.bound(self.full, np.array([self.bundle.max_length]))[0])
+
     def expected_ms(self, policy: Policy, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         """The same in milliseconds, [r]."""
         return self.bound(policy, lengths) * (0.0 if math.isnan(self.ms) else self.ms)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.settings import Key, Scope
 
 PREFIX = "ak_"
+MOST = 1.05  # of what the full tier alone would cost a key's texts, that they may cost
+CREDIT = 20  # of the longest texts, by the full tier: what a few hard texts cost is no attack
 _MINUTE = 60.0
 
 
@@ -58,6 +61,31 @@ class Bucket:
         self._left = min(self._size, self._left + amount)
 
 
+class Account:
+    """What a key's texts have cost, against what the full tier alone would have cost them.
+
+    A text that no exit is sure of costs more than the full tier alone: others are asked before.
+    Texts of a key that sends little else go to the full tier alone, until that has made up for it.
+    So all its texts together cost no more than `MOST` times the full tier's, and once the credit.
+    """
+
+    def __init__(self) -> None:
+        self._owed = -math.inf
+
+    @property
+    def spent(self) -> bool:
+        """Whether the next texts have to be answered by the full tier alone."""
+        return self._owed > 0.0
+
+    def note(self, cost: float, full: float, longest: float) -> None:
+        """So much was spent, where the full tier would have spent so much.
+
+        Args:
+            longest: what the full tier spends on the longest text.
+        """
+        self._owed = max(self._owed + cost - MOST * full, -CREDIT * longest)
+
+
 def _bucket(size: float | None, clock: Callable[[], float]) -> Bucket | None:
     return None if size is None else Bucket(size, clock)
 
@@ -70,6 +98,7 @@ class Caller:
     scopes: frozenset[str]
     requests: Bucket | None = None
     cost: Bucket | None = None
+    account: Account = field(default_factory=Account)
 
     def may(self, scope: Scope) -> bool:
         """Whether it is one of the key's scopes."""

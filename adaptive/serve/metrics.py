@@ -14,6 +14,7 @@ from adaptive.serve.post import Replies
 from adaptive.serve.traces import Traces
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STAGES = ("pre", "engine", "post", "total")
 STATES = ("starting", "ready", "degraded", "hung", "draining")
 
 
@@ -33,6 +34,7 @@ class Metrics:
             registry=own,
             buckets=SECONDS,
         )
+        self._stages = {name: self.seconds.labels(name) for name in STAGES}
         self.answers = Counter(
             "adaptive_answers", "Items answered, by tier and exit", ["tier", "exit"], registry=own
         )
@@ -79,7 +81,7 @@ class Metrics:
             with self.traces.stage(name):
                 yield
         finally:
-            self.seconds.labels(name).observe(perf_counter() - began)
+            self._stages[name].observe(perf_counter() - began)
 
     def count(self, replies: Replies) -> None:
         """The answers of a request."""

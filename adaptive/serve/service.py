@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ log = logging.getLogger("adaptive.serve")
 Deliver = Callable[[list[Job]], None]
 Opener = Callable[[Deliver], Deployment]
 TOKENISERS = 2  # threads; one request's texts are tokenised by one of them
+FEW, SHORT = 4, 2000  # items, letters that the event loop tokenises itself: a thread costs as much
 INLINE = 32  # items that are rendered in the event loop: a thread would cost as much
 
 
@@ -179,6 +180,8 @@ class Service:
     ) -> Replies:
         """The same by a deployment that is held."""
         level = deployment.level(ask.target)
+        if caller.account.spent:
+            level = replace(level, policy=deployment.full)
         overflow = ask.overflow or deployment.preset.overflow
         with self.metrics.stage("pre"):
             prepared = await self.prepared(deployment, ask, overflow)
@@ -195,7 +198,9 @@ class Service:
                 raise Refusal(503, "no tier of the model is in order", 5.0)
             with self.metrics.stage("post"):
                 found = await self._render(deployment, level, prepared, job, ask, overflow)
-            spent = float(found.joined.cost.sum()) * deployment.ms
+            own, full = float(found.joined.cost.sum()), float(found.full_cost.sum())
+            spent = own * deployment.ms
+            caller.account.note(own, full, deployment.longest)
         finally:
             caller.refund_cost(cost - spent)
         self.metrics.count(found)
@@ -215,6 +220,8 @@ class Service:
             stride=deployment.stride,
             paired=ask.paired,
         )
+        if len(ask.items) <= FEW and _letters(ask.items) <= SHORT:
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def job(
@@ -381,6 +388,11 @@ class Service:
 def _make_ready(deployment: Deployment) -> None:
     deployment.check()
     deployment.warm_up()
+
+
+def _letters(items: Sequence[Any]) -> int:
+    """The letters of items, of those that are no plain text too many."""
+    return sum(len(item) if isinstance(item, str) else SHORT + 1 for item in items)
 
 
 def _hangs(deployment: Deployment, limit: float) -> bool:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from adaptive.errors import ConfigError
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Token
+    from contextvars import Token
+
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
 NAME = "adaptive.serve"

@@ -14,7 +14,7 @@ from adaptive.tiers.calls import prepare_encoder
 from adaptive.tiers.families import Family, family_of, positions_of
 from adaptive.tiers.int8 import Int8Linear
 from adaptive.tiers.prefixes import tokens_of
-from adaptive.tiers.state import Packed, Padded, Parted, State, Step
+from adaptive.tiers.state import Packed, Padded, Parted, Run, State, Step
 from adaptive.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -141,12 +141,8 @@ class Backbone(nn.Module):
         """Layers `start` to `stop`, the latter excluded."""
         if start == stop:
             return state
-        hidden = state.hidden
-        step = state.step or self._step(state)
-        blocks = self.blocks
-        for i in range(start, stop):
-            hidden = step(i, blocks[i], hidden)
-        return State(hidden, state.layout, state.last, step)
+        run = state.run or self._run(state)
+        return State(run(start, stop, state.hidden), state.layout, state.last, run)
 
     def pool(self, state: State) -> torch.Tensor:
         """One vector a text, [b, h]: the mean over tokens, or a decoder's last token."""
@@ -171,10 +167,21 @@ class Backbone(nn.Module):
         """Multiply-adds per text in the model's own head."""
         return sum(linear_work(self.model.get_submodule(path)) for path in self.family.head)
 
-    def _step(self, state: State) -> Step:
+    def _run(self, state: State) -> Run:
         """What runs layers on rows that lie like these."""
         if self.graphs is not None:
-            return self.graphs.prepare(self.body, state.hidden, state.layout)
+            return self.graphs.prepare(state.layout)
+        step, blocks = self._step(state), self.blocks
+
+        def run(start: int, stop: int, hidden: torch.Tensor) -> torch.Tensor:
+            for i in range(start, stop):
+                hidden = step(i, blocks[i], hidden)
+            return hidden
+
+        return run
+
+    def _step(self, state: State) -> Step:
+        """What runs one layer in torch."""
         if fused.has_fused(self, state.hidden):
             return fused.fused_step(self, state.hidden, state.layout)
         return self.family.prepare(self.body, state.hidden, state.layout)

@@ -27,6 +27,7 @@ class Bag(nn.Module):
     layers = 0
     has_head = False  # of its own
     local = True  # its rows see themselves alone
+    prefix = 0  # tokens, in each layer
     graphs = None  # ONNX Runtime has no layers to run
     config = None  # of transformers
 

@@ -1,4 +1,4 @@
-"""Layers run by ONNX Runtime on a CPU, one exported graph each.
+"""Layers run by ONNX Runtime on a CPU: a graph of each segment, from one exit to the next.
 
 On few tokens most of torch's time is in its many small calls, and ONNX Runtime is two to three
 times as fast; on many tokens the products decide, and the two are alike. The graphs are written
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from adaptive.errors import BundleError, FamilyError
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.state import Packed, Padded, Step
+from adaptive.tiers.sessions import open_session
+from adaptive.tiers.state import Packed, Padded, Run
 
 FOLDER = "layers"  # in a tier's folder
 INPUTS = ("hidden", "take", "back", "bias")
@@ -31,41 +31,89 @@ class Graphs:
 
     Attributes:
         folder: where the graphs lie.
+        stops: layer that a graph begins with -> the one that it ends before.
     """
 
     def __init__(self, folder: Path, layers: int) -> None:
-        """Open every layer's graph, for as many threads as torch has now.
+        """Open every segment's graph, on as many threads as torch has now.
+
+        The files' names tell the segments. Bundles of format 1, and folders of builds that were
+        begun when those were written, have a graph of each layer.
 
         Raises:
             BundleError: ONNX Runtime is not installed, or a graph is missing or damaged.
         """
         self.folder = folder
-        self._sessions = [_open(folder / name_of(layer)) for layer in range(layers)]
+        files = _segments(folder, layers)
+        self.stops = {start: stop for start, stop, _ in files}
+        self._sessions = {start: _open(file) for start, _, file in files}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graphs:
         """Itself: a session cannot be copied, and holds nothing that changes."""
         return self
 
-    def prepare(self, body: Any, hidden: torch.Tensor, layout: Packed | Padded) -> Step:
-        """A function that runs one layer on rows that lie like this, block by block."""
+    def prepare(self, layout: Packed | Padded) -> Run:
+        """A function that runs layers on rows that lie like this, block by block."""
         ends = np.concatenate([[0], np.cumsum(layout.lengths)])
         calls = [
             (slice(ends[rows.start], ends[rows.stop]), places(layout.lengths[rows]))
             for rows in blocks(layout.lengths)
         ]
 
-        def step(i: int, layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-            tokens, run = states[0].numpy(), self._sessions[i].run
-            done = [run(None, {"hidden": tokens[part], **where})[0] for part, where in calls]
+        def run(start: int, stop: int, states: torch.Tensor) -> torch.Tensor:
+            sessions = self._between(start, stop)
+            tokens = states[0].numpy()
+            done = []
+            for part, where in calls:
+                block = tokens[part]
+                for session in sessions:
+                    (block,) = session.run(None, {"hidden": block, **where})
+                done.append(block)
             found = done[0] if len(done) == 1 else np.concatenate(done)
             return torch.from_numpy(found).unsqueeze(0)
 
-        return step
+        return run
+
+    def _between(self, start: int, stop: int) -> list[Any]:
+        """The sessions of layers `start` to `stop`.
+
+        Raises:
+            ValueError: a segment does not begin or end there.
+        """
+        found, layer = [], start
+        while layer < stop and layer in self.stops:
+            found.append(self._sessions[layer])
+            layer = self.stops[layer]
+        if layer != stop:
+            raise ValueError(f"layers {start} to {stop} are no segments of {self.folder.name}")
+        return found
 
 
-def name_of(layer: int) -> str:
-    """File of a layer's graph."""
-    return f"{layer:02}.onnx"
+def name_of(start: int, stop: int) -> str:
+    """File of the graph of layers `start` to `stop`, the latter excluded."""
+    return f"{start:02}-{stop:02}.onnx"
+
+
+def _segments(folder: Path, layers: int) -> list[tuple[int, int, Path]]:
+    """Where segments begin and end, by their files: `00-02.onnx`, or of one layer `00.onnx`.
+
+    Raises:
+        BundleError: they leave out a layer.
+    """
+    there: dict[int, tuple[int, Path]] = {}
+    for file in folder.glob("*.onnx"):
+        begin, _, end = file.stem.partition("-")
+        if begin.isdecimal() and (end.isdecimal() or not end):
+            there[int(begin)] = (int(end) if end else int(begin) + 1, file)
+    found, layer = list[tuple[int, int, Path]](), 0
+    while layer < layers:
+        stop, file = there.get(layer, (0, folder))
+        if not layer < stop <= layers:
+            name = f"{FOLDER}/{layer:02}*.onnx"
+            raise BundleError(f"{name}: is missing; graphs of all {layers} layers are expected")
+        found.append((layer, stop, file))
+        layer = stop
+    return found
 
 
 def blocks(lengths: NDArray[np.int64]) -> list[slice]:
@@ -115,25 +163,8 @@ def check_family(backbone: Backbone) -> None:
 
 
 def _open(file: Path) -> Any:
-    """One session. Each has threads of its own.
-
-    They sleep while other layers work: spinning, two threads were 1.4 to 5 times as slow as now.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise BundleError(
-            f"{FOLDER}/{file.name}: ONNX Runtime runs this tier and is not installed; "
-            "pip install 'adaptive-cascade[onnx]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes have no common base of their own
-        raise BundleError(f"{FOLDER}/{file.name}: is missing or no graph: {error}") from error
+    """The session of a segment's graph."""
+    session = open_session(file, f"{FOLDER}/{file.name}")
     if tuple(each.name for each in session.get_inputs()) != INPUTS:
-        raise BundleError(f"{FOLDER}/{file.name}: is no graph of a layer")
+        raise BundleError(f"{FOLDER}/{file.name}: is no graph of layers")
     return session

@@ -66,8 +66,7 @@ def save_config(config: Any, backbone: Backbone | Bag, labels: Sequence[str], fo
 
 def _transformer_sizes(backbone: Backbone) -> dict[str, Any]:
     sizes = sizes_of(backbone)
-    shape = {"heads": list(sizes.heads), "widths": list(sizes.widths)}
-    return shape | {"prefix": backbone.prefix}
+    return {"heads": list(sizes.heads), "widths": list(sizes.widths)}
 
 
 def _empty_transformer(folder: Path, card: Card, dtype: torch.dtype) -> Backbone:

@@ -39,8 +39,8 @@ class Prefix(nn.Module):
         """
         both = []
         for own, rows in ((self.keys, key), (self.values, value)):
-            own = own.to(rows.dtype).repeat_interleave(rows.shape[1] // len(own), dim=0)
-            both.append(torch.cat([own.expand(len(rows), -1, -1, -1), rows], dim=2))
+            shared = own.to(rows.dtype).repeat_interleave(rows.shape[1] // len(own), dim=0)
+            both.append(torch.cat([shared.expand(len(rows), -1, -1, -1), rows], dim=2))
         return both[0], both[1]
 
 

@@ -19,6 +19,8 @@ from adaptive.transfer import put
 
 # Runs layer number i of a model on hidden states.
 Step = Callable[[int, nn.Module, torch.Tensor], torch.Tensor]
+# Runs layers from one number to another, the latter excluded.
+Run = Callable[[int, int, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,7 @@ class State:
     hidden: torch.Tensor  # [1, t, h] packed, [b, w, h] padded
     layout: Packed | Padded
     last: torch.Tensor | None = None  # [b] int64 place in its row of the token decoders pool
-    step: Step | None = None  # runs layers on rows that lie like this; made by the first run
+    run: Run | None = None  # runs layers on rows that lie like this; made by the first run
 
     def select(self, rows: NDArray[np.int64], places: torch.Tensor | None = None) -> State:
         """The given rows; `rows` [b'] on the host.

@@ -205,6 +205,7 @@ def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bo
         sha256=sha256,
         int8=int8,
         graphs=graphs,
+        prefix=backbone.prefix,
         **KINDS[backbone.kind].sizes(backbone),
     )
 

@@ -21,7 +21,7 @@ from runtime_parts import PARTS, clocks, shares
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.graphs import Graphs
-from adaptive.tiers.state import Step
+from adaptive.tiers.state import Run
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_layers_in_onnx_runtime_are_a_shape_of_their_own(
     runs: list[int] = []
     prepare = Graphs.prepare
 
-    def watched(self: Graphs, *given: Any) -> Step:
+    def watched(self: Graphs, *given: Any) -> Run:
         runs.append(1)
         return prepare(self, *given)
 

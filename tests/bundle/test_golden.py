@@ -34,6 +34,8 @@ def test_there_is_one_of_each_format() -> None:
 
 @pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
 def test_a_bundle_answers_as_it_did_when_it_was_written(folder: Path) -> None:
+    if any(folder.glob("tiers/*/layers")):
+        pytest.importorskip("onnxruntime")
     pipeline = AdaptivePipeline.from_config(folder)
     for text, (label, score, tier, place, cost) in ANSWERS.items():
         (answer,) = pipeline([text])

@@ -84,7 +84,7 @@ def test_a_list_may_be_of_any_length() -> None:
         ([TIERS[0], TIERS[0], TIERS[2]], "tiers.1.name: 'tiny' stands twice"),
         ([{**TIERS[0], "name": "policy"}, TIERS[2]], "is the name of a step"),
         ([{**TIERS[0], "serve": "torch-int8"}, TIERS[2]], "tiers.0.serve"),
-        ([{**TIERS[1], "serve": "tensorrt"}, TIERS[2]], "tiers.0.serve"),
+        ([{**TIERS[1], "serve": "tensorrt"}, TIERS[2]], "no runner 'tensorrt'; expected torch, "),
         ([{**TIERS[1], "exits": [0, 5]}, TIERS[2]], "tiers.0.exits: depth 5 is behind the last"),
         ([{**TIERS[1], "exits": [1]}, TIERS[2]], "tiers.0.exits: the first tier needs an exit"),
         ([{**TIERS[1], "widht": 1}, TIERS[2]], "tiers.0.widht: unknown key"),
@@ -93,6 +93,12 @@ def test_a_list_may_be_of_any_length() -> None:
 def test_faults_of_a_list_are_told_with_their_place(tiers: Any, told: str) -> None:
     (fault,) = faults(tiers)
     assert told in fault
+
+
+def test_a_runner_may_be_left_to_the_build() -> None:
+    recipe = load_recipe(BASE | {"tiers": [*TIERS[:2], {"kind": "checkpoint", "serve": "auto"}]})
+    assert recipe.measured == ("full",) and recipe.served["mid"] == "onnxruntime-int8"
+    assert (recipe.int8, recipe.exported) == (("mid",), ("mid",))
 
 
 def test_a_list_beside_sections_is_refused() -> None:

@@ -92,7 +92,8 @@ def test_tiers_in_int8_and_in_onnx_runtime_are_copied(
 ) -> None:
     pytest.importorskip("onnxruntime")
     save_tier(tiny_cascade.tiers[1], tmp_path)
-    write_graphs(backbone_of(load_tier(tmp_path)), tmp_path / "layers", int8=int8)
+    plain = load_tier(tmp_path)
+    write_graphs(backbone_of(plain), plain.depths, tmp_path / "layers", int8=int8)
     for graphs in (False, tmp_path / "layers"):
         tier = load_tier(tmp_path, int8=int8, graphs=graphs)
         tiers = (tiny_cascade.tiers[0], tier, tiny_cascade.tiers[2])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from adaptive.bundle.contents import Bundle
 from adaptive.cli import app
 from adaptive.errors import ConfigError
-from adaptive.serve.keys import Bucket, hash_of, new_key
+from adaptive.serve.keys import CREDIT, MOST, Account, Bucket, hash_of, new_key
 from adaptive.serve.settings import load_settings
 
 KEY, LITTLE, OPERATOR = "ak_one", "ak_two", "ak_three"
@@ -27,6 +27,36 @@ def key(name: str, secret: str, *scopes: str, **budget: Any) -> dict[str, Any]:
 
 def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
+
+
+def test_a_key_that_sends_only_dear_texts_costs_five_percent_more_than_the_full_tier() -> None:
+    account, spent, full = Account(), 0.0, 0.0
+    for _ in range(5000):  # dear texts cost 1.2 where the full tier costs 1
+        cost = 1.0 if account.spent else 1.2
+        spent, full = spent + cost, full + 1.0
+        account.note(cost, 1.0, longest=1.0)
+        assert spent <= MOST * full + CREDIT + 1.2
+    assert spent / full == pytest.approx(MOST, abs=0.01)
+    for _ in range(1000):  # cheap ones make up for it, and lay by no more than the credit
+        account.note(0.05, 1.0, longest=1.0)
+    dear = 0
+    while not account.spent:
+        account.note(1.2, 1.0, longest=1.0)
+        dear += 1
+    assert dear == pytest.approx(CREDIT / 0.15, abs=1)
+
+
+def test_an_account_that_is_spent_is_answered_by_the_full_tier_alone(tiny_cascade: Bundle) -> None:
+    async def work(server: Served) -> None:
+        body = {"inputs": TEXTS}
+        first = (await server.post("/", body)).json()
+        assert {each[0]["routing"]["tier"] for each in first} != {"full"}
+        account = server.app.state.keyring.caller(None, "predict").account
+        account.note(1e9, 1.0, 1.0)
+        asked = (await server.post("/", body)).json()
+        assert {each[0]["routing"]["tier"] for each in asked} == {"full"}
+
+    run(tiny_cascade, work)
 
 
 KEYS = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from adaptive.tiers.int8 import available, quantise
 from adaptive.tiers.store import in_torch, load_tier, reference_of, save_tier
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier
+from adaptive.training import graphs as written_by
 from adaptive.training.graphs import write_graphs
 from adaptive.types import TokenBatch
 
@@ -38,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tier = Tier("full", tiny_backbone("bert"), (0, 2, 4), LABELS, own_head=True)
     save_tier(tier, folder / "tier")
     for kind in ("float32", "int8"):
-        write_graphs(tiny_backbone("bert"), folder / kind, int8=kind == "int8")
+        write_graphs(tiny_backbone("bert"), tier.depths, folder / kind, int8=kind == "int8")
     return folder
 
 
@@ -89,16 +92,63 @@ def test_families_whose_layers_see_their_row_alone_are_exported(
     tmp_path: Path, family: str
 ) -> None:
     ours, theirs = (tiny_backbone(family) for _ in range(2))
-    write_graphs(tiny_backbone(family), tmp_path, int8=False)
+    write_graphs(tiny_backbone(family), (1, 4), tmp_path, int8=False)
     theirs.graphs = Graphs(tmp_path, 4)
     batch = packed(tiny_rows())
     torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
 
 
+def test_a_graph_ends_where_an_exit_is(written: Path) -> None:
+    assert sorted(each.name for each in (written / "float32").iterdir()) == [
+        "00-02.onnx",
+        "02-04.onnx",
+    ]
+    _, theirs = both(written, "float32")
+    batch = packed(tiny_rows())
+    with pytest.raises(ValueError, match="layers 0 to 3 are no segments"):
+        theirs.run(theirs.embed(batch), 0, 3)
+
+
+def test_graphs_of_layers_as_format_1_has_them_are_read(written: Path, tmp_path: Path) -> None:
+    write_graphs(tiny_backbone("bert"), range(5), tmp_path, int8=False)
+    for layer in range(4):
+        (tmp_path / name_of(layer, layer + 1)).rename(tmp_path / f"{layer:02}.onnx")
+    former, theirs = tiny_backbone("bert"), both(written, "float32")[1]
+    former.graphs = Graphs(tmp_path, 4)
+    batch = packed(tiny_rows())
+    assert torch.equal(states(former, batch), states(theirs, batch))
+
+
+def test_a_segment_that_is_too_large_for_a_file_is_parted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written_by, "MOST_BYTES", 1)
+    write_graphs(tiny_backbone("bert"), (4,), tmp_path, int8=False)
+    assert Graphs(tmp_path, 4).stops == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_sessions_share_one_pool_of_threads(written: Path) -> None:
+    """In a process of its own, since the pool is made once."""
+    code = """
+import sys, torch, onnxruntime
+from adaptive.tiers.sessions import open_session
+kept = []
+options = onnxruntime.SessionOptions
+onnxruntime.SessionOptions = lambda: kept.append(options()) or kept[-1]
+for threads in (1, 2, 2, 3):
+    torch.set_num_threads(threads)
+    open_session(sys.argv[1], "graph")
+print([(each.use_per_session_threads, each.intra_op_num_threads) for each in kept])
+"""
+    graph = str(written / "float32" / name_of(0, 2))
+    done = subprocess.run([sys.executable, "-c", code, graph], capture_output=True, text=True)
+    assert done.stdout.strip() == "[(True, 1), (False, 2), (False, 2), (True, 3)]", done.stderr
+
+
 def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
     shape = Shape((0, 2), ((0, 1), (3,)), (tuple(range(16)), tuple(range(32))))
     ours = shrink(tiny_backbone("bert"), shape)
-    write_graphs(shrink(tiny_backbone("bert"), shape), tmp_path, int8=False)
+    write_graphs(shrink(tiny_backbone("bert"), shape), (2,), tmp_path, int8=False)
     theirs = shrink(tiny_backbone("bert"), shape)
     theirs.graphs = Graphs(tmp_path, 2)
     batch = packed(tiny_rows())
@@ -108,7 +158,7 @@ def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen3", "modernbert", "deberta-v2", "mpnet"])
 def test_families_whose_layers_take_more_are_refused(tmp_path: Path, family: str) -> None:
     with pytest.raises(FamilyError, match=r"not exported.*Leave the tier out of `export`"):
-        write_graphs(tiny_backbone(family), tmp_path, int8=False)
+        write_graphs(tiny_backbone(family), (4,), tmp_path, int8=False)
 
 
 def test_rows_unlike_in_length_run_in_blocks_of_their_own(
@@ -171,19 +221,19 @@ def test_weights_that_graphs_stand_for_take_no_memory(written: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_a_graph_does_not_tell_where_it_was_written(written: Path, kind: str) -> None:
-    graph = (written / kind / name_of(0)).read_bytes()
+    graph = (written / kind / name_of(0, 2)).read_bytes()
     assert b".py" not in graph and b"forward" not in graph
 
 
 def test_a_missing_or_damaged_graph_is_named(written: Path, tmp_path: Path) -> None:
     tier = load_tier(written / "tier", graphs=written / "float32")
     save_tier(tier, tmp_path)
-    graph = tmp_path / FOLDER / name_of(2)
+    graph = tmp_path / FOLDER / name_of(2, 4)
     graph.write_bytes(graph.read_bytes()[:100])
-    with pytest.raises(BundleError, match=r"layers/02.onnx: is missing or no graph"):
+    with pytest.raises(BundleError, match=r"layers/02-04.onnx: is missing or no graph"):
         load_tier(tmp_path)
     graph.unlink()
-    with pytest.raises(BundleError, match=r"layers/02.onnx: is missing or no graph"):
+    with pytest.raises(BundleError, match=r"layers/02\*.onnx: is missing; graphs of all 4 layers"):
         load_tier(tmp_path)
 
 
@@ -191,12 +241,12 @@ def test_a_graph_of_something_else_is_refused(written: Path, tmp_path: Path) -> 
     import onnx
 
     shutil.copytree(written / "float32", tmp_path, dirs_exist_ok=True)
-    model = onnx.load(tmp_path / name_of(0))
+    model = onnx.load(tmp_path / name_of(0, 2))
     model.graph.input[0].name = "other"
     for node in model.graph.node:
         node.input[:] = ["other" if name == "hidden" else name for name in node.input]
-    onnx.save(model, tmp_path / name_of(0))
-    with pytest.raises(BundleError, match=r"layers/00.onnx: is no graph of a layer"):
+    onnx.save(model, tmp_path / name_of(0, 2))
+    with pytest.raises(BundleError, match=r"layers/00-02.onnx: is no graph of layers"):
         Graphs(tmp_path, 4)
 
 
@@ -216,4 +266,4 @@ def test_what_is_not_installed_is_named(
         Graphs(written / "float32", 4)
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(BuildError, match=r"onnxscript.*pip install 'adaptive-cascade\[onnx\]'"):
-        write_graphs(tiny_backbone("bert"), tmp_path, int8=False)
+        write_graphs(tiny_backbone("bert"), (4,), tmp_path, int8=False)

@@ -103,15 +103,15 @@ def test_the_step_tells_what_the_runtime_does_to_each_exit(built: Path) -> None:
 def test_a_changed_graph_is_refused(built: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(built / "bundle", tmp_path / "bundle"))
     graphs = folder / "tiers" / "full" / "layers"
-    shutil.copy(graphs / "00.onnx", graphs / "01.onnx")
-    with pytest.raises(BundleError, match=r"layers/01.onnx"):
+    shutil.copy(graphs / "00-01.onnx", graphs / "01-02.onnx")
+    with pytest.raises(BundleError, match=r"layers/01-02.onnx"):
         load_bundle(folder)
     seal(folder)
     with pytest.raises(BundleError, match=r"tiers/full.*is not the one that was"):
         load_bundle(folder)
     assert load_bundle(folder, uncertified=True).certificate is None
-    (graphs / "01.onnx").write_text("no graph")
-    with pytest.raises(BundleError, match=r"layers/01.onnx: is no ONNX graph"):
+    (graphs / "01-02.onnx").write_text("no graph")
+    with pytest.raises(BundleError, match=r"layers/01-02.onnx: is no ONNX graph"):
         seal(folder)
 
 

@@ -200,9 +200,10 @@ def test_layers_that_cannot_be_exported_are_refused(sources: Path, tmp_path: Pat
 def test_what_is_not_installed_is_told(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adaptive.training.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("adaptive.tiers.runners.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"export": {"tiers": ["full"]}})
-    assert "onnx, onnxscript, onnxruntime is not installed" in str(error)
+    assert "onnx, onnxscript, onnxruntime is not installed; pip install" in str(error)
+    monkeypatch.setattr("adaptive.training.preflight.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"tracking": "wandb"})
     assert "tracking: wandb is not installed; pip install" in str(error)
     monkeypatch.setattr(int8, "available", lambda: False)
@@ -215,7 +216,7 @@ def test_tiers_for_a_cpu_are_not_built_on_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     error = refused(sources, tmp_path, {"quantise": {"tiers": ["full"]}})
-    assert "run on a CPU, and this build on cuda" in str(error)
+    assert "torch-int8 would run on a CPU, and this is cuda" in str(error)
 
 
 def test_made_up_texts_and_pairs_do_not_go_together(sources: Path, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_builds import recipe_in, write_data, write_model
+from tiny_builds import context_of, favouring, recipe_in, write_data, write_model
 
 from adaptive import AdaptivePipeline
+from adaptive.bundle.store import load_bundle
 from adaptive.config import Recipe, load_recipe
 from adaptive.config.tiers import upgraded
+from adaptive.tiers.int8 import available
+from adaptive.training import choose_runners
 from adaptive.training.build import build
 
 NARROW = {
@@ -24,16 +27,22 @@ NARROW = {
     "epochs": 1,
     "learning_rate": 3e-3,
     "batch_size": 8,
+    "serve": "auto",
 }
+RUNNER = "torch-int8" if available() else "torch"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a recipe of four tiers was built."""
+    """Where a recipe of four tiers was built, as if without ONNX, torch-int8 the quickest."""
     folder = tmp_path_factory.mktemp("tiers")
     write_model(folder / "model")
     write_data(folder / "data.csv")
-    build(recipe_of(folder), folder / "run", quiet=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("adaptive.tiers.runners.find_spec", lambda name: None)
+        patched.setattr("adaptive.tiers.runners.has_bfloat16", lambda: False)
+        patched.setattr(choose_runners, "milliseconds", favouring(RUNNER))
+        build(recipe_of(folder), folder / "run", quiet=True)
     return folder
 
 
@@ -50,6 +59,20 @@ def test_four_tiers_are_built_and_answer(folder: Path) -> None:
     assert [stage.tier for stage in bundle.stages] == [0, 1, 1, *[2] * 3, *[3] * 4]
     answers = pipeline(["a fine film", "a dull film"])
     assert all(answer["routing"]["tier"] in ("tiny", "narrow", "mid", "full") for answer in answers)
+
+
+def test_a_tier_is_served_by_the_quickest_runner_of_the_machine_and_the_card_says_why(
+    folder: Path,
+) -> None:
+    bundle = load_bundle(folder / "bundle")
+    assert [tier.int8 for tier in bundle.tiers] == [False, RUNNER == "torch-int8", False, False]
+    told = context_of(recipe_of(folder), folder / "run").figures("runners")["narrow"]
+    assert told["runner"] == RUNNER and {"torch", RUNNER} <= told["milliseconds"].keys()
+    assert "onnxruntime is not installed" in told["left_out"]["onnxruntime-int8"]
+    assert "no bfloat16 instructions" in told["left_out"]["torch-bfloat16"]
+    card = (folder / "bundle" / "README.md").read_text()
+    assert f"Runner of the narrow tier: {RUNNER}, the quickest on " in card
+    assert "torch-bfloat16, because this CPU has no bfloat16 instructions" in card
 
 
 def test_the_bundle_keeps_the_list_and_tells_of_each_tier(folder: Path) -> None:

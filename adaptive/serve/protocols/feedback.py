@@ -22,7 +22,7 @@ from adaptive.serve.protocols.common import (
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import Ask
 
-ITEM = {
+ITEM: dict[str, Any] = {
     "type": "object",
     "required": ["text", "label"],
     "properties": {"text": {"type": "string"}, "text_pair": {"type": "string"}, "label": {}},
@@ -37,7 +37,7 @@ class Feedback(BaseModel):
 
 
 router = APIRouter(tags=["Feedback"])
-_FULL = {507: {"description": "No more is kept"}}
+_FULL: dict[int | str, dict[str, Any]] = {507: {"description": "No more is kept"}}
 
 
 @router.post("/v1/feedback", openapi_extra=json_body(Feedback), responses={**REFUSALS, **_FULL})
