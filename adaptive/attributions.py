@@ -81,7 +81,8 @@ def readable(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str
 
     A token that holds a part of a character is shown as U+FFFD.
     """
-    names: list[str] = tokenizer.convert_ids_to_tokens(list(ids))
+    found = tokenizer.convert_ids_to_tokens(list(ids))
+    names = [found] if isinstance(found, str) else found
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     if not isinstance(decoder, ByteLevel):
         return names
