@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adaptive.certificate.promises import Certificate as Certificate
     from adaptive.config.load import load_recipe as load_recipe
     from adaptive.config.recipe import Recipe as Recipe
-    from adaptive.curves import Curve as Curve
     from adaptive.errors import AdaptiveError as AdaptiveError
     from adaptive.errors import BuildError as BuildError
     from adaptive.errors import BundleError as BundleError
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from adaptive.errors import FamilyError as FamilyError
     from adaptive.errors import InputError as InputError
     from adaptive.errors import TargetError as TargetError
+    from adaptive.measure.curves import Curve as Curve
     from adaptive.pipeline import AdaptivePipeline as AdaptivePipeline
-    from adaptive.promises import Certificate as Certificate
     from adaptive.public import build as build
     from adaptive.public import certify as certify
     from adaptive.public import curve as curve

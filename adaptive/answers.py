@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
-from adaptive.costs import CostTable
-from adaptive.policy import abstains, is_bare, run_costs, spent
+from adaptive.policy.costs import CostTable
+from adaptive.policy.lookup import abstains, is_bare, run_costs, spent
 from adaptive.tasks.base import Function
 from adaptive.types import Answers, Policy, Tokens
 

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adaptive import inputs as items
-from adaptive import streams
-from adaptive import tokens as token_rows
-from adaptive.ahead import has_spare_core, one_ahead
 from adaptive.answers import Prices, answer_dicts, applied, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
+from adaptive.certifying.coverage import Coverage, Use
 from adaptive.config import Preset
-from adaptive.coverage import Coverage, Use
 from adaptive.engine import answer
+from adaptive.engine.ahead import has_spare_core, one_ahead
 from adaptive.errors import InputError
+from adaptive.measure.work import work_of
 from adaptive.options import (
     OnFault,
     Options,
@@ -39,13 +37,15 @@ from adaptive.options import (
     own_model,
     stride_within,
 )
+from adaptive.text import inputs as items
+from adaptive.text import streams
+from adaptive.text import tokens as token_rows
 from adaptive.types import Policy, Target, Tokens
-from adaptive.work import work_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from adaptive.explain import Explanation
+    from adaptive.measure.explain import Explanation
 
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
 AHEAD = 8  # batches of a piece that an iterator is read by
@@ -317,7 +317,7 @@ class AdaptivePipeline:
             InputError: the item is no text and no pair.
             ImportError: attributions are wanted and the extra `explain` is not installed.
         """
-        from adaptive.explain import explain
+        from adaptive.measure.explain import explain
 
         return explain(self.bundle, self.policy, self.costs, self.row(text), attributions)
 

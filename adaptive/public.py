@@ -13,11 +13,11 @@ from adaptive.errors import BundleError, DataError
 
 if TYPE_CHECKING:
     from adaptive.bundle.contents import Bundle
+    from adaptive.certificate.promises import Certificate
     from adaptive.config.recipe import Recipe
-    from adaptive.curves import Curve
     from adaptive.events import Listener
+    from adaptive.measure.curves import Curve
     from adaptive.pipeline import AdaptivePipeline
-    from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
     from adaptive.types import OutcomeTable, Targets
 
@@ -123,7 +123,7 @@ def evaluate(
 
 def evaluated(pipeline: AdaptivePipeline, data: Dataset, on_event: Listener) -> dict[str, Any]:
     """What `evaluate` does, of data whose labels are the bundle's."""
-    from adaptive.evaluation import evaluate_texts
+    from adaptive.measure.evaluation import evaluate_texts
 
     return evaluate_texts(
         pipeline.bundle,
@@ -197,8 +197,8 @@ def certified(
     """
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
-    from adaptive.certifying import recertify
-    from adaptive.labelling import certify as certify_by_asking
+    from adaptive.certifying.labelling import certify as certify_by_asking
+    from adaptive.certifying.recertify import recertify
     from adaptive.training.data import Dataset
     from adaptive.training.splits import distinct_rows
 
@@ -240,9 +240,9 @@ def curve(
     Raises:
         BundleError: there are no rows.
     """
-    from adaptive.curves import curve as draw
-    from adaptive.recording import outcomes
-    from adaptive.work import work_of
+    from adaptive.measure.curves import curve as draw
+    from adaptive.measure.recording import outcomes
+    from adaptive.measure.work import work_of
 
     pipeline = _opened(source)
     bundle = pipeline.bundle

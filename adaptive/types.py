@@ -66,7 +66,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The promise: a metric of `adaptive.metrics`, and the level that it keeps.
+    """The promise: a metric of `adaptive.policy.metrics`, and the level that it keeps.
 
     With a `group`, it holds in each of that column's groups by itself, of its own texts and of
     the full tier's accuracy there; hence for any mix of them, the mean over all texts included.
@@ -219,7 +219,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What a classifier's stages answered; `adaptive.worth` makes a `Worth` of it."""
+    """What a classifier's stages answered; `adaptive.policy.worth` makes a `Worth` of it."""
 
     predictions: NDArray[np.int32]  # [n, k]
     labels: NDArray[np.int32]  # [n], -1 where unknown
@@ -324,7 +324,7 @@ class Evaluation:
 class StageCosts:
     """What each piece of the cascade costs each text, in one unit: ms, layers x tokens, dollars.
 
-    A policy's cost is a sum of these, see `adaptive.policy.evaluate`.
+    A policy's cost is a sum of these, see `adaptive.policy.lookup.evaluate`.
     """
 
     unit: str

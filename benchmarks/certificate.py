@@ -31,12 +31,12 @@ from adaptive.bundle.policies import policy_to_json, targets_to_json
 from adaptive.bundle.store import load_bundle
 from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
-from adaptive.costs import CostTable
-from adaptive.evaluation import REPEATS, TIMED, in_float32, report, timings
-from adaptive.fronts import front, order
-from adaptive.policy import Lookup, predicted, tier_alone
-from adaptive.recording import outcomes
-from adaptive.search import search
+from adaptive.measure.evaluation import REPEATS, TIMED, in_float32, report, timings
+from adaptive.measure.recording import outcomes
+from adaptive.policy.costs import CostTable
+from adaptive.policy.fronts import front, order
+from adaptive.policy.lookup import Lookup, predicted, tier_alone
+from adaptive.policy.search import search
 from adaptive.training.build import build
 from adaptive.training.data import Dataset, load_data
 from adaptive.training.rows import load_rows

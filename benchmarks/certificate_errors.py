@@ -27,18 +27,18 @@ from certificate_rows import Pool
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
-from adaptive.certificate import certify
-from adaptive.certifying import row_seed
-from adaptive.claims import Trial
+from adaptive.certificate.certify import certify
+from adaptive.certificate.claims import Trial
+from adaptive.certificate.promises import Certificate
+from adaptive.certifying.recertify import row_seed
 from adaptive.config.steps import SearchConfig
-from adaptive.costs import CostTable
-from adaptive.fronts import front
-from adaptive.policy import Lookup
-from adaptive.promises import Certificate
+from adaptive.policy.costs import CostTable
+from adaptive.policy.fronts import front
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import search
+from adaptive.policy.targets import mean_excess, seeks_quality
 from adaptive.risk import betting, binomial, by_group, simulated_power, worst
 from adaptive.risk.tables import drop_losses
-from adaptive.search import search
-from adaptive.targets import mean_excess, seeks_quality
 from adaptive.types import OutcomeTable, Policy, Target
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))

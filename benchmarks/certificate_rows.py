@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.config import Recipe
-from adaptive.recording import ROWS, record, tabulate
+from adaptive.measure.recording import ROWS, record, tabulate
+from adaptive.policy.worth import concatenate
+from adaptive.text import tokens as token_rows
 from adaptive.training.data import Dataset
 from adaptive.training.prepare import load_splits
 from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.splits import PARTS, fold
 from adaptive.types import OutcomeTable, Tokens
-from adaptive.worth import concatenate
 
 Floats = NDArray[np.float64]
 Labelled = tuple[Tokens, NDArray[np.int32]]

@@ -172,8 +172,8 @@ class Worker:
     """Answers commands: times of batches, latencies of arrivals."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from adaptive import tokens
         from adaptive.bundle.store import load_bundle
+        from adaptive.text import tokens
 
         torch.set_num_threads(1)
         self.given, self.select = given, tokens.select

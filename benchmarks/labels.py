@@ -6,9 +6,10 @@ The builds are those of benchmarks/certificate.py, whose work folder holds <name
 recipes name the bundles. What the stages answered to a build's search and test rows is taken for a
 whole population: rows are drawn from it with replacement, so that every policy's true loss is known
 and pools may be of any size. Each draw searches anew, and walks the front on each pool by
-`adaptive.asking`, in batches of 20 labels; on as many rows as the build certifies on it is compared
-with the test of all labels. Then the same again where the search, too, is told only the labels that
-a build asks for (`search_asked` in the record). The certification rows of the builds have no part.
+`adaptive.certificate.asking`, in batches of 20 labels; on as many rows as the build certifies on it
+is compared with the test of all labels. Then the same again where the search, too, is told only the
+labels that a build asks for (`search_asked` in the record). The certification rows of the builds
+have no part.
 
 What a certificate costs is taken apart: `price_of_search` is the cost of the cheapest policy of the
 searched line that truly keeps the level over that of the cheapest found on the whole population;
@@ -33,21 +34,21 @@ from certificate_errors import searched
 from labels_type1 import lost
 from numpy.typing import NDArray
 
-from adaptive import asking
-from adaptive.asking import Line
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.outcomes import load_outcomes
 from adaptive.bundle.store import load_bundle
-from adaptive.certifying import row_seed
+from adaptive.certificate import asking
+from adaptive.certificate.asking import Line
+from adaptive.certifying.recertify import row_seed
 from adaptive.config.steps import SearchConfig
-from adaptive.costs import CostTable
-from adaptive.fronts import front, order
-from adaptive.policy import Lookup, is_bare, predicted, tier_alone
+from adaptive.policy.costs import CostTable
+from adaptive.policy.fronts import front, order
+from adaptive.policy.lookup import Lookup, is_bare, predicted, tier_alone
+from adaptive.policy.search import search
+from adaptive.policy.worth import concatenate, reclassified
 from adaptive.risk import fixed_sequence, paired
-from adaptive.search import search
 from adaptive.training.ask_labels import rows_to_ask
 from adaptive.types import OutcomeTable, Policy, Sampled, Target
-from adaptive.worth import concatenate, reclassified
 
 HERE = Path(__file__).parent
 BATCH = 20

@@ -13,8 +13,8 @@ import certificate_errors
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import asking
-from adaptive.asking import Line
+from adaptive.certificate import asking
+from adaptive.certificate.asking import Line
 
 DELTA = 0.05
 Labels = NDArray[np.int32]

@@ -39,9 +39,10 @@ from llm_routers import Rows, level_threshold, share_threshold
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from adaptive.certifying import row_seed
-from adaptive.claims import try_target
-from adaptive.policy import Lookup, is_bare
+from adaptive.certificate.claims import try_target
+from adaptive.certifying.recertify import row_seed
+from adaptive.policy.lookup import Lookup, is_bare
+from adaptive.policy.search import Found
 from adaptive.recorded.dealing import deal
 from adaptive.recorded.judging import fit_judges
 from adaptive.recorded.layouts import Layout, judged, layouts
@@ -52,7 +53,6 @@ from adaptive.recorded.prices import price_list
 from adaptive.recorded.reading import Source, read_outcomes
 from adaptive.recorded.scorers import scorer_of
 from adaptive.recorded.verdicts import verdict_of
-from adaptive.search import Found
 from adaptive.types import OutcomeTable, Policy, Target
 
 HERE = Path(__file__).parent

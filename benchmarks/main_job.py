@@ -21,7 +21,7 @@ import sst2_sentences
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.config import Recipe, load_recipe
-from adaptive.evaluation import REPEATS, TIMED, evaluate_texts
+from adaptive.measure.evaluation import REPEATS, TIMED, evaluate_texts
 from adaptive.training.build import build
 from adaptive.training.rows import load_rows
 from adaptive.types import Tokens

@@ -33,7 +33,7 @@ from adaptive.bundle.manifest import verify
 from adaptive.bundle.parts import read_tokenizer
 from adaptive.bundle.store import save_bundle
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 from adaptive.tiers.store import reference_of
 from adaptive.types import Policy
 

@@ -23,10 +23,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
+from adaptive.text.tokens import batches, pack, tokenize
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.store import in_torch
 from adaptive.tiers.tier import Tier
-from adaptive.tokens import batches, pack, tokenize
 
 Ids = NDArray[np.int64]
 Serve = Callable[[list[str], int], Ids]  # texts and rows of a batch to label numbers

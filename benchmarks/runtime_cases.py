@@ -14,12 +14,12 @@ import runtime_peers
 import torch
 from transformers import BertConfig
 
-from adaptive import tokens
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import tier_alone
-from adaptive.recording import features_of, record
+from adaptive.measure.recording import features_of, record
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import load_backbone, untrained_model
 from adaptive.tiers.tier import Tier

@@ -38,10 +38,10 @@ import torch
 from runtime_cases import PATTERNS, SHAPES, Case, make_case, short_texts
 from runtime_parts import shares
 
-from adaptive import tokens
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
 from adaptive.engine.batching import budget_of
+from adaptive.text import tokens
 from adaptive.types import Policy, Tokens
 
 Way = Callable[[Tokens], Any]  # from token rows to answers

@@ -10,10 +10,10 @@ from unittest import mock
 
 import numpy as np
 
-from adaptive import tokens
 from adaptive.engine import engine, exits, finished, hops
 from adaptive.engine.rows import SlotTable
 from adaptive.routers import Router
+from adaptive.text import tokens
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
 

@@ -35,8 +35,8 @@ from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
-from adaptive.evaluation import in_float32
-from adaptive.policy import tier_alone
+from adaptive.measure.evaluation import in_float32
+from adaptive.policy.lookup import tier_alone
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.graphs import Graphs
 from adaptive.tiers.tier import Tier

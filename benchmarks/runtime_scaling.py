@@ -27,11 +27,11 @@ from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
+from adaptive.text.tokens import tokenize
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.source import untrained_model
 from adaptive.tiers.tier import Tier
-from adaptive.tokens import tokenize
 from adaptive.types import Policy, Target, Tokens
 
 SHAPE = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}

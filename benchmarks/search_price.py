@@ -10,7 +10,7 @@ judged and of which some certify. Three lines are searched and certified on the 
 before   one policy's thresholds, found by coordinate descent, moved by shares of texts; at most
          50 policies, one standard error of hope
 shared   one threshold for all exits of the path that is cheapest at the target on the search rows
-now      what a build puts to the test (`adaptive.fronts.front`)
+now      what a build puts to the test (`adaptive.policy.fronts.front`)
 
 Each deal is a line of the results file, and deals that stand there are not done again; the record
 is made of all of them.
@@ -32,17 +32,17 @@ import records
 from certificate_errors import CONDITIONS
 
 from adaptive.bundle.outcomes import load_outcomes
-from adaptive.certificate import certify
-from adaptive.certifying import full_accuracy, row_seed
-from adaptive.claims import Trial
-from adaptive.costs import MILLISECONDS, CostTable
-from adaptive.fronts import MARGIN, along, front
-from adaptive.lines import completed, moving, shifting
-from adaptive.policy import Lookup, is_bare, tier_alone, useful_tiers
-from adaptive.search import Judge, paths, search
-from adaptive.targets import mean_excess
+from adaptive.certificate.certify import certify
+from adaptive.certificate.claims import Trial
+from adaptive.certifying.recertify import full_accuracy, row_seed
+from adaptive.policy.costs import MILLISECONDS, CostTable
+from adaptive.policy.fronts import MARGIN, along, front
+from adaptive.policy.lines import completed, moving, shifting
+from adaptive.policy.lookup import Lookup, is_bare, tier_alone, useful_tiers
+from adaptive.policy.search import Judge, paths, search
+from adaptive.policy.targets import mean_excess
+from adaptive.policy.worth import concatenate
 from adaptive.types import OutcomeTable, Policy, Stage, Target
-from adaptive.worth import concatenate
 
 HERE = Path(__file__).parent
 TARGET = Target("accuracy_drop", 0.01, 0.95)
@@ -179,7 +179,7 @@ def before(lookup: Lookup, size: int) -> list[Policy]:
     if is_bare(base):
         base = search(lookup, TARGET, margin=0.0, sweeps=SWEEPS, routed=False)[0].policy
     alone = [f.policy for f in found if is_bare(f.policy)]
-    with patch("adaptive.fronts.FRONT", 50), patch("adaptive.fronts.HOPE", 1.0):
+    with patch("adaptive.policy.fronts.FRONT", 50), patch("adaptive.policy.fronts.HOPE", 1.0):
         line = [*alone, base, *moving(lookup, completed(lookup, base))]
         return [f.policy for f in along(lookup, TARGET, line)]
 

@@ -43,8 +43,8 @@ from numpy.typing import NDArray
 from adaptive import AdaptivePipeline
 from adaptive.answers import Prices, join_windows
 from adaptive.engine import answer
-from adaptive.metrics import metric_of
-from adaptive.policy import Lookup, last_exits, tier_alone
+from adaptive.policy.lookup import Lookup, last_exits, tier_alone
+from adaptive.policy.metrics import metric_of
 from adaptive.risk.drift import DriftTest
 from adaptive.serve.app import create_app
 from adaptive.serve.deployment import Deployment

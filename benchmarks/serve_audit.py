@@ -32,14 +32,14 @@ import numpy as np
 import records
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.outcomes import load_outcomes
 from adaptive.bundle.store import load_bundle
-from adaptive.policy import Lookup
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.policy.lookup import Lookup
 from adaptive.risk import upper
 from adaptive.risk.drift import DriftTest, bet, bets_on
+from adaptive.text import tokens as token_rows
 from adaptive.types import OutcomeTable
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))

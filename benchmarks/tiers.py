@@ -26,16 +26,16 @@ from certificate_errors import CONDITIONS
 from numpy.typing import NDArray
 from search_price import TARGET, now, table_of
 
-from adaptive.certificate import certify
-from adaptive.certifying import full_accuracy, row_seed
-from adaptive.claims import Trial
+from adaptive.certificate.certify import certify
+from adaptive.certificate.claims import Trial
+from adaptive.certifying.recertify import full_accuracy, row_seed
 from adaptive.config import load_recipe
-from adaptive.costs import CostTable
-from adaptive.policy import Lookup, tier_alone
-from adaptive.search import search
+from adaptive.policy.costs import CostTable
+from adaptive.policy.lookup import Lookup, tier_alone
+from adaptive.policy.search import search
+from adaptive.policy.worth import concatenate
 from adaptive.training.measure_costs import read_costs
 from adaptive.types import OutcomeTable
-from adaptive.worth import concatenate
 
 HERE = Path(__file__).parent
 STREAM = 13  # of the deals' random numbers

@@ -32,9 +32,9 @@ from matplotlib import pyplot as plt
 from adaptive import AdaptivePipeline, load_data
 from adaptive.cli.labelled import load_labelled
 from adaptive.exits.measures import FEATURES
-from adaptive.recording import features_of, record, tabulate
+from adaptive.measure.recording import features_of, record, tabulate
+from adaptive.policy.worth import as_good
 from adaptive.routers.train import auc
-from adaptive.worth import as_good
 
 folder = os.environ.get("ADAPTIVE_BUNDLE", "../bundles/rotten_tomatoes")
 pipeline = AdaptivePipeline.from_config(folder, uncertified=True)

@@ -31,12 +31,12 @@ from matplotlib import pyplot as plt
 
 from adaptive import AdaptivePipeline
 from adaptive.config.targets import show_target
-from adaptive.curves import curve, plot
-from adaptive.evaluation import report, stage_name
-from adaptive.policy import Lookup
-from adaptive.search import shared_thresholds
-from adaptive.work import work_of
-from adaptive.worth import as_good
+from adaptive.measure.curves import curve, plot
+from adaptive.measure.evaluation import report, stage_name
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import shared_thresholds
+from adaptive.policy.worth import as_good
 
 pipeline = AdaptivePipeline.from_config(
     os.environ.get("ADAPTIVE_BUNDLE", "../bundles/rotten_tomatoes")

@@ -17,7 +17,7 @@
 # Where a policy answers as the full tier does, it is neither worse nor better there, whatever the
 # label. So every stage runs on unlabelled texts, and only those are shown here whose labels the
 # next test needs. The certificate says the same as if all had been labelled
-# (`adaptive.asking` proves it).
+# (`adaptive.certificate.asking` proves it).
 #
 # `ADAPTIVE_BUNDLE` names the bundle, and `ADAPTIVE_POOL` a file of unlabelled texts, which must
 # have served for nothing else: CSV, JSONL, JSON or Parquet. Without it, the test rows of the
@@ -30,9 +30,9 @@ import os
 from pathlib import Path
 
 from adaptive import AdaptivePipeline
-from adaptive.buttons import buttons, progress
+from adaptive.certifying.buttons import buttons, progress
+from adaptive.certifying.labelling import Labelling
 from adaptive.cli.labelled import load_labelled, own_data
-from adaptive.labelling import Labelling
 from adaptive.training.data import load_data
 
 folder = Path(os.environ.get("ADAPTIVE_BUNDLE", "../bundles/rotten_tomatoes"))

@@ -32,12 +32,12 @@ import torch
 
 from adaptive import AdaptivePipeline, load_data
 from adaptive.cli.labelled import load_labelled
-from adaptive.entries import forced, forced_entries
-from adaptive.policy import Lookup
-from adaptive.recording import record, routing_features, tabulate
+from adaptive.measure.recording import record, routing_features, tabulate
+from adaptive.policy.entries import forced, forced_entries
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import Judge
+from adaptive.policy.worth import worse_of
 from adaptive.routers.train import train_router
-from adaptive.search import Judge
-from adaptive.worth import worse_of
 
 folder = os.environ.get("ADAPTIVE_BUNDLE", "../bundles/rotten_tomatoes")
 pipeline = AdaptivePipeline.from_config(folder, uncertified=True)

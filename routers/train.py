@@ -38,7 +38,7 @@ def train_router(
     Args:
         features: [n, F] of each text, such as `features.router_features`.
         worse: [n, m] whether each tier's last answer was worse than the full tier's;
-            `adaptive.worth.worse_of` tells it of an outcome table.
+            `adaptive.policy.worth.worse_of` tells it of an outcome table.
         kind: one of `router.KINDS`.
         lengths: [n] tokens of each text, for a baseline.
         held_out: the share of rows to judge on, drawn at random; or their numbers.

@@ -9,20 +9,20 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import tier_alone
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import tier_alone
 from adaptive.routers import Router
 from adaptive.routers.features import SCALARS
 from adaptive.routers.linear import Logistic
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.tier import Tier
 from adaptive.types import NEVER, Policy, Target
-from adaptive.work import work_of
 
 LABELS = ("bad", "good", "so-so")
 WORDS = [f"word{i}" for i in range(40)]

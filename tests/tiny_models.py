@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from adaptive.prices import Price, Prices
+from adaptive.policy.prices import Price, Prices
+from adaptive.policy.worth import graded
 from adaptive.types import OutcomeTable, Stage, Usage
-from adaptive.worth import graded
 
 # a free embedding that answers nothing and is read by the router, then three models
 STAGES = tuple(Stage(tier, 0, 0) for tier in range(4))

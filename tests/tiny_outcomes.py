@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adaptive.bundle.contents import stages_of
-from adaptive.policy import Lookup
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.worth import classified, reclassified
 from adaptive.types import ALWAYS, NEVER, Evaluation, OutcomeTable, Policy, StageCosts
-from adaptive.worth import classified, reclassified
 
 DEPTHS = ((0,), (0, 1, 3), (0, 2, 4, 6))
 STAGES = stages_of(DEPTHS)

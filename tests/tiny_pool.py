@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tiny_cascade import tiny_texts
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.policy.worth import reclassified
+from adaptive.text import tokens as token_rows
 from adaptive.types import NEVER, OutcomeTable, Policy, Tokens
-from adaptive.worth import reclassified
 
 
 def texts_of(rows: int, seed: int) -> list[str]:

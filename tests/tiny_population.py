@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from adaptive.bundle.contents import stages_of
-from adaptive.certificate import certify
-from adaptive.costs import MILLISECONDS, CostTable
-from adaptive.fronts import front
-from adaptive.policy import Lookup
-from adaptive.promises import Certificate, Conditions
-from adaptive.search import search
+from adaptive.certificate.certify import certify
+from adaptive.certificate.promises import Certificate, Conditions
+from adaptive.policy.costs import MILLISECONDS, CostTable
+from adaptive.policy.fronts import front
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import search
+from adaptive.policy.worth import classified, reclassified
 from adaptive.types import ALWAYS, Groups, OutcomeTable, Policy, Target, Targets
-from adaptive.worth import classified, reclassified
 
 STAGES = stages_of(((0,), (0,)))
 FULL = Policy((1,), (float("inf"), ALWAYS))

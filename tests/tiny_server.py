@@ -15,15 +15,15 @@ from fastapi import FastAPI
 from tiny_cascade import tiny_texts
 
 from adaptive import AdaptivePipeline
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle, LadderEntry
-from adaptive.certifying import recertify
+from adaptive.certifying.recertify import recertify
 from adaptive.config import Preset
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
 from adaptive.serve.app import create_app
 from adaptive.serve.deployment import Deployment
 from adaptive.serve.service import Service
 from adaptive.serve.settings import Settings
+from adaptive.text import tokens as token_rows
 from adaptive.types import NEVER, Policy, Target
 
 TEXTS = tiny_texts(12, 7)

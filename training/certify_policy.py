@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
-from adaptive.certificate import assuming, at_levels, certify, with_levels
-from adaptive.certifying import conditions_of, expected_stop, full_accuracy, row_seed
+from adaptive.certificate.certify import assuming, at_levels, certify, with_levels
+from adaptive.certificate.looks import count_look
+from adaptive.certificate.promises import Certificate
+from adaptive.certifying.recertify import conditions_of, expected_stop, full_accuracy, row_seed
 from adaptive.config.targets import show_target
-from adaptive.looks import count_look
-from adaptive.policy import evaluate, tier_alone
-from adaptive.promises import Certificate
-from adaptive.row_hashes import hash_texts
+from adaptive.policy.lookup import evaluate, tier_alone
+from adaptive.text.row_hashes import hash_texts
 from adaptive.training.choose import costs_of, load_fronts, load_router
 from adaptive.training.learn.routers import risk_of
 from adaptive.training.measure_costs import load_costs

@@ -1,7 +1,7 @@
 """The certificate of a build on a pool: labels are asked for until the line of policies ends.
 
 The finished bundle is certified in place, on the pool's certification rows, as `adaptive certify
---unlabelled` does with other rows (`adaptive.asking` proves why few labels are enough).
+--unlabelled` does with other rows (`adaptive.certificate.asking` proves why few labels are enough).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import logging
 
 from adaptive.bundle.card import render_card
 from adaptive.bundle.store import load_bundle, recertify_bundle
+from adaptive.certifying.labelling import Labelling
+from adaptive.certifying.unlabelled import plan
 from adaptive.events import doing
-from adaptive.labelling import Labelling
 from adaptive.training.certify_policy import certified_table
 from adaptive.training.choose import costs_of, load_router
 from adaptive.training.parts import DTYPES
 from adaptive.training.prepare import load_splits
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
-from adaptive.unlabelled import plan
 
 TURN = 50  # texts asked for at once
 logger = logging.getLogger(__name__)

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.bundle.policies import policy_from_json, policy_to_json
-from adaptive.certificate import at_levels
-from adaptive.costs import CostTable
-from adaptive.entries import forced, forced_entries
+from adaptive.certificate.certify import at_levels
 from adaptive.errors import TargetError
-from adaptive.fronts import front
-from adaptive.metrics import metric_of, promise
-from adaptive.policy import Lookup, tier_alone
+from adaptive.measure.timing import with_router
+from adaptive.measure.work import routed
+from adaptive.policy.costs import CostTable
+from adaptive.policy.entries import forced, forced_entries
+from adaptive.policy.fronts import front
+from adaptive.policy.lookup import Lookup, tier_alone
+from adaptive.policy.metrics import metric_of, promise
+from adaptive.policy.search import Found, refine, search
+from adaptive.policy.targets import about_costs, seeks_quality, several
+from adaptive.policy.worth import worse_of
 from adaptive.routers import Router
 from adaptive.routers.fit import fit_router
-from adaptive.search import Found, refine, search
-from adaptive.targets import about_costs, seeks_quality, several
-from adaptive.timing import with_router
 from adaptive.training.doubts import about_useless
 from adaptive.training.learn.routers import load_router as read_router
 from adaptive.training.learn.routers import risk_of, save_router
@@ -30,8 +32,6 @@ from adaptive.training.parts import steps_by_tier
 from adaptive.training.record_outcomes import ASKED, load_drop, load_features, load_table
 from adaptive.training.steps import Context, Figures, Step, section
 from adaptive.types import Policy, Target, Targets
-from adaptive.work import routed
-from adaptive.worth import worse_of
 
 
 def _work(context: Context, folder: Path) -> Figures:

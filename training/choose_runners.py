@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels
+from adaptive.measure.timing import machine
 from adaptive.runners import PLAIN, RUNNERS
-from adaptive.timing import machine
+from adaptive.text import tokens as token_rows
 from adaptive.training.learn.runners import milliseconds, opened, prepare, quickest
 from adaptive.training.parts import steps_by_tier, task_of
 from adaptive.training.quantise import compare, sample

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import inputs
 from adaptive.cells import CLASSES, Cells, Labels, as_name
 from adaptive.errors import DataError
+from adaptive.text import inputs
 from adaptive.training.files import Places, Table
 from adaptive.training.labels import known_hint, number_groups, number_labels
 from adaptive.training.sources import cells as cells_of

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import adaptive
-from adaptive.curves import curve, plot
+from adaptive.measure.curves import curve, plot
 from adaptive.pipeline import AdaptivePipeline
 
 TEXTS = (

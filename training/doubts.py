@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import useful_tiers
+from adaptive.policy.lookup import useful_tiers
+from adaptive.policy.worth import scores_of
 from adaptive.risk import binomial
 from adaptive.types import OutcomeTable
-from adaptive.worth import scores_of
 
 CHANCE = 1e-3  # of so few right answers by guessing, below which they are told
 WIDE = 0.2  # of the rows: what another order of the classes must be better by

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels, known_labels
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import answers_of, share_right
 from adaptive.training.parts import load_built, task_of

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptive.costs import CostTable
-from adaptive.timing import measure_costs
+from adaptive.measure.timing import measure_costs
+from adaptive.measure.work import work_of
+from adaptive.policy.costs import CostTable
 from adaptive.training.parts import DTYPES, load_tiers
 from adaptive.training.record_outcomes import load_reliability, load_task
 from adaptive.training.steps import Context, Figures, Step, section
-from adaptive.work import work_of
 
 
 def _work(context: Context, folder: Path) -> Figures:

@@ -15,12 +15,12 @@ from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.ladder import ladder_of
 from adaptive.bundle.store import save_bundle
-from adaptive.evaluation import evaluate_texts
-from adaptive.promises import Tested
+from adaptive.certificate.promises import Tested
+from adaptive.measure.evaluation import evaluate_texts
+from adaptive.measure.timing import machine
+from adaptive.policy.search import Found
 from adaptive.routers import Router
-from adaptive.row_hashes import hashes_of
-from adaptive.search import Found
-from adaptive.timing import machine
+from adaptive.text.row_hashes import hashes_of
 from adaptive.training import choose_runners
 from adaptive.training.certify_policy import load_certificate
 from adaptive.training.choose import costs_of, load_fronts, load_router

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels, unknown_like
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError, DataError
 from adaptive.routers.features import log_frequencies
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
 from adaptive.tiers.vocabulary import length_of, load_tokenizer, vocabulary_of

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels, known_labels
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tasks.base import share_of
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.parts import load_built, steps_by_tier, task_of
 from adaptive.training.rows import load_rows

@@ -18,7 +18,8 @@ from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.cells import Labels, known_labels, unknown_like
 from adaptive.exits.calibration import fit_reliability, reliability_error
 from adaptive.exits.reliability import Reliability
-from adaptive.recording import Record, answers_of, features_of, routing_features, tabulate
+from adaptive.measure.recording import Record, answers_of, features_of, routing_features, tabulate
+from adaptive.policy.worth import as_good, concatenate, reclassified
 from adaptive.tasks import SINGLE_LABEL, Task, task_from_json
 from adaptive.tiers.tier import Tier
 from adaptive.training.groups import load_groups
@@ -28,7 +29,6 @@ from adaptive.training.rows import load_rows
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.training.steps import Context, Figures, Step
 from adaptive.types import OutcomeTable, Sampled, Stage
-from adaptive.worth import as_good, concatenate, reclassified
 
 HELD_OUT = ("fit", "search", "certify", "test")
 TASK = "task.json"

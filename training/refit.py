@@ -15,25 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.ladder import ladder_of
 from adaptive.cells import Labels, known
-from adaptive.certificate import at_levels
-from adaptive.certifying import counted_rows, recertify, searched_front
+from adaptive.certificate.certify import at_levels
+from adaptive.certifying.recertify import counted_rows, recertify, searched_front
 from adaptive.errors import DataError
 from adaptive.events import Listener, ignore
-from adaptive.policy import Lookup
-from adaptive.recording import outcomes, routing_features
+from adaptive.measure.recording import outcomes, routing_features
+from adaptive.measure.timing import costs_here
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.targets import may_abstain
+from adaptive.policy.worth import worse_of
 from adaptive.routers import Router
 from adaptive.routers.fit import fit_router
-from adaptive.row_hashes import hash_rows, hashes_of
-from adaptive.targets import may_abstain
-from adaptive.timing import costs_here
+from adaptive.text import tokens as token_rows
+from adaptive.text.row_hashes import hash_rows, hashes_of
 from adaptive.training.learn.recorded import recorded
 from adaptive.training.record_outcomes import calibrate
 from adaptive.types import Target, Tokens
-from adaptive.worth import worse_of
 
 PARTS = 4  # of which two certify, one fits and one is searched on
 LEAST = 100  # rows of each part: fewer fit a dozen coefficients for each exit at random
@@ -69,8 +69,8 @@ def refit(
 
     Temperatures and reliabilities are fitted on a quarter of the rows (`calibrate`), the router,
     where there is one, too; the front is searched on another quarter, and certified on the half
-    that served for nothing else (`adaptive.certifying.recertify`), where every look is counted.
-    Rows that the build trained, fitted or searched on, and copies, are left out.
+    that served for nothing else (`adaptive.certifying.recertify.recertify`), where every look is
+    counted. Rows that the build trained, fitted or searched on, and copies, are left out.
 
     Args:
         bundle: on the device and in the dtype that it is to be certified for.

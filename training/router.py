@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from adaptive.bundle.files import read_numpy
 from adaptive.bundle.outcomes import load_outcomes
 from adaptive.config.targets import read_target
-from adaptive.costs import CostTable
 from adaptive.errors import AdaptiveError, BuildError, DataError
+from adaptive.measure.timing import with_router
+from adaptive.measure.work import routed
+from adaptive.policy.costs import CostTable
+from adaptive.policy.worth import concatenate, worse_of
 from adaptive.routers.router import KINDS
 from adaptive.routers.train import train_router
-from adaptive.timing import with_router
 from adaptive.training.learn.routers import costs_with_and_without, save_router
 from adaptive.training.measure_costs import read_costs
 from adaptive.types import OutcomeTable, Stage, Target
-from adaptive.work import routed
-from adaptive.worth import concatenate, worse_of
 
 _SPLITS = ("fit", "search")  # of a work folder: to learn from, and to be judged on
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels
+from adaptive.text import tokens as token_rows
 from adaptive.types import Tokens
 
 FIELDS = ("ids", "offsets", "owner", "truncated")

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.exits.reliability import Reliability
-from adaptive.recording import Record
+from adaptive.measure.recording import Record
 from adaptive.types import OutcomeTable
 
 Floats = NDArray[np.float64]

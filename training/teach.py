@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels, unknown_like
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError
+from adaptive.text import tokens as token_rows
 from adaptive.training.augment import augment
 from adaptive.training.learn.teacher import Teacher, read_outputs, write_outputs
 from adaptive.training.parts import load_built, max_length_of, tokenizer_of

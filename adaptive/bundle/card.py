@@ -12,7 +12,7 @@ import yaml
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.page import promises
-from adaptive.metrics import promise
+from adaptive.policy.metrics import promise
 from adaptive.types import ALWAYS, Policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
@@ -34,8 +34,8 @@ def render_card(
 
     Args:
         bundle: its `info` gives licence, language, base model, data and device where known.
-        report: of `adaptive.evaluation.evaluate` on rows no step has seen: `rows`, one per way
-            to answer, and `stage_shares`. None takes `bundle.info["figures"]`.
+        report: of `adaptive.measure.evaluation.evaluate` on rows no step has seen: `rows`, one per
+            way to answer, and `stage_shares`. None takes `bundle.info["figures"]`.
         repository: hub id to show in the example; None shows a folder of the bundle's name.
     """
     figures = bundle.info.get("figures") if report is None else report

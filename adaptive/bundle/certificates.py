@@ -19,8 +19,16 @@ from adaptive.bundle.policies import (
     targets_from_json,
     targets_to_json,
 )
+from adaptive.certificate.promises import (
+    Asked,
+    Certificate,
+    Claim,
+    Conditions,
+    Test,
+    Tested,
+    Verdict,
+)
 from adaptive.errors import BundleError
-from adaptive.promises import Asked, Certificate, Claim, Conditions, Test, Tested, Verdict
 from adaptive.types import Policy, Stage, Target
 
 _FREE = frozenset(

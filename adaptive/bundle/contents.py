@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from adaptive.costs import CostTable
+    from adaptive.certificate.promises import Certificate
     from adaptive.exits.reliability import Reliability
-    from adaptive.promises import Certificate
+    from adaptive.policy.costs import CostTable
     from adaptive.routers import Router
     from adaptive.tiers.tier import Tier
 
@@ -42,7 +42,7 @@ class Bundle:
 
     `info` is JSON for people and for the model card. Keys with a meaning: `license`,
     `language`, `base_model`, `datasets`, `device`, `dtype`, `versions`, `steps` (how it was
-    built, a list of sentences) and `figures` (a report of `adaptive.evaluation`).
+    built, a list of sentences) and `figures` (a report of `adaptive.measure.evaluation`).
     """
 
     name: str

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from adaptive.bundle.contents import LadderEntry
-from adaptive.promises import Tested
+from adaptive.certificate.promises import Tested
 
 if TYPE_CHECKING:
-    from adaptive.search import Found
+    from adaptive.policy.search import Found
     from adaptive.types import Policy
 
 

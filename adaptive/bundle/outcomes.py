@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.files import read_numpy, write_numpy
 from adaptive.errors import BundleError
+from adaptive.policy.worth import classified, graded
 from adaptive.types import Groups, OutcomeTable, Sampled, Stage, Usage
-from adaptive.worth import classified, graded
 
 # field -> dtype and axes; n texts, k stages, m tiers
 _Fields = dict[str, tuple[type[np.generic], str]]

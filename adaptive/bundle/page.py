@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.metrics import promise
-from adaptive.promises import Certificate, Conditions, Tested
-from adaptive.targets import about_costs, seeks_quality
+from adaptive.certificate.promises import Certificate, Conditions, Tested
+from adaptive.policy.metrics import promise
+from adaptive.policy.targets import about_costs, seeks_quality
 from adaptive.types import Policy, Stage, Target
 
 _TESTS = {
@@ -14,7 +14,7 @@ _TESTS = {
     "paired": "the exact test of paired answers, the p-value maximised over what is not known "
     "(Barnard 1947; Berger and Boos 1994; see adaptive.risk.paired)",
     "paired_margin": "the exact test of paired answers at a margin that other rows fixed "
-    "(Barnard 1947; see adaptive.risk.paired and adaptive.asking)",
+    "(Barnard 1947; see adaptive.risk.paired and adaptive.certificate.asking)",
     "betting": "the betting test of a bounded mean, rows in the seeded order "
     "(Waudby-Smith and Ramdas 2024, theorem 3)",
     "hoeffding_bentkus": "the test of Hoeffding and Bentkus (Bates et al. 2021, section 3.1)",

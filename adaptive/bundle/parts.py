@@ -20,9 +20,9 @@ from adaptive.bundle.files import finite, read_json, read_numpy, read_torch, wri
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import sha256
 from adaptive.bundle.policies import policy_from_json, policy_to_json
-from adaptive.costs import CostTable
 from adaptive.errors import BundleError
 from adaptive.exits.reliability import Reliability
+from adaptive.policy.costs import CostTable
 from adaptive.tasks import SINGLE_LABEL, Task, task_from_json
 from adaptive.tiers.store import load_tier
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from adaptive.bundle.files import finite
 from adaptive.errors import BundleError
-from adaptive.metrics import METRICS, target_fault
-from adaptive.targets import several
+from adaptive.policy.metrics import METRICS, target_fault
+from adaptive.policy.targets import several
 from adaptive.types import ALWAYS, NEVER, Policy, Stage, Target, metric_now
 
 # JSON has no infinities, and a reader should see what they mean

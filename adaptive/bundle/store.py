@@ -25,8 +25,8 @@ from adaptive.bundle.layout import IGNORED, LAYOUT
 from adaptive.bundle.manifest import seal, verify
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.page import render_certificate
+from adaptive.certificate.promises import Certificate
 from adaptive.errors import BuildError, BundleError
-from adaptive.promises import Certificate
 from adaptive.tiers.store import save_tier
 from adaptive.types import OutcomeTable, Stage
 

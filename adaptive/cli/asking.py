@@ -23,9 +23,9 @@ from adaptive.errors import BundleError, ConfigError
 from adaptive.types import Target
 
 if TYPE_CHECKING:
+    from adaptive.certifying.unlabelled import Plan
     from adaptive.pipeline import AdaptivePipeline
     from adaptive.training.data import Dataset
-    from adaptive.unlabelled import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,9 @@ def ask(
         DataError: labels that cannot be taken, see `adaptive.cli.todo.read_labels`.
         BundleError, TargetError: the bundle or its promise cannot be certified so.
     """
-    from adaptive.concluding import finish as concluded
+    from adaptive.certifying.concluding import finish as concluded
+    from adaptive.certifying.unlabelled import next_rows, outlook, standings
     from adaptive.training.splits import distinct_rows
-    from adaptive.unlabelled import next_rows, outlook, standings
 
     folder = Path(pipeline.preset.bundle).expanduser()
     if not folder.is_dir():
@@ -222,8 +222,8 @@ def _plan(
     session: Session,
 ) -> tuple[Plan, State]:
     """The plan, from what was kept where there is something, and what is kept of it."""
-    from adaptive.timing import costs_here
-    from adaptive.unlabelled import Accuracy, plan, sampled
+    from adaptive.certifying.unlabelled import Accuracy, plan, sampled
+    from adaptive.measure.timing import costs_here
 
     bundle, size = pipeline.bundle, pipeline.preset.batch_size
     tokens = pipeline.tokenize(data.texts, data.pairs)
@@ -299,7 +299,7 @@ def _labels(
 def _finished(made: Plan, labels: NDArray[np.int32], folder: Path, given: int) -> dict[str, Any]:
     from adaptive.bundle.card import render_card
     from adaptive.bundle.store import recertify_bundle
-    from adaptive.concluding import finish
+    from adaptive.certifying.concluding import finish
 
     bundle = finish(made, labels)
     written = recertify_bundle(bundle, folder, card=render_card(bundle))

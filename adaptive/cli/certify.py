@@ -12,12 +12,12 @@ from rich.console import Console
 from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import ConfigError
-from adaptive.metrics import metric_of
+from adaptive.policy.metrics import metric_of
 from adaptive.types import Target, confidence_fault
 
 if TYPE_CHECKING:
+    from adaptive.certificate.promises import Certificate
     from adaptive.pipeline import AdaptivePipeline
-    from adaptive.promises import Certificate
     from adaptive.training.data import Dataset
 
 
@@ -96,7 +96,7 @@ def certify(
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
         TargetError: a target needs labels or groups that are not there.
     """
-    from adaptive.certifying import without_rows
+    from adaptive.certifying.recertify import without_rows
     from adaptive.public import certified
 
     how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}

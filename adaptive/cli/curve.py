@@ -37,9 +37,9 @@ def draw(
     Args:
         work: count cost in layers x tokens, not in the bundle's measured milliseconds.
     """
-    from adaptive.curves import curve, plot
-    from adaptive.recording import outcomes
-    from adaptive.work import work_of
+    from adaptive.measure.curves import curve, plot
+    from adaptive.measure.recording import outcomes
+    from adaptive.measure.work import work_of
 
     bundle = pipeline.bundle
     tokens = pipeline.tokenize(data.texts, data.pairs)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptive import inputs
+from adaptive.text import inputs
 from adaptive.training.reading import open_rows
 from adaptive.training.records import Row
 

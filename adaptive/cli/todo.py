@@ -22,7 +22,7 @@ from adaptive.outputs import replacing
 from adaptive.types import OutcomeTable, Stage
 
 if TYPE_CHECKING:
-    from adaptive.costs import CostTable
+    from adaptive.policy.costs import CostTable
     from adaptive.training.data import Dataset
 
 ID, LABEL = "row", "label"
@@ -212,7 +212,7 @@ class State:
         """
         from adaptive.bundle.files import read_json
         from adaptive.bundle.outcomes import load_outcomes
-        from adaptive.costs import CostTable
+        from adaptive.policy.costs import CostTable
 
         file = self.folder / _COSTS
         costs = CostTable.from_json(read_json(file, str(file))) if file.is_file() else None

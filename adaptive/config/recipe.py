@@ -31,7 +31,7 @@ from adaptive.config.tiers import (
     listed,
     tier_faults,
 )
-from adaptive.metrics import METRICS, metric_of
+from adaptive.policy.metrics import METRICS, metric_of
 from adaptive.runners import AUTO, RUNNERS
 from adaptive.types import Target
 

@@ -206,7 +206,7 @@ class SearchConfig(Section):
     sweeps: Whole = 8  # rounds of coordinate descent
     # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
     # is steadier and may be wrong (`adaptive.training.smooth`); auto: the front's line is searched
-    # by both, and cross-validation on the search rows chooses (`adaptive.freedom`)
+    # by both, and cross-validation on the search rows chooses (`adaptive.policy.freedom`)
     losses: Literal["labels", "expected", "auto"] = "labels"
     margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from adaptive.config.fields import Float
 from adaptive.errors import ConfigError
-from adaptive.metrics import METRICS, target_fault
+from adaptive.policy.metrics import METRICS, target_fault
 from adaptive.types import Target, confidence_fault, metric_now
 
 

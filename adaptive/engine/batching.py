@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive.tokens import batches
+from adaptive.text.tokens import batches
 
 Slots = NDArray[np.int64]
 Result = TypeVar("Result")

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
+from adaptive.device.transfer import fetch, put
 from adaptive.engine.batching import Limits, Slots, budget_of
 from adaptive.engine.exits import on_host, reaches
 from adaptive.engine.finished import NONE, Finished, collect, finish, in_order, kept
@@ -30,9 +31,8 @@ from adaptive.engine.rows import (
 )
 from adaptive.engine.scheduler import Scheduler
 from adaptive.errors import BatchError
-from adaptive.policy import choose_entry
+from adaptive.policy.lookup import choose_entry
 from adaptive.routers.features import router_features, token_statistics
-from adaptive.transfer import fetch, put
 from adaptive.types import Answers, Policy, Tokens
 
 # An exit before the first layer takes this many rows at once: it is a few small calls.

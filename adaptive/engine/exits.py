@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive.captures import by_kernel
+from adaptive.device.captures import by_kernel
+from adaptive.device.transfer import fetch
 from adaptive.exits.judging import judge_in_graph
 from adaptive.exits.measures import History, Past, packed, unpacked
 from adaptive.exits.reliability import Reliability
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.state import State
 from adaptive.tiers.tier import Tier
-from adaptive.transfer import fetch
 
 if TYPE_CHECKING:
     from adaptive.exits.kernel import Judged

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptive.device.transfer import put
 from adaptive.engine.batching import Slots
 from adaptive.engine.exits import LABEL, RELIABILITY, SCORE, Summary, on_host
 from adaptive.engine.hops import HopOutput, HopSettings
 from adaptive.engine.rows import SlotTable
-from adaptive.transfer import put
 from adaptive.types import Answers
 
 

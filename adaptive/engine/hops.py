@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive.captures import Tensors, wanted
+from adaptive.device.captures import Tensors, wanted
+from adaptive.device.transfer import fetch, pinned, put
 from adaptive.engine.exits import ExitOutput, Read, Summary, run_exit
 from adaptive.engine.plan import Hop
 from adaptive.exits.measures import Past, packed
@@ -19,7 +20,6 @@ from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.captured import Filled, filled_up
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier
-from adaptive.transfer import fetch, pinned, put
 from adaptive.types import TokenBatch
 
 NUMBERS = "numbers"  # the input of a graph that holds whole numbers of the host

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from adaptive.bundle.contents import stages_of
-from adaptive.policy import is_bare, last_exits
+from adaptive.policy.lookup import is_bare, last_exits
 from adaptive.types import Policy
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adaptive.device.transfer import put, put_all
 from adaptive.engine.batching import Slots
 from adaptive.exits.measures import History, Past, join
+from adaptive.text.tokens import ranges
 from adaptive.tiers.state import State
-from adaptive.tokens import ranges
-from adaptive.transfer import put, put_all
 from adaptive.types import Tokens
 
 # A slot's status. A row that is cancelled while its batch runs keeps its slot until that is back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adaptive.metrics import metric_of
+from adaptive.policy.metrics import metric_of
 from adaptive.recorded.dealing import Deal
 from adaptive.types import Target
 

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.bundle.header import library_versions
-from adaptive.certificate import at_levels, certify, verdict_of, with_levels
-from adaptive.certifying import expected_stop, row_seed
-from adaptive.costs import Costs
+from adaptive.certificate.certify import at_levels, certify, verdict_of, with_levels
+from adaptive.certificate.looks import count_look
+from adaptive.certificate.promises import Certificate, Conditions
+from adaptive.certifying.recertify import expected_stop, row_seed
 from adaptive.errors import DataError, TargetError
-from adaptive.looks import count_look
-from adaptive.policy import Lookup
-from adaptive.promises import Certificate, Conditions
+from adaptive.policy.costs import Costs
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import Found
+from adaptive.policy.targets import seeks_quality, several
 from adaptive.recorded.assumptions import assumed_of
 from adaptive.recorded.dealing import SHARES, Deal, deal
 from adaptive.recorded.estimators import Fitted
@@ -35,8 +37,6 @@ from adaptive.recorded.prices import PriceList, price_list, read_prices
 from adaptive.recorded.reading import Source, read_outcomes
 from adaptive.recorded.scorers import Scorer, scorer_of
 from adaptive.recorded.texts import Encoder
-from adaptive.search import Found
-from adaptive.targets import seeks_quality, several
 from adaptive.types import OutcomeTable, Targets, confidence_fault
 
 Given = PriceList | Mapping[str, Any] | str | Path | None

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from adaptive.certificate.promises import Certificate
 from adaptive.errors import DataError, InputError
-from adaptive.metrics import metric_of
-from adaptive.policy import choose_entry, last_exits
-from adaptive.promises import Certificate
+from adaptive.policy.lookup import choose_entry, last_exits
+from adaptive.policy.metrics import metric_of
 from adaptive.recorded.faults import Faults
 from adaptive.recorded.fingerprints import Coverage, Fingerprint, compare
 from adaptive.recorded.judging import Judges

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.errors import TargetError
-from adaptive.metrics import promise
+from adaptive.policy.metrics import promise
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.risk import binomial
 from adaptive.types import Target

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptive.costs import Costs
-from adaptive.policy import evaluate
+from adaptive.policy.costs import Costs
+from adaptive.policy.lookup import evaluate
 from adaptive.recorded.layouts import Layout
 from adaptive.types import OutcomeTable, Policy
 

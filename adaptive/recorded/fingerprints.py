@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from adaptive.prices import Price
+from adaptive.policy.prices import Price
 from adaptive.recorded.outcomes import Outcomes
 
 

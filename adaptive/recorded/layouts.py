@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive.policy.worth import graded
 from adaptive.recorded.judging import Chain, Judges
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.types import Groups, OutcomeTable, Stage, Usage
-from adaptive.worth import graded
 
 Floats = NDArray[np.float64]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adaptive.fronts import HOPE, front
-from adaptive.policy import Lookup, is_bare, single_stage, useful_tiers
+from adaptive.policy.fronts import HOPE, front
+from adaptive.policy.lookup import Lookup, is_bare, single_stage, useful_tiers
+from adaptive.policy.search import Found, Judge, search, shared_thresholds
+from adaptive.policy.targets import seeks_quality, several
 from adaptive.recorded.judging import Judges
 from adaptive.recorded.layouts import Layout, table_of
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.recorded.preparing import Prepared
-from adaptive.search import Found, Judge, search, shared_thresholds
-from adaptive.targets import seeks_quality, several
 from adaptive.types import Groups, OutcomeTable, Policy, Stage, Targets
 
 MARGIN = 1.0  # standard errors to spare where policies are searched

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from adaptive.metrics import promise
-from adaptive.policy import is_bare, last_exits
-from adaptive.promises import Certificate
+from adaptive.certificate.promises import Certificate
+from adaptive.policy.lookup import is_bare, last_exits
+from adaptive.policy.metrics import promise
 from adaptive.recorded.certifying import Certified
 from adaptive.recorded.figures import Figures
 from adaptive.recorded.layouts import Layout

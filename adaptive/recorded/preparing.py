@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.costs import DOLLARS, MILLISECONDS, Costs
 from adaptive.errors import DataError
-from adaptive.metrics import metric_of
-from adaptive.prices import MILLION, Price, Prices, Recorded
+from adaptive.policy.costs import DOLLARS, MILLISECONDS, Costs
+from adaptive.policy.metrics import metric_of
+from adaptive.policy.prices import MILLION, Price, Prices, Recorded
 from adaptive.recorded.layouts import Layout
 from adaptive.recorded.outcomes import Outcomes
 from adaptive.recorded.prices import PriceList

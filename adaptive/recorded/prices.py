@@ -18,7 +18,7 @@ from typing import Any
 
 from adaptive.config.documents import read_document
 from adaptive.errors import ConfigError
-from adaptive.prices import Price
+from adaptive.policy.prices import Price
 
 _WHOLE = ("max_input", "max_tokens")
 

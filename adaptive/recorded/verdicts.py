@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from adaptive.metrics import promise
-from adaptive.policy import is_bare
-from adaptive.promises import Certificate
+from adaptive.certificate.promises import Certificate
+from adaptive.policy.lookup import is_bare
+from adaptive.policy.metrics import promise
 from adaptive.recorded.figures import Figures
 from adaptive.recorded.layouts import Layout
 from adaptive.types import Policy

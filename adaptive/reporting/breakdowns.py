@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from adaptive.policy import predicted
+from adaptive.policy.lookup import predicted
+from adaptive.policy.worth import as_good
 from adaptive.reporting.subject import Subject
 from adaptive.types import Evaluation
-from adaptive.worth import as_good
 
 BINS = 8  # of a reliability diagram, of equally many texts
 FEWEST = 20  # texts of a bin

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 import adaptive
 from adaptive.bundle.page import policy_line
-from adaptive.entries import forced, forced_entries
-from adaptive.lines import completed, moving
-from adaptive.policy import Lookup, single_stage
+from adaptive.policy.entries import forced, forced_entries
+from adaptive.policy.lines import completed, moving
+from adaptive.policy.lookup import Lookup, single_stage
+from adaptive.policy.search import shared_thresholds
+from adaptive.policy.targets import excess, loss, quality
 from adaptive.reporting.breakdowns import (
     by_class,
     by_group,
@@ -23,8 +25,6 @@ from adaptive.reporting.breakdowns import (
     score_diagram,
 )
 from adaptive.reporting.subject import Status, Subject, told_thresholds
-from adaptive.search import shared_thresholds
-from adaptive.targets import excess, loss, quality
 from adaptive.types import Evaluation, OutcomeTable, Policy
 
 STEPS = 120  # policies of the line that a slider goes along, at most, before the best are taken

@@ -12,18 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.page import facts_of, meaning, promises
 from adaptive.cells import Labels
-from adaptive.evaluation import report, stage_name, ways
+from adaptive.certificate.promises import Certificate
 from adaptive.events import Listener, ignore
-from adaptive.policy import Lookup, evaluate
-from adaptive.promises import Certificate
-from adaptive.recording import features_of, pieces, record, tabulate
+from adaptive.measure.evaluation import report, stage_name, ways
+from adaptive.measure.recording import features_of, pieces, record, tabulate
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import Lookup, evaluate
+from adaptive.policy.worth import concatenate
+from adaptive.text import tokens as token_rows
 from adaptive.types import ALWAYS, NEVER, Evaluation, Groups, OutcomeTable, Policy, Tokens
-from adaptive.work import work_of
-from adaptive.worth import concatenate
 
 Status = Literal["certified", "failed", "not reached", "searched"]
 
@@ -58,7 +58,7 @@ class Subject:
     top: NDArray[np.float32] | None = None  # [n, k] largest probability, where it was computed
     classes: tuple[str, ...] = ()  # [c]
     texts: tuple[str, ...] | None = None  # [n] to be shown where answers changed; None: none are
-    figures: Mapping[str, Any] | None = None  # of `adaptive.evaluation.report`
+    figures: Mapping[str, Any] | None = None  # of `adaptive.measure.evaluation.report`
 
     @property
     def table(self) -> OutcomeTable:

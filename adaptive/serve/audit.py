@@ -11,8 +11,8 @@ tested whether answers differ from the full tier's more often than they may have
 certification rows: then the texts are others than those, and the certificate may not be about them.
 
 Labels that users send test such promises themselves, by a second test for each level: of each
-labelled text, by how much it breaks the promise (`adaptive.metrics`), brought to [0, 1] by the
-bounds of that number, so that the promise is a level in between.
+labelled text, by how much it breaks the promise (`adaptive.policy.metrics`), brought to [0, 1] by
+the bounds of that number, so that the promise is a level in between.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from adaptive.answers import Joined
 from adaptive.bundle.contents import Bundle
 from adaptive.cells import Labels
-from adaptive.metrics import metric_of
-from adaptive.policy import Lookup, is_bare
+from adaptive.policy.lookup import Lookup, is_bare
+from adaptive.policy.metrics import metric_of
 from adaptive.risk import upper
 from adaptive.risk.drift import DriftTest
 from adaptive.serve.deployment import Deployment, Level

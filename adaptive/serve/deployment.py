@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from adaptive.answers import Prices
 from adaptive.bundle.contents import Bundle
+from adaptive.certifying.coverage import Coverage, Use
 from adaptive.config import Preset, TargetChoice
 from adaptive.config.targets import read_target, show_target
-from adaptive.costs import MILLISECONDS
-from adaptive.coverage import Coverage, Use
 from adaptive.engine import answer
 from adaptive.errors import BundleError, ConfigError
-from adaptive.metrics import METRICS
 from adaptive.options import Overflow, choose_promise, choose_stride
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import last_exits, tier_alone
+from adaptive.policy.costs import MILLISECONDS
+from adaptive.policy.lookup import last_exits, tier_alone
+from adaptive.policy.metrics import METRICS
 from adaptive.serve.jobs import Job
 from adaptive.serve.loop import Loop
 from adaptive.serve.probes import broken_tiers, golden_rows, wrong_answers

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive.policy import abstains
+from adaptive.policy.lookup import abstains
 from adaptive.serve.audit import answers_of
 from adaptive.serve.jobs import ANSWERED
 from adaptive.serve.keys import Caller

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
+from adaptive.text import tokens as token_rows
 from adaptive.types import Answers, Policy, Tokens
 
 # What becomes of a row. A late one has the best answer that there was when its time was up.

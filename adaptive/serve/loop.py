@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine, Finished
 from adaptive.errors import BatchError
-from adaptive.policy import tier_alone, without_tiers
+from adaptive.policy.lookup import tier_alone, without_tiers
 from adaptive.serve.jobs import ANSWERED, FAILED, LATE, TOO_LATE, Job, Row, by_job, select_rows
 from adaptive.serve.probes import attempt, broken_tiers, finite
+from adaptive.text import tokens as token_rows
 from adaptive.types import Answers, Policy, Tokens
 
 log = logging.getLogger("adaptive.serve")

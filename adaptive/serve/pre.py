@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptive import inputs, streams
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.options import Overflow, stride_within
+from adaptive.text import inputs, streams
+from adaptive.text import tokens as token_rows
 from adaptive.types import Tokens
 
 

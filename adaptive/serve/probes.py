@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive import inputs
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
-from adaptive.policy import is_bare, tier_alone, without_tiers
+from adaptive.policy.lookup import is_bare, tier_alone, without_tiers
 from adaptive.serve.settings import Golden
+from adaptive.text import inputs
+from adaptive.text import tokens as token_rows
 from adaptive.types import Answers, Policy, Tokens
 
 # Any tokenizer makes tokens of these. Whatever they mean, they only have to be answered.

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from adaptive.cells import Cells, Labels, known
 from adaptive.exits.measures import History
+from adaptive.policy.worth import graded
 from adaptive.types import Classes, Worth
-from adaptive.worth import graded
 
 Floats = NDArray[np.floating]
 Function = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # of scores

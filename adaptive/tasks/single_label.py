@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from adaptive.cells import CLASSES, Cells, Labels, known_labels
 from adaptive.exits.measures import FEATURES, History, measure, remember
+from adaptive.policy.worth import worth_of
 from adaptive.tasks.base import Floats, Function, Task, function_called
 from adaptive.types import Classes, Worth
-from adaptive.worth import worth_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from torch.nn import functional
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from adaptive.device.transfer import put
 from adaptive.errors import FamilyError
 from adaptive.tiers.prefixes import Prefix, prefix_of
 from adaptive.tiers.state import Packed
-from adaptive.transfer import put
 
 NAME = "adaptive_packed"
 # Kernels of CPUs are up to twice as fast where the tokens of a row are a multiple of this.

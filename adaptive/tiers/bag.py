@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from adaptive.captures import by_kernel
+from adaptive.device.captures import by_kernel
+from adaptive.device.transfer import put
 from adaptive.errors import FamilyError
+from adaptive.text.tokens import ranges
 from adaptive.tiers.projection import project
 from adaptive.tiers.state import Packed, Parted, State
-from adaptive.tokens import ranges
-from adaptive.transfer import put
 from adaptive.types import TokenBatch
 
 

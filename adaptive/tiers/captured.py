@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive.captures import Captures, Tensors, by_kernel, size_of, wanted
+from adaptive.device.captures import Captures, Tensors, by_kernel, size_of, wanted
+from adaptive.device.transfer import put
 from adaptive.tiers import attention
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.state import Packed, State
-from adaptive.transfer import put
 
 # Multiply-adds of a layer beyond which it is not captured. Launching one took the host of an H200
 # 0.17 ms, in which the GPU does 6e10 of them in half precision at seven tenths of its peak: 8,500

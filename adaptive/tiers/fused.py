@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptive.captures import by_kernel
+from adaptive.device.captures import by_kernel
 from adaptive.tiers import attention, calls
 from adaptive.tiers.families import FAMILIES
 from adaptive.tiers.state import Packed, Padded, Step

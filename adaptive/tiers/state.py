@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from adaptive.captures import by_kernel
-from adaptive.tokens import ranges
-from adaptive.transfer import put
+from adaptive.device.captures import by_kernel
+from adaptive.device.transfer import put
+from adaptive.text.tokens import ranges
 
 # Runs layer number i of a model on hidden states.
 Step = Callable[[int, nn.Module, torch.Tensor], torch.Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptive.captures import Captures
+from adaptive.device.captures import Captures
 from adaptive.exits.heads import ExitHead
 from adaptive.tiers import attention
 from adaptive.tiers.backbone import Backbone, linear_work

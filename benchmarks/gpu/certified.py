@@ -20,11 +20,11 @@ from gpu.speed import measure
 from gpu.stages import Work
 from gpu.subjects import CLINC, Subject
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
-from adaptive.certifying import recertify
-from adaptive.costs import CostTable
+from adaptive.certifying.recertify import recertify
 from adaptive.engine import answer
+from adaptive.policy.costs import CostTable
+from adaptive.text import tokens as token_rows
 from adaptive.types import Tokens
 
 BATCH = 512  # whose costs are certified for

@@ -37,11 +37,11 @@ from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.config import load_recipe
 from adaptive.engine import answer
-from adaptive.policy import tier_alone
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.policy.lookup import tier_alone
+from adaptive.text.tokens import select, tokenize
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.tier import Tier
-from adaptive.tokens import select, tokenize
 from adaptive.training.prepare import load_splits
 from adaptive.types import Tokens
 

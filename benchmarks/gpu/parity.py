@@ -16,8 +16,8 @@ from gpu.models import Row, join, launched_singly
 from gpu.stages import Work
 from gpu.subjects import CLINC, Subject
 
-from adaptive import tokens as token_rows
 from adaptive.engine import answer
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 
 DTYPES = ("bfloat16", "float16", "float32")

@@ -21,8 +21,8 @@ from runtime_peers import FAITHFUL, Times, clocked, latency, share_alike, speed
 from adaptive.answers import Prices
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
+from adaptive.measure.work import work_of
 from adaptive.types import Policy
-from adaptive.work import work_of
 
 WHOLE = (FULL, SINGLY)
 LEAST, MOST = 32, (8, 4)  # rows of a round at least; batches of a round, beyond them

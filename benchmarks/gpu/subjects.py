@@ -18,7 +18,7 @@ from transformers import BertConfig
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.source import untrained_model
 from adaptive.types import Policy

@@ -27,7 +27,7 @@ from judging import LEVEL, Rows, against, deal, interval, judged, share_of
 from rules import Rule, rules_of
 from tables import Build, load
 
-from adaptive.policy import Lookup, tier_alone
+from adaptive.policy.lookup import Lookup, tier_alone
 from adaptive.types import Policy, Target
 
 SETS = {  # the splits that are pooled: SST-2's official test is of another kind than its rows

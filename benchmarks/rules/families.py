@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.policy import Lookup, single_stage
-from adaptive.search import paths, shared_thresholds
+from adaptive.policy.lookup import Lookup, single_stage
+from adaptive.policy.search import paths, shared_thresholds
 from adaptive.types import ALWAYS, NEVER, Evaluation, Policy, Stage
 
 Floats = NDArray[np.float64]

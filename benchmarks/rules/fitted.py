@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
+from adaptive.policy.worth import worse_of
 from adaptive.types import OutcomeTable
-from adaptive.worth import worse_of
 
 Floats = NDArray[np.float64]
 Pair = tuple[NDArray[np.floating], NDArray[np.floating]]  # of the rows to fit and to deal

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from rules import Choice, Rule
 from scipy.stats import t as student
 
-from adaptive.fronts import arranged
-from adaptive.policy import Lookup, tier_alone
+from adaptive.policy.fronts import arranged
+from adaptive.policy.lookup import Lookup, tier_alone
+from adaptive.policy.search import Score
+from adaptive.policy.targets import excess, mean_excess
 from adaptive.risk import drop_counts, paired
-from adaptive.search import Score
-from adaptive.targets import excess, mean_excess
 from adaptive.types import Evaluation, Policy, Target
 
 Floats = NDArray[np.float64]
@@ -145,8 +145,10 @@ def tested(did: Evaluation, policy: Policy, rows: Lookup, target: Target, accura
     if rows.table.worth.exact:
         counts = [int(each.item()) for each in drop_counts(excess(target, did, rows.table)[None])]
         return p_value(*counts, len(rows.table), target.level, accuracy)
-    from adaptive.certifying import row_seed  # these bring torch, which nothing else here needs
-    from adaptive.claims import try_target
+    from adaptive.certificate.claims import try_target
+    from adaptive.certifying.recertify import (
+        row_seed,  # these bring torch, which nothing else here needs
+    )
 
     trial = try_target(
         target, [policy], [did], np.array([np.inf]), rows.table, row_seed(0), "paired", accuracy

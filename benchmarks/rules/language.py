@@ -25,7 +25,7 @@ from judging import LEVEL
 from numpy.typing import NDArray
 from rules import Rule
 
-from adaptive.policy import Lookup, single_stage
+from adaptive.policy.lookup import Lookup, single_stage
 from adaptive.recorded.lines import line_of, searched
 from adaptive.recorded.scorers import scorer_of
 from adaptive.recorded.signals import agreements

@@ -10,11 +10,11 @@ from judging import LEVEL
 from rules import MARGIN, Rule
 from tables import Build, without
 
-from adaptive.fronts import MARGIN as LINE_MARGIN
-from adaptive.fronts import front
-from adaptive.lines import moving, shifting
-from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
-from adaptive.search import Found, search, shared_thresholds
+from adaptive.policy.fronts import MARGIN as LINE_MARGIN
+from adaptive.policy.fronts import front
+from adaptive.policy.lines import moving, shifting
+from adaptive.policy.lookup import Lookup, is_bare, single_stage, tier_alone
+from adaptive.policy.search import Found, search, shared_thresholds
 from adaptive.types import Policy, StageCosts, Target
 
 SWEEPS = 4

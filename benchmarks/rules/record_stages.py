@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.store import load_bundle
-from adaptive.recording import run_tier
+from adaptive.measure.recording import run_tier
+from adaptive.text import tokens as token_rows
 from adaptive.training.rows import load_rows
 
 SPLITS = ("fit", "search", "certify", "test")

@@ -27,10 +27,10 @@ from families import (
 from numpy.typing import NDArray
 from tables import Build
 
-from adaptive.policy import Lookup, single_stage
-from adaptive.search import shared_thresholds
+from adaptive.policy.lookup import Lookup, single_stage
+from adaptive.policy.search import shared_thresholds
+from adaptive.policy.worth import as_good
 from adaptive.types import Evaluation, OutcomeTable, Policy, StageCosts
-from adaptive.worth import as_good
 
 Floats = NDArray[np.float64]
 Choice = Callable[[float, float, Floats, Floats, Floats, int], int]

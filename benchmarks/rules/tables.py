@@ -11,9 +11,9 @@ from measures import Floats, measured
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from adaptive.costs import CostTable
+from adaptive.policy.costs import CostTable
+from adaptive.policy.worth import classified, concatenate
 from adaptive.types import OutcomeTable, Stage, StageCosts
-from adaptive.worth import classified, concatenate
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from tables import Build, dearer, load
 
-from adaptive.entries import forced
-from adaptive.fronts import MARGIN, front
-from adaptive.policy import Lookup
-from adaptive.search import Found, refine, search
+from adaptive.policy.entries import forced
+from adaptive.policy.fronts import MARGIN, front
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import Found, refine, search
 from adaptive.types import Policy
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ from gpu import models, results, speed, subjects
 from peer_models import Plain
 
 from adaptive.bundle.contents import Bundle
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 
 CPU = torch.device("cpu")
 

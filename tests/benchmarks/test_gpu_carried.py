@@ -18,11 +18,11 @@ from gpu import breakdown, certified, pack, parity
 from gpu.bench import Bench
 from gpu.watch import unpack
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle, save_bundle
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.text import tokens as token_rows
 
 WORDS = 20  # of the tokenizer's 40 that stand in the texts
 

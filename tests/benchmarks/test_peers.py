@@ -21,11 +21,11 @@ import peer_models
 import runtime_cpu
 import runtime_peers as benchmark
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import save_bundle
 from adaptive.engine import answer
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tiny_outcomes import random_costs, random_table
 
-from adaptive.policy import Lookup, evaluate, single_stage, tier_alone
+from adaptive.policy.lookup import Lookup, evaluate, single_stage, tier_alone
 from adaptive.types import Target
 
 ROOT = Path(__file__).resolve().parents[2]

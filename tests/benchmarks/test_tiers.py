@@ -10,8 +10,8 @@ import pytest
 from tiny_outcomes import DEPTHS, random_table
 
 from adaptive.config import load_recipe
-from adaptive.costs import MILLISECONDS, CostTable
-from adaptive.policy import evaluate
+from adaptive.policy.costs import MILLISECONDS, CostTable
+from adaptive.policy.lookup import evaluate
 from adaptive.types import ALWAYS, NEVER, Policy
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,9 @@ import pytest
 from adaptive import AdaptivePipeline
 from adaptive.bundle.layout import FORMAT
 from adaptive.bundle.store import load_bundle
-from adaptive.certifying import recertify
-from adaptive.policy import evaluate, predicted
-from adaptive.tokens import tokenize
+from adaptive.certifying.recertify import recertify
+from adaptive.policy.lookup import evaluate, predicted
+from adaptive.text.tokens import tokenize
 from adaptive.types import Target
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

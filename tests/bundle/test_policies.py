@@ -20,8 +20,8 @@ from adaptive.bundle.policies import (
     targets_to_json,
 )
 from adaptive.errors import BundleError
+from adaptive.policy.worth import classified
 from adaptive.types import ALWAYS, NEVER, Groups, OutcomeTable, Policy, Target
-from adaptive.worth import classified
 
 STAGES = stages_of(((0,), (2, 4)))
 

@@ -23,9 +23,10 @@ from adaptive.bundle.header import read_header
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, save_bundle
-from adaptive.costs import CostTable
 from adaptive.errors import BuildError, BundleError
 from adaptive.exits.reliability import Reliability
+from adaptive.policy.costs import CostTable
+from adaptive.policy.worth import classified
 from adaptive.routers import Router
 from adaptive.routers.features import SCALARS
 from adaptive.tiers.backbone import Backbone
@@ -33,7 +34,6 @@ from adaptive.tiers.bag import Bag
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target, TokenBatch
-from adaptive.worth import classified
 
 LABELS = ("bad", "good", "so-so")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fine", "dull", "film"]

@@ -14,12 +14,12 @@ from tiny_population import COSTS, FULL, STAGES, Population, certified, most
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
 from adaptive.bundle.policies import policy_from_json, policy_to_json
-from adaptive.policy import Lookup, abstains, evaluate, is_bare, last_exits
+from adaptive.policy.lookup import Lookup, abstains, evaluate, is_bare, last_exits
+from adaptive.policy.search import search
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import reclassified
 from adaptive.risk import binomial
-from adaptive.search import search
-from adaptive.targets import excess
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Target
-from adaptive.worth import reclassified
 
 RISK = 0.4  # of the least reliable text; none of the most reliable one's
 CHEAP = Policy((0,), (ALWAYS, NEVER))
@@ -151,8 +151,8 @@ def wrong_with_search(targets: list[Target], draws: int) -> tuple[int, int]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
-    monkeypatch.setattr("adaptive.search.LEVELS", 8)
+    monkeypatch.setattr("adaptive.certificate.claims.Trial.rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.policy.search.LEVELS", 8)
 
 
 @pytest.mark.usefixtures("quick")

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from adaptive.asking import (
+from adaptive.certificate.asking import (
     SPARED,
     Line,
     _passes,

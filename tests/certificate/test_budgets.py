@@ -14,16 +14,16 @@ from tiny_population import CHEAP, COSTS, FULL, STAGES, Population, answering, c
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.claims import bound_loss
-from adaptive.costs import MILLISECONDS, WORK
+from adaptive.certificate.claims import bound_loss
+from adaptive.certificate.promises import Certificate
 from adaptive.errors import BundleError, TargetError
-from adaptive.fronts import front, order
-from adaptive.policy import Lookup, dearest, evaluate, is_bare, single_stage, tier_alone
-from adaptive.promises import Certificate
-from adaptive.search import search
-from adaptive.targets import excess, loss, seeks_quality
+from adaptive.policy.costs import MILLISECONDS, WORK
+from adaptive.policy.fronts import front, order
+from adaptive.policy.lookup import Lookup, dearest, evaluate, is_bare, single_stage, tier_alone
+from adaptive.policy.search import search
+from adaptive.policy.targets import excess, loss, seeks_quality
+from adaptive.policy.worth import reclassified
 from adaptive.types import OutcomeTable, Policy, Target
-from adaptive.worth import reclassified
 
 PEOPLE = Population()
 KEEN = Population(better=0.0)  # every text that the cheap stage answers costs quality
@@ -259,13 +259,13 @@ def test_the_page_tells_the_budget_and_the_bound_on_quality(certificate: Certifi
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
-    monkeypatch.setattr("adaptive.search.LEVELS", 12)
+    monkeypatch.setattr("adaptive.certificate.claims.Trial.rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.policy.search.LEVELS", 12)
 
 
 def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the bound on quality, which takes most of the time and is counted by itself."""
-    monkeypatch.setattr("adaptive.certificate.bound_loss", lambda *given: None)
+    monkeypatch.setattr("adaptive.certificate.certify.bound_loss", lambda *given: None)
 
 
 def wrong_at_the_level(metric: str, draws: int, rows: int, test: str = "betting") -> int:

@@ -18,22 +18,22 @@ from safetensors.torch import load_file, save_file
 from tiny_cascade import tiny_texts
 
 from adaptive import AdaptivePipeline
-from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
 from adaptive.bundle.certificates import check_files, content_hash, read_certificate
 from adaptive.bundle.contents import Bundle, LadderEntry
 from adaptive.bundle.layout import LAYOUT
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify, row_seed, without_rows
-from adaptive.costs import MILLISECONDS, WORK
+from adaptive.certifying.recertify import recertify, row_seed, without_rows
 from adaptive.errors import BuildError, BundleError, ConfigError, TargetError
-from adaptive.policy import tier_alone
-from adaptive.recording import outcomes
-from adaptive.row_hashes import hash_rows, hashes_of
-from adaptive.timing import costs_here, measure_costs
+from adaptive.measure.recording import outcomes
+from adaptive.measure.timing import costs_here, measure_costs
+from adaptive.policy.costs import MILLISECONDS, WORK
+from adaptive.policy.lookup import tier_alone
+from adaptive.policy.worth import reclassified
+from adaptive.text import tokens as token_rows
+from adaptive.text.row_hashes import hash_rows, hashes_of
 from adaptive.types import NEVER, Groups, Policy, Target, Tokens
-from adaptive.worth import reclassified
 
 ROWS, TEXTS = 300, tiny_texts(30, 5)
 UNKNOWN = np.full(ROWS, -1, np.int32)

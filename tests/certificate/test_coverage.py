@@ -15,16 +15,18 @@ import pytest
 import torch
 from tiny_cascade import make_cascade, tiny_texts
 
-from adaptive import AdaptivePipeline, coverage, timing
-from adaptive import tokens as token_rows
+from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
-from adaptive.certifying import recertify
+from adaptive.certifying import coverage
+from adaptive.certifying.coverage import other_versions
+from adaptive.certifying.recertify import recertify
 from adaptive.config import Preset
-from adaptive.coverage import other_versions
-from adaptive.processor import _from_linux, cpu_name
-from adaptive.recording import outcomes
-from adaptive.timing import costs_here, measure_costs
+from adaptive.device.processor import _from_linux, cpu_name
+from adaptive.measure import timing
+from adaptive.measure.recording import outcomes
+from adaptive.measure.timing import costs_here, measure_costs
+from adaptive.text import tokens as token_rows
 from adaptive.types import Target, Tokens
 
 ROWS, TEXTS = 120, tiny_texts(6, 5)

@@ -9,12 +9,12 @@ import pytest
 import tiny_population
 from tiny_population import CONDITIONS, COSTS, FULL, Population, answering, certified, most
 
-from adaptive.certificate import certify
-from adaptive.fronts import order
-from adaptive.policy import Lookup
-from adaptive.targets import excess
+from adaptive.certificate.certify import certify
+from adaptive.policy.fronts import order
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import classified, reclassified
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
-from adaptive.worth import classified, reclassified
 
 METRICS = ("agreement", "accuracy_drop", "accuracy")
 PEOPLE = Population()
@@ -23,7 +23,7 @@ PEOPLE = Population()
 @pytest.fixture(autouse=True)
 def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many rows would be needed is not asked here, and takes most of the time."""
-    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.certificate.claims.Trial.rows_needed", lambda *given: None)
 
 
 def wrong_at_the_level(metric: str, draws: int, rows: int, test: str = "betting") -> int:
@@ -63,7 +63,7 @@ def wrong_with_search(metric: str, draws: int) -> tuple[int, int]:
 def test_the_whole_procedure_with_search_is_rarely_wrong(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adaptive.search.LEVELS", 12)
+    monkeypatch.setattr("adaptive.policy.search.LEVELS", 12)
     wrong, tempting = wrong_with_search(metric, 150)
     assert wrong <= most(0.1, 150)
     assert tempting > 30  # the search rows alone are often believed wrongly

@@ -14,10 +14,10 @@ from tiny_population import COSTS, FULL, STAGES, Mixed, Population, answering, c
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
 from adaptive.errors import TargetError
-from adaptive.fronts import order
-from adaptive.policy import Lookup
-from adaptive.search import search
-from adaptive.targets import excess, mean_excess
+from adaptive.policy.fronts import order
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import search
+from adaptive.policy.targets import excess, mean_excess
 from adaptive.types import Groups, OutcomeTable, Policy, Target
 
 # The second kind's texts are lost twice as often; the third kind is rare.
@@ -220,8 +220,8 @@ def wrong_with_search(targets: list[Target], draws: int) -> tuple[int, int]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
-    monkeypatch.setattr("adaptive.search.LEVELS", 6)
+    monkeypatch.setattr("adaptive.certificate.claims.Trial.rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.policy.search.LEVELS", 6)
 
 
 @pytest.mark.usefixtures("quick")

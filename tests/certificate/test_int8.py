@@ -10,13 +10,13 @@ import pytest
 from tiny_outcomes import STAGES, random_costs, random_table, saying
 
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
-from adaptive.claims import try_target
+from adaptive.certificate.claims import try_target
 from adaptive.errors import BundleError
-from adaptive.policy import Lookup, tier_alone
-from adaptive.targets import excess
+from adaptive.policy.lookup import Lookup, tier_alone
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import concatenate, reclassified, worse_of
 from adaptive.training.smooth import expected_drop
 from adaptive.types import OutcomeTable, Target
-from adaptive.worth import concatenate, reclassified, worse_of
 
 ROWS = 400
 

@@ -8,9 +8,9 @@ import ipywidgets
 import pytest
 from tiny_pool import pool, searched
 
-from adaptive import buttons as module
 from adaptive.bundle.contents import Bundle
-from adaptive.labelling import Labelling, certify
+from adaptive.certifying import buttons as module
+from adaptive.certifying.labelling import Labelling, certify
 from adaptive.types import Target
 
 DROP = Target("accuracy_drop", 0.3)

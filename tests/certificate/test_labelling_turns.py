@@ -12,20 +12,20 @@ from tiny_pool import pool, searched, texts_of, tokens_of
 from tiny_population import FULL, STAGES, Population, answering, certified
 
 from adaptive import AdaptivePipeline
-from adaptive.asking import error_of_tests
 from adaptive.bundle.card import render_card
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle, save_bundle
-from adaptive.concluding import finish
+from adaptive.certificate.asking import error_of_tests
+from adaptive.certificate.looks import VARIABLE
+from adaptive.certificate.promises import Certificate
+from adaptive.certifying.concluding import finish
+from adaptive.certifying.labelling import Labelling, certify
+from adaptive.certifying.unlabelled import outlook, plan, sampled
 from adaptive.errors import BundleError, DataError, TargetError
-from adaptive.labelling import Labelling, certify
-from adaptive.looks import VARIABLE
-from adaptive.promises import Certificate
-from adaptive.row_hashes import hash_rows
+from adaptive.policy.worth import reclassified
+from adaptive.text.row_hashes import hash_rows
 from adaptive.types import Groups, Target
-from adaptive.unlabelled import outlook, plan, sampled
-from adaptive.worth import reclassified
 
 DROP = Target("accuracy_drop", 0.3)
 

@@ -15,13 +15,13 @@ from tiny_cascade import tiny_tokenizer
 from tiny_population import FULL, STAGES, Population, answering, certified
 from transformers import AutoTokenizer
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
+from adaptive.certificate.looks import KEPT, VARIABLE, count_look, ledger
+from adaptive.certificate.promises import Certificate
 from adaptive.errors import BundleError
-from adaptive.looks import KEPT, VARIABLE, count_look, ledger
-from adaptive.promises import Certificate
-from adaptive.row_hashes import Hashes, hash_texts
+from adaptive.text import tokens as token_rows
+from adaptive.text.row_hashes import Hashes, hash_texts
 from adaptive.types import OutcomeTable, Target
 
 PEOPLE = Population()
@@ -53,7 +53,7 @@ def test_the_best_of_five_looks_is_wrong_too_often_and_of_five_planned_ones_it_i
 ) -> None:
     """Five designs a trifle worse than promised; whichever passes is served."""
     # the rows that a failed one would need take long to find, and are not asked for
-    monkeypatch.setattr("adaptive.certificate._shortage", lambda *given: (0, None))
+    monkeypatch.setattr("adaptive.certificate.certify._shortage", lambda *given: (0, None))
     target, draws = PEOPLE.target("agreement", 0.5, 0.9), 120
     front, rng = [FULL, answering(0.5001)], np.random.default_rng(7)
     assert PEOPLE.excess(front[1], target) > 0

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from tiny_cascade import make_cascade, tiny_texts
 
-from adaptive import tokens as token_rows
-from adaptive.assumptions import ROUNDED
 from adaptive.bundle.contents import Bundle, check
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify
+from adaptive.certificate.assumptions import ROUNDED
+from adaptive.certifying.recertify import recertify
 from adaptive.errors import BundleError
-from adaptive.policy import tier_alone
-from adaptive.recording import outcomes, record
+from adaptive.measure.recording import outcomes, record
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.backbone import Backbone
 from adaptive.types import Target, Tokens
 

@@ -11,12 +11,12 @@ from tiny_population import CONDITIONS, COSTS, FULL, STAGES, Population, answeri
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import at_levels, certify, with_levels
+from adaptive.certificate.certify import at_levels, certify, with_levels
+from adaptive.certificate.promises import Certificate
 from adaptive.errors import BundleError, TargetError
-from adaptive.policy import tier_alone
-from adaptive.promises import Certificate
+from adaptive.policy.lookup import tier_alone
+from adaptive.policy.worth import reclassified
 from adaptive.types import OutcomeTable, Policy, Target
-from adaptive.worth import reclassified
 
 PEOPLE = Population()
 CHEAP = tier_alone(STAGES, 0)

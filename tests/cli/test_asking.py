@@ -71,7 +71,7 @@ def test_labels_in_turns_end_in_the_certificate_of_all_labels(
     assert first.exit_code == 0, first.output
     facts = json.loads(first.stdout)
     assert (facts["asked"], facts["labels"], facts["repeated"]) == (60, 0, 1)
-    monkeypatch.setattr("adaptive.unlabelled.outcomes", None)  # no stage runs again
+    monkeypatch.setattr("adaptive.certifying.unlabelled.outcomes", None)  # no stage runs again
     asked: list[str] = []
     while facts["result"] is None:
         rows = fill(folder / "todo.csv", done, labels)

@@ -10,13 +10,13 @@ import torch
 from tiny_cascade import tiny_texts
 from tiny_transformers import model_logits
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
-from adaptive.policy import evaluate, predicted, single_stage, tier_alone
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import evaluate, predicted, single_stage, tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.types import NEVER, Policy, Tokens
-from adaptive.work import work_of
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_cascade import WORDS
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
 from adaptive.engine.scheduler import Scheduler
-from adaptive.policy import tier_alone
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.state import State
 from adaptive.types import NEVER, Policy, Tokens
 

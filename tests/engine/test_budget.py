@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from tiny_cascade import tiny_texts
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
 from adaptive.engine.batching import Limits, RowQueue
-from adaptive.recording import record
+from adaptive.measure.recording import record
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.state import State
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_cascade import tiny_texts
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine, answer, collect
 from adaptive.errors import BatchError
-from adaptive.policy import single_stage, tier_alone, without_tiers
+from adaptive.policy.lookup import single_stage, tier_alone, without_tiers
+from adaptive.text import tokens as token_rows
 from adaptive.types import NEVER, Policy, Tokens
 
 ASKED = 2.0  # the exit is asked, and no reliability reaches it

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_cascade import WORDS, make_cascade
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine, Finished, answer
 from adaptive.errors import BatchError
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import abstains, evaluate, predicted
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import abstains, evaluate, predicted
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.state import State
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Tokens
-from adaptive.work import work_of
 
 LENGTHS = (0, 1, 1, 2, 3, 5, 8, 13, 14, 14, 15, 21, 29, 30, 40, 6, 6, 14, 9, 30)
 TIERS = (0, 1, 1, 1, 2, 2, 2)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_cascade import WORDS
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
-from adaptive.policy import evaluate, predicted
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import evaluate, predicted
+from adaptive.text import tokens as token_rows
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Tokens
-from adaptive.work import work_of
 
 # Words of each text: [CLS] and [SEP] come on top, the longest are cut.
 LENGTHS = (0, 1, 1, 2, 3, 5, 8, 13, 14, 14, 15, 21, 29, 30, 40, 6, 6, 14, 9, 30)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_cascade import make_cascade
 
-from adaptive import timing
-from adaptive.policy import Lookup, decisions_before, tier_alone
-from adaptive.timing import measure_hops
+from adaptive.measure import timing
+from adaptive.measure.timing import measure_hops
+from adaptive.policy.lookup import Lookup, decisions_before, tier_alone
 from adaptive.types import NEVER, Policy
 
 LAUNCH, LAYER, HEAD, DECISION = 1.0, 0.5, 0.1, 0.3  # milliseconds of a batch

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive.tokens import batches, concatenate, pack, select
+from adaptive.text.tokens import batches, concatenate, pack, select
 from adaptive.types import Tokens
 
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from adaptive.errors import InputError
-from adaptive.tokens import tokenize
+from adaptive.text.tokens import tokenize
 from adaptive.types import Tokens
 
 WORDS = [f"w{i}" for i in range(20)]
@@ -176,15 +176,15 @@ def test_chunks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
         return tokenize(tokenizer, items, pairs, max_length=12, overflow="windows", stride=1)
 
     whole = run(texts)
-    monkeypatch.setattr("adaptive.tokens._CHUNK_TEXTS", 7)
-    monkeypatch.setattr("adaptive.tokens._CHUNK_CHARACTERS", 120)
+    monkeypatch.setattr("adaptive.text.tokens._CHUNK_TEXTS", 7)
+    monkeypatch.setattr("adaptive.text.tokens._CHUNK_CHARACTERS", 120)
     pieces = run(texts)
     for field in ("ids", "offsets", "types", "owner", "truncated"):
         assert np.array_equal(getattr(whole, field), getattr(pieces, field))
 
 
 def test_faults_of_later_chunks_keep_their_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptive.tokens._CHUNK_TEXTS", 2)
+    monkeypatch.setattr("adaptive.text.tokens._CHUNK_TEXTS", 2)
     with pytest.raises(InputError) as caught:
         tokenize(make_tokenizer(), ["w1"] * 4 + ["w1 " * 9], max_length=8, overflow="error")
     assert list(caught.value.faults) == [4]

@@ -9,10 +9,10 @@ import pytest
 from tiny_cascade import tiny_texts
 
 from adaptive.bundle.contents import Bundle
-from adaptive.evaluation import report
+from adaptive.measure.evaluation import report
+from adaptive.measure.recording import outcomes
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import evaluate, predicted, single_stage, tier_alone
-from adaptive.recording import outcomes
+from adaptive.policy.lookup import evaluate, predicted, single_stage, tier_alone
 from adaptive.types import Policy
 
 TEXTS = tiny_texts(60, 4)

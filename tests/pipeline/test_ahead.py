@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_cascade import WORDS, tiny_texts
 
-from adaptive import ahead
 from adaptive import pipeline as module
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
+from adaptive.engine import ahead
 from adaptive.errors import InputError
 from adaptive.pipeline import AdaptivePipeline
+from adaptive.text import tokens as token_rows
 
 TEXTS = tiny_texts(30)
 LONG = " ".join(WORDS)  # 40 words, 30 fit

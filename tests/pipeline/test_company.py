@@ -12,16 +12,16 @@ import pytest
 import torch
 from tiny_cascade import WORDS, tiny_texts
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.config import Preset
 from adaptive.engine import answer
 from adaptive.errors import ConfigError, InputError
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import Lookup, predicted, tier_alone
-from adaptive.recording import outcomes
+from adaptive.policy.lookup import Lookup, predicted, tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.types import Policy
-from adaptive.work import work_of
 
 TEXTS = tiny_texts(60)
 LONG = " ".join(WORDS * 2)  # 80 words, 30 fit

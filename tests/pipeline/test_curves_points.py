@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from tiny_cascade import tiny_texts
 
 from adaptive.bundle.contents import Bundle
-from adaptive.curves import Curve, curve, plot
-from adaptive.evaluation import report
+from adaptive.measure.curves import Curve, curve, plot
+from adaptive.measure.evaluation import report
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.recording import outcomes
+from adaptive.policy.worth import reclassified
 from adaptive.types import OutcomeTable
-from adaptive.work import work_of
-from adaptive.worth import reclassified
 
 
 @pytest.fixture(scope="module")

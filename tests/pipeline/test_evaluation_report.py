@@ -10,15 +10,22 @@ import pytest
 from numpy.typing import NDArray
 from tiny_cascade import tiny_texts
 
-from adaptive import evaluation
 from adaptive.bundle.contents import Bundle
 from adaptive.cli.evaluate import _single
-from adaptive.evaluation import best_single, evaluate_texts, report, stage_name, timings, ways
+from adaptive.measure import evaluation
+from adaptive.measure.evaluation import (
+    best_single,
+    evaluate_texts,
+    report,
+    stage_name,
+    timings,
+    ways,
+)
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import evaluate, tier_alone
-from adaptive.recording import outcomes
+from adaptive.policy.lookup import evaluate, tier_alone
 from adaptive.types import Groups, Target, Tokens
-from adaptive.work import work_of
 
 TEXTS = tiny_texts(40)
 WAYS = ["policy", "tiny alone", "mid alone", "full alone"]

@@ -16,10 +16,10 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from adaptive.attributions import attribute, readable
 from adaptive.bundle.contents import Bundle
+from adaptive.measure.attributions import attribute, readable
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import single_stage, tier_alone
+from adaptive.policy.lookup import single_stage, tier_alone
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.state import Packed, State
 from adaptive.tiers.tier import Tier

@@ -12,9 +12,9 @@ from tiny_cascade import WORDS, tiny_texts
 
 from adaptive.bundle.contents import Bundle
 from adaptive.errors import InputError
-from adaptive.explain import Explanation
+from adaptive.measure.explain import Explanation
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import single_stage, tier_alone
+from adaptive.policy.lookup import single_stage, tier_alone
 from adaptive.tiers.tier import Tier
 from adaptive.types import ALWAYS, NEVER, Policy
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptive.inputs import check, fault
+from adaptive.text.inputs import check, fault
 
 
 def test_texts_of_every_shape_pass() -> None:

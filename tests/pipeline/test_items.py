@@ -14,7 +14,7 @@ from adaptive import pipeline as module
 from adaptive.bundle.contents import Bundle
 from adaptive.errors import InputError
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 
 TEXTS = tiny_texts(12)
 ODD: dict[str, tuple[Any, str]] = {

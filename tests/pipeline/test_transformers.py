@@ -15,12 +15,12 @@ from tiny_cascade import LABELS, tiny_texts
 from transformers import TextClassificationPipeline
 from transformers.pipelines.pt_utils import KeyDataset, KeyPairDataset
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.errors import InputError
 from adaptive.options import own_model
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens as token_rows
 
 TEXTS = tiny_texts(9)
 PAIRS = [{"text": a, "text_pair": b} for a, b in zip(TEXTS, TEXTS[::-1], strict=True)]

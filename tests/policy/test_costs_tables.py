@@ -9,14 +9,14 @@ import pytest
 from tiny_cascade import HIDDEN, LABELS, WORDS
 
 from adaptive.bundle.contents import Bundle
-from adaptive.costs import WORK, CostTable, work_table
 from adaptive.exits.heads import ExitHead
-from adaptive.policy import evaluate, tier_alone
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.costs import WORK, CostTable, work_table
+from adaptive.policy.lookup import evaluate, tier_alone
 from adaptive.routers import work_per_text
 from adaptive.tiers.tier import Tier
 from adaptive.types import Tokens
-from adaptive.work import work_of
 
 
 def table() -> CostTable:

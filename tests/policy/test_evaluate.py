@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from tiny_outcomes import DEPTHS, STAGES, random_costs, random_policy, random_table, saying
 
-from adaptive.policy import (
+from adaptive.policy.lookup import (
     evaluate,
     is_bare,
     last_exits,
     single_stage,
     tier_alone,
 )
-from adaptive.targets import excess, mean_excess
+from adaptive.policy.targets import excess, mean_excess
+from adaptive.policy.worth import classified
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, StageCosts, Target
-from adaptive.worth import classified
 
 
 def walk(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from adaptive.config.targets import read_target
-from adaptive.costs import DOLLARS, MILLISECONDS, WORK
-from adaptive.metrics import METRICS, metric_of, promise, target_fault
-from adaptive.targets import about_costs, check_unit, may_abstain, seeks_quality, several
+from adaptive.policy.costs import DOLLARS, MILLISECONDS, WORK
+from adaptive.policy.metrics import METRICS, metric_of, promise, target_fault
+from adaptive.policy.targets import about_costs, check_unit, may_abstain, seeks_quality, several
 from adaptive.types import ALWAYS, Evaluation, Policy, Target
 
 # name: level, bound, words, unit, and the excess of one text by hand: answered, with a score of

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, rising_cascade
 
-from adaptive import freedom
-from adaptive.freedom import FOLDS, FREE, MIDDLE, MUCH, Way, best_line, compared
-from adaptive.lines import REACH, between, log_odds, shifting
-from adaptive.policy import Lookup
-from adaptive.search import search, shared_thresholds
-from adaptive.targets import mean_excess
+from adaptive.policy import freedom
+from adaptive.policy.freedom import FOLDS, FREE, MIDDLE, MUCH, Way, best_line, compared
+from adaptive.policy.lines import REACH, between, log_odds, shifting
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.search import search, shared_thresholds
+from adaptive.policy.targets import mean_excess
 from adaptive.types import ALWAYS, NEVER, Policy, Target
 
 TARGET = Target("agreement", 0.3)
@@ -38,7 +38,7 @@ def test_the_middle_way_is_left_only_for_one_that_is_much_cheaper(
         tried.extend(way.freedom for way in ways)
         return [1.0] * (len(ways) - 1) + [other]  # one threshold for all exits is the last
 
-    monkeypatch.setattr("adaptive.freedom.compared", told)
+    monkeypatch.setattr("adaptive.policy.freedom.compared", told)
     line = best_line(lookup, TARGET, found_on(lookup), (None,), margin=1.0, sweeps=2)
     assert tried == [MIDDLE, FREE, *[0.0] * PATHS]
     early = [[t for t in each.thresholds if t != NEVER][:-1] for each in line]
@@ -76,7 +76,7 @@ def test_along_a_line_all_thresholds_fall_by_the_same_odds() -> None:
 def test_a_way_costs_what_the_cheapest_policy_does_before_the_first_that_would_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adaptive.freedom.LUCK", (0.0,))
+    monkeypatch.setattr("adaptive.policy.freedom.LUCK", (0.0,))
     lookup = rising_cascade(2, 400)
     way = Way(EVEN, 0.0)
     told = compared(lookup, TARGET, [way], margin=1.0, sweeps=1)[0]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_policy, rising_cascade
 
-from adaptive.fronts import FRONT, GAIN, HOPE, along, front, order
-from adaptive.lines import completed, moved
-from adaptive.policy import Lookup, is_bare, single_stage, tier_alone
-from adaptive.search import Found, Judge, search
-from adaptive.targets import excess
+from adaptive.policy.fronts import FRONT, GAIN, HOPE, along, front, order
+from adaptive.policy.lines import completed, moved
+from adaptive.policy.lookup import Lookup, is_bare, single_stage, tier_alone
+from adaptive.policy.search import Found, Judge, search
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import reclassified
 from adaptive.types import NEVER, Policy, Target
-from adaptive.worth import reclassified
 
 TARGETS = [Target("agreement", 0.3), Target("accuracy_drop", 0.2), Target("accuracy", 0.5)]
 FULL = tier_alone(STAGES, 2)
@@ -163,9 +163,9 @@ def test_an_order_does_not_depend_on_how_the_policies_are_given() -> None:
 
 def test_a_long_front_is_thinned_and_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     lookup = rising_cascade(6, 400)
-    monkeypatch.setattr("adaptive.fronts.GAIN", 0.0)
+    monkeypatch.setattr("adaptive.policy.fronts.GAIN", 0.0)
     whole = found_front(lookup, TARGETS[0])
-    monkeypatch.setattr("adaptive.fronts.FRONT", 3)
+    monkeypatch.setattr("adaptive.policy.fronts.FRONT", 3)
     short = found_front(lookup, TARGETS[0])
     assert len(short) == 3 < len(whole)
     assert (short[0], short[-1]) == (whole[0], whole[-1])

@@ -9,11 +9,11 @@ import pytest
 from tiny_outcomes import STAGES, random_costs, random_table
 
 from adaptive.bundle.contents import stages_of
-from adaptive.policy import Evaluation, Lookup, tier_alone
-from adaptive.search import Found, refine, search, shared_thresholds
-from adaptive.targets import excess
+from adaptive.policy.lookup import Evaluation, Lookup, tier_alone
+from adaptive.policy.search import Found, refine, search, shared_thresholds
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import classified, reclassified
 from adaptive.types import ALWAYS, NEVER, Policy, StageCosts, Target
-from adaptive.worth import classified, reclassified
 
 TARGETS = [Target("agreement", 0.2), Target("accuracy_drop", 0.1), Target("accuracy", 0.6)]
 
@@ -161,7 +161,7 @@ def test_moving_two_thresholds_at_once_finds_what_one_at_a_time_does_not(
         ]
 
     both = costs()
-    monkeypatch.setattr("adaptive.search.Judge._trades", lambda self, policy: [])
+    monkeypatch.setattr("adaptive.policy.search.Judge._trades", lambda self, policy: [])
     single = costs()
     assert sum(both) < 0.99 * sum(single)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
-from adaptive.policy import Lookup
-from adaptive.scan import scan, sweep
-from adaptive.targets import mean_excess
+from adaptive.policy.lookup import Lookup
+from adaptive.policy.scan import scan, sweep
+from adaptive.policy.targets import mean_excess
 from adaptive.types import Groups, Target
 
 ROWS = 90

@@ -9,16 +9,16 @@ import pytest
 import torch
 from tiny_cascade import make_cascade, tiny_texts
 
-from adaptive import tokens as token_rows
 from adaptive.answers import Prices, join_windows
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import answer
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import Lookup
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import Lookup
+from adaptive.text import tokens as token_rows
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Tokens
-from adaptive.work import work_of
 
 HALF = 0.5  # every text's reliability at every stage, to the last bit
 MORE = float(np.nextafter(np.float32(HALF), np.float32(1)))

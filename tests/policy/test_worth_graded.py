@@ -13,17 +13,17 @@ from tiny_outcomes import random_costs, random_table
 
 from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.page import render_certificate
-from adaptive.certificate import certify
-from adaptive.costs import CostTable
+from adaptive.certificate.certify import certify
+from adaptive.certificate.promises import Certificate, Conditions
 from adaptive.errors import BundleError, DataError, TargetError
-from adaptive.fronts import front
-from adaptive.policy import Lookup, evaluate, predicted, tier_alone, useful_tiers
-from adaptive.prices import Price, Recorded
-from adaptive.promises import Certificate, Conditions
-from adaptive.search import search
-from adaptive.targets import excess, loss, quality
+from adaptive.policy.costs import CostTable
+from adaptive.policy.fronts import front
+from adaptive.policy.lookup import Lookup, evaluate, predicted, tier_alone, useful_tiers
+from adaptive.policy.prices import Price, Recorded
+from adaptive.policy.search import search
+from adaptive.policy.targets import excess, loss, quality
+from adaptive.policy.worth import concatenate, graded, lost
 from adaptive.types import ALWAYS, NEVER, OutcomeTable, Policy, Stage, Target
-from adaptive.worth import concatenate, graded, lost
 
 CONDITIONS = Conditions("cpu", "float32", 400, "0" * 64, {"python": "3"})
 LONGEST = CONDITIONS.max_length
@@ -151,7 +151,7 @@ def test_graded_answers_at_the_level_are_rarely_certified(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cheap stage loses just what the level allows, so to certify it is wrong."""
-    monkeypatch.setattr("adaptive.claims.Trial.rows_needed", lambda *given: None)
+    monkeypatch.setattr("adaptive.certificate.claims.Trial.rows_needed", lambda *given: None)
     level, delta, draws, rows, wrong = 0.1, 0.1, 250, 200, 0
     stages = (Stage(0, 0, 0), Stage(1, 0, 0))
     flat = np.ones((2, 2))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from adaptive import recorded
 from adaptive.cli import app
 from adaptive.errors import BundleError, DataError, InputError, TargetError
-from adaptive.policy import Lookup
+from adaptive.policy.lookup import Lookup
 from adaptive.recorded.certifying import Certified, certify_outcomes
 from adaptive.recorded.deciding import Router
 from adaptive.recorded.layouts import Layout, layouts

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import adaptive
-from adaptive import sliders
 from adaptive.bundle.contents import Bundle
-from adaptive.curves import Curve, Point
 from adaptive.display import card
+from adaptive.measure import sliders
+from adaptive.measure.curves import Curve, Point
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.types import NEVER, Policy
 

@@ -18,16 +18,16 @@ from typer.testing import CliRunner
 import adaptive
 from adaptive.bundle.contents import Bundle
 from adaptive.cli import app
-from adaptive.evaluation import report as report_of
+from adaptive.measure.evaluation import report as report_of
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import evaluate
-from adaptive.recording import outcomes
+from adaptive.policy.lookup import evaluate
+from adaptive.policy.worth import reclassified
 from adaptive.reporting.collect import figures_of
 from adaptive.reporting.page import render
 from adaptive.reporting.subject import of_bundle, outcomes_and_top
 from adaptive.types import OutcomeTable, Target
-from adaptive.work import work_of
-from adaptive.worth import reclassified
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTCOMES = ROOT / "configs" / "outcomes"

@@ -19,14 +19,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from adaptive.bundle.contents import stages_of
 from adaptive.bundle.outcomes import save_outcomes
-from adaptive.costs import MILLISECONDS, CostTable, work_table
+from adaptive.policy.costs import MILLISECONDS, CostTable, work_table
+from adaptive.policy.worth import classified, worse_of
 from adaptive.routers.fit import fit_router
 from adaptive.routers.router import KINDS
 from adaptive.routers.train import auc, train_router
 from adaptive.training.learn.routers import load_router
 from adaptive.training.router import main, train
 from adaptive.types import OutcomeTable
-from adaptive.worth import classified, worse_of
 
 STAGES = stages_of(((0,), (1,), (1,)))
 ROWS = 600

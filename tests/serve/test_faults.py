@@ -21,7 +21,7 @@ from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine
 from adaptive.errors import BundleError
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 from adaptive.serve.logs import JsonLines
 from adaptive.serve.probes import broken_tiers, golden_rows
 from adaptive.tiers.state import State

@@ -18,7 +18,7 @@ from tiny_server import TEXTS, Served, certified_cascade, run
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 from adaptive.tasks.multi_label import MultiLabel
 
 

@@ -15,7 +15,7 @@ from transformers import pipeline as transformers_pipeline
 from adaptive import AdaptivePipeline
 from adaptive.bundle.store import load_bundle
 from adaptive.errors import BuildError, DataError
-from adaptive.policy import tier_alone
+from adaptive.policy.lookup import tier_alone
 from adaptive.training.build import build, check
 from adaptive.training.data import from_memory
 

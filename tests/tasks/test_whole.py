@@ -19,11 +19,11 @@ from adaptive.bundle.store import load_bundle
 from adaptive.cli.app import app
 from adaptive.engine import answer
 from adaptive.errors import BundleError, TargetError
-from adaptive.policy import evaluate, single_stage
-from adaptive.recording import outcomes
+from adaptive.measure.recording import outcomes
+from adaptive.measure.work import work_of
+from adaptive.policy.lookup import evaluate, single_stage
 from adaptive.tasks import TASKS
 from adaptive.types import Target
-from adaptive.work import work_of
 
 KINDS = ("multi_label", "regression")
 

@@ -25,14 +25,15 @@ from tiny_transformers import tiny_backbone
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from adaptive import AdaptivePipeline, captures
-from adaptive import tokens as token_rows
+from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
-from adaptive.captures import Captures, size_of
+from adaptive.device import captures
+from adaptive.device.captures import Captures, size_of
 from adaptive.engine import engine, hops
-from adaptive.policy import tier_alone
+from adaptive.measure.timing import measure_hops
+from adaptive.policy.lookup import tier_alone
+from adaptive.text import tokens as token_rows
 from adaptive.tiers import attention, captured
-from adaptive.timing import measure_hops
 from adaptive.types import NEVER, Answers, Policy
 
 Function = Callable[..., tuple[torch.Tensor, ...]]

@@ -18,15 +18,18 @@ from tiny_builds import build_in, context_of, counted_loads, recipe_in
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle
-from adaptive.costs import MILLISECONDS, WORK
 from adaptive.errors import BuildError, TargetError
 from adaptive.exits.measures import FEATURES
 from adaptive.exits.reliability import Reliability
+from adaptive.measure.recording import Record, features_of
+from adaptive.measure.work import work_of
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.policy import Lookup, tier_alone
-from adaptive.recording import Record, features_of
-from adaptive.row_hashes import hash_rows
-from adaptive.targets import excess
+from adaptive.policy.costs import MILLISECONDS, WORK
+from adaptive.policy.lookup import Lookup, tier_alone
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import as_good as good_of
+from adaptive.policy.worth import worse_of, worth_of
+from adaptive.text.row_hashes import hash_rows
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.kinds import backbone_of
 from adaptive.training.build import build, steps_of
@@ -42,9 +45,6 @@ from adaptive.training.splits import PARTS
 from adaptive.training.steps import Context, section
 from adaptive.training.teach import load_teacher
 from adaptive.types import Classes, Stage, Tokens
-from adaptive.work import work_of
-from adaptive.worth import as_good as good_of
-from adaptive.worth import worse_of, worth_of
 
 LOADS: Counter[str] = Counter()  # of tiers, by step, in the build of `built`
 

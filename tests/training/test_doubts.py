@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive.policy import useful_tiers
+from adaptive.policy.lookup import useful_tiers
+from adaptive.policy.worth import classified, reclassified
 from adaptive.training.doubts import about_full, about_order, about_useless
 from adaptive.types import OutcomeTable, Stage
-from adaptive.worth import classified, reclassified
 
 LABELS = np.random.default_rng(0).integers(0, 12, 240).astype(np.int32)
 

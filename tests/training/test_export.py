@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 from tiny_builds import build_in, context_of, recipe_in
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle
@@ -20,8 +19,9 @@ from adaptive.engine import answer, exits
 from adaptive.errors import BundleError
 from adaptive.exits.judging import Judged, judge, judge_in_graph
 from adaptive.exits.reliability import Reliability
+from adaptive.measure.recording import outcomes
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.recording import outcomes
+from adaptive.text import tokens as token_rows
 from adaptive.tiers import int8
 from adaptive.tiers.store import in_torch
 

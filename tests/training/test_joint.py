@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tiny_transformers import tiny_backbone
 
-from adaptive import tokens as token_rows
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.distill import distill
 from adaptive.training.learn.exits import fit_exits, with_fresh_exits

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_transformers import tiny_backbone
 
-from adaptive import tokens as token_rows
-from adaptive.recording import record
+from adaptive.measure.recording import record
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.bag import Bag
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn import recorded as pieces
@@ -237,7 +237,7 @@ def test_records_in_pieces_are_those_of_all_rows_at_once(
 ) -> None:
     tier, (tokens, labels) = two_exits(tuned), texts()
     full = record([tier], tokens, 16)
-    monkeypatch.setattr("adaptive.recording.ROWS", 40)
+    monkeypatch.setattr("adaptive.measure.recording.ROWS", 40)
     kept = Kept(pieces.recorded([tier], tokens, 16), tmp_path, torch.device("cpu"))
     assert [len(each.tokens) for each in kept] == [40, 40, 16]
     for name in ("logits", "pooled"):
@@ -255,7 +255,7 @@ def test_of_what_stages_computed_one_piece_is_in_memory(
     tuned: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tier, (tokens, labels), alive = two_exits(tuned), texts(), Alive()
-    monkeypatch.setattr("adaptive.recording.ROWS", 16)
+    monkeypatch.setattr("adaptive.measure.recording.ROWS", 16)
 
     def pooled(found: Any) -> list[torch.Tensor]:
         return [found["pooled.1"]] if isinstance(found, dict) else [found.pooled[1]]

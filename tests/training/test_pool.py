@@ -20,13 +20,13 @@ from adaptive.bundle.store import load_bundle
 from adaptive.cli import app
 from adaptive.config import Recipe
 from adaptive.errors import BuildError, DataError
-from adaptive.policy import Lookup, single_stage
-from adaptive.targets import excess
+from adaptive.policy.lookup import Lookup, single_stage
+from adaptive.policy.targets import excess
+from adaptive.policy.worth import classified, reclassified
 from adaptive.training.ask_labels import SAMPLE, SURE, numbered, rows_to_ask
 from adaptive.training.build import build
 from adaptive.training.record_outcomes import load_table
 from adaptive.types import OutcomeTable, Policy, Sampled, Stage, StageCosts, Target
-from adaptive.worth import classified, reclassified
 
 
 def pool_in(folder: Path) -> dict[str, str]:

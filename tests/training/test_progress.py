@@ -15,11 +15,12 @@ import torch
 from tiny_builds import recipe_in, write_data, write_model
 from torch import nn
 
-from adaptive import progress, recording
+from adaptive import progress
 from adaptive.bundle.contents import Bundle
 from adaptive.events import Event, Finished, Progress, Scalar, Skipped, Started, doing
+from adaptive.measure import recording
 from adaptive.progress import Place, how_far, lasting, listening
-from adaptive.tokens import tokenize
+from adaptive.text.tokens import tokenize
 from adaptive.training.build import build
 from adaptive.training.learn.loop import Options, fit
 

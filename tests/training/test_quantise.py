@@ -14,24 +14,24 @@ from pydantic import ValidationError
 from tiny_builds import build_in, context_of, recipe_in
 from transformers import AutoModelForSequenceClassification
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.manifest import seal
 from adaptive.bundle.store import load_bundle, recertify_bundle, save_bundle
-from adaptive.certifying import recertify
+from adaptive.certifying.recertify import recertify
 from adaptive.errors import BundleError, TargetError
-from adaptive.evaluation import report
+from adaptive.measure.evaluation import report
+from adaptive.measure.recording import outcomes
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.recording import outcomes
-from adaptive.search import Found
+from adaptive.policy.search import Found
+from adaptive.policy.worth import reclassified
+from adaptive.text import tokens as token_rows
 from adaptive.tiers import int8
 from adaptive.tiers.store import load_tier, reference_of
 from adaptive.training.build import steps_of
 from adaptive.training.choose import _best
 from adaptive.training.record_outcomes import load_table
 from adaptive.types import ALWAYS, Policy, Target
-from adaptive.worth import reclassified
 
 DTYPE = "float32, int8 in mid and full"
 CHANGES: dict[str, Any] = {"quantise": {"tiers": ["mid", "full"]}}

@@ -17,8 +17,8 @@ from adaptive.bundle.store import load_bundle
 from adaptive.config.recipe import Recipe
 from adaptive.config.steps import FullConfig
 from adaptive.errors import BuildError, DataError, TargetError
+from adaptive.measure.recording import outcomes
 from adaptive.pipeline import AdaptivePipeline
-from adaptive.recording import outcomes
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.families import FAMILIES
 from adaptive.tiers.kinds import backbone_of

@@ -11,13 +11,13 @@ import pytest
 from tiny_cascade import tiny_texts
 from typer.testing import CliRunner
 
-from adaptive import tokens as token_rows
 from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.cli import app
-from adaptive.recording import outcomes
-from adaptive.row_hashes import hash_rows, hashes_of
+from adaptive.measure.recording import outcomes
+from adaptive.text import tokens as token_rows
+from adaptive.text.row_hashes import hash_rows, hashes_of
 from adaptive.training.refit import LEAST, divide
 from adaptive.types import Target
 

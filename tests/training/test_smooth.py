@@ -8,13 +8,13 @@ from tiny_outcomes import saying
 
 from adaptive.bundle.contents import stages_of
 from adaptive.exits.reliability import Reliability
-from adaptive.policy import Lookup, single_stage
-from adaptive.recording import Record
-from adaptive.search import refine
-from adaptive.targets import excess, mean_excess
+from adaptive.measure.recording import Record
+from adaptive.policy.lookup import Lookup, single_stage
+from adaptive.policy.search import refine
+from adaptive.policy.targets import excess, mean_excess
+from adaptive.policy.worth import classified
 from adaptive.training.smooth import chances, expected_drop, fit_pool
 from adaptive.types import OutcomeTable, StageCosts, Target
-from adaptive.worth import classified
 
 STAGES = stages_of(((0,), (0,)))
 TARGET = Target("accuracy_drop", 0.01)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tasks.base import share_of
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.types import Tokens
 

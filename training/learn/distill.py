@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from adaptive import tokens as token_rows
 from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import device_of
 from adaptive.training.learn.loop import Options, Rows, fit

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adaptive import tokens as token_rows
 from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.surgery import Shape, shrink
 from adaptive.tiers.tier import Tier

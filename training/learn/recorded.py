@@ -9,9 +9,9 @@ from typing import overload
 import torch
 from safetensors.torch import load_file, save_file
 
-from adaptive import tokens as token_rows
 from adaptive.events import Listener, ignore
-from adaptive.recording import Record, pieces, record
+from adaptive.measure.recording import Record, pieces, record
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.types import Stage, Tokens
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from adaptive.costs import Costs
-from adaptive.policy import Lookup, evaluate
+from adaptive.policy.costs import Costs
+from adaptive.policy.lookup import Lookup, evaluate
+from adaptive.policy.search import search
+from adaptive.policy.targets import mean_excess
 from adaptive.routers import Router, from_state, to_state
-from adaptive.search import search
-from adaptive.targets import mean_excess
 from adaptive.types import OutcomeTable, Target
 
 
@@ -47,7 +47,7 @@ def costs_with_and_without(
     Args:
         features: [n, F] of the table's texts, none of which the router was fitted on.
         costs, with_router: without the router's own cost, and with it.
-        margin: standard errors to spare, see `adaptive.search.search`.
+        margin: standard errors to spare, see `adaptive.policy.search.search`.
 
     Returns:
         `without` and `with`: `cost` a text, `unit`, and `excess`, by how much the first half's

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels
 from adaptive.events import Listener, Progress, ignore, within
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import BATCH, device_of
 from adaptive.training.learn.loop import Rows, autocast

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from adaptive import tokens as token_rows
 from adaptive.cells import Labels
 from adaptive.events import Listener, ignore
 from adaptive.tasks import SINGLE_LABEL, Task
+from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.adalora import ORTHOGONAL, orthogonality
 from adaptive.training.learn.answers import device_of

@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, field_validator
 
 import adaptive
-from adaptive.inputs import fault
 from adaptive.serve.bodies import checked, parse, read
 from adaptive.serve.keys import Caller
 from adaptive.serve.post import Replies
@@ -28,6 +27,7 @@ from adaptive.serve.protocols.common import (
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import Ask, Service
 from adaptive.serve.settings import Limits
+from adaptive.text.inputs import fault
 
 INPUTS = ("text", "text_pair")
 BINARY = "Inference-Header-Content-Length"

@@ -19,7 +19,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from adaptive import streams
 from adaptive.serve.bodies import gone, parse, pieces, read
 from adaptive.serve.deployment import Deployment
 from adaptive.serve.keys import Caller
@@ -28,6 +27,7 @@ from adaptive.serve.protocols.classify import data
 from adaptive.serve.protocols.common import REFUSALS, caller_of, service_of
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import Ask, Service
+from adaptive.text import streams
 
 PIECE = 64  # items that are answered together
 AHEAD = 4  # pieces in flight

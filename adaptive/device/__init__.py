@@ -1,0 +1,1 @@
+"""What a device needs: transfers, captured graphs, the processor's name."""

@@ -1,0 +1,1 @@
+"""Policies over an outcome table: losses, costs, targets, the search and its front."""
