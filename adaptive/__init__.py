@@ -63,10 +63,10 @@ if (_root / "setup.cfg").is_file():
 
 _FROM = {
     "config": ("Recipe", "load_recipe"),
-    "curves": ("Curve",),
+    "measure.curves": ("Curve",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "pipeline": ("AdaptivePipeline",),
-    "promises": ("Certificate",),
+    "certificate.promises": ("Certificate",),
     "public": ("build", "certify", "curve", "evaluate", "load_data", "report"),
     "types": ("Policy", "Target"),
 }

@@ -35,7 +35,13 @@ def by_fused(
     backbone: Backbone, state: State, start: int, stop: int, kernels: fused.Kernels = IN_TORCH
 ) -> State:
     step = fused.fused_step(backbone, state.hidden, state.layout, kernels)
-    return backbone.run(replace(state, step=step), start, stop)
+
+    def run(first: int, last: int, hidden: torch.Tensor) -> torch.Tensor:
+        for i in range(first, last):
+            hidden = step(i, backbone.blocks[i], hidden)
+        return hidden
+
+    return backbone.run(replace(state, run=run), start, stop)
 
 
 def pruned(backbone: Backbone) -> Backbone:

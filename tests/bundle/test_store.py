@@ -305,7 +305,7 @@ TARGET = {"metric": "accuracy", "level": 0.1, "confidence": 0.9, "group": None}
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"format": 2}, "upgrade"),
+        ({"format": 3}, "upgrade"),
         ({"max_length": 0}, "max_length"),
         ({"max_length": "many"}, "max_length"),
         ({"name": "two\nlines"}, "name"),

@@ -15,9 +15,11 @@ HEAVY = ("torch", "transformers", "sklearn", "scipy", "matplotlib", "pydantic", 
 
 # scipy is not among them, since transformers loads it with its models.
 UNNEEDED = (
-    *(f"adaptive.{name}" for name in ("search", "fronts", "certificate", "claims", "certifying")),
-    *(f"adaptive.{name}" for name in ("assumptions", "risk", "timing", "curves", "evaluation")),
-    *(f"adaptive.{name}" for name in ("explain", "attributions", "training", "cli")),
+    *(f"adaptive.policy.{name}" for name in ("search", "fronts")),
+    *(f"adaptive.certificate.{name}" for name in ("certify", "claims", "assumptions")),
+    *(f"adaptive.measure.{name}" for name in ("timing", "curves", "evaluation")),
+    *(f"adaptive.measure.{name}" for name in ("explain", "attributions")),
+    *("adaptive.certifying.recertify", "adaptive.risk", "adaptive.training", "adaptive.cli"),
     *("sklearn", "pandas", "matplotlib", "datasets", "peft", "onnxruntime", "captum", "rich"),
     *("adaptive.serve", "fastapi", "uvicorn", "prometheus_client"),
 )
@@ -63,9 +65,9 @@ def test_opening_a_bundle_loads_nothing_that_only_building_and_certifying_need(
 
 
 def test_importing_the_pipeline_stays_within_its_budget_of_modules() -> None:
-    """Counted, since times depend on the machine; 88 when this was written."""
+    """Counted, since times depend on the machine; 109 when this was written."""
     code = "import sys, adaptive.pipeline; print(*(m for m in sys.modules if 'adaptive' in m))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert len(run.stdout.split()) <= 100
+    assert len(run.stdout.split()) <= 112
