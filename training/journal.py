@@ -93,12 +93,13 @@ class _Wandb:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "adaptive"),
             name=name,
             dir=str(folder),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             settings=wandb.Settings(
                 console="off",
                 silent=True,
