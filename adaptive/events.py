@@ -1,4 +1,4 @@
-"""What long work tells as it goes: one stream of events, whoever listens.
+"""What long work tells as it goes: one stream of events for all listeners.
 
 Work that takes long is given a listener, a function of one event, and calls it. Listeners put the
 events on a terminal or into a notebook as bars, into a log as lines (`adaptive.progress`), into

@@ -1,7 +1,7 @@
 """Labels that users send: kept apart in a file of its owner, and tested against the promise.
 
 What is kept is untrusted: nothing that serves reads it. `adaptive refit` does, when an operator
-says so, and nobody's promise rests on it before it is certified on labels kept apart.
+says so, and no promise rests on it before it is certified on labels kept apart.
 """
 
 from __future__ import annotations

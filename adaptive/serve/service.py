@@ -150,7 +150,7 @@ class Service:
             self._let_go(deployment)
 
     def _let_go(self, deployment: Deployment) -> None:
-        """End a deployment that is served no more, once nobody holds it."""
+        """End a deployment that is served no more, once no request holds it."""
         trial = self.trial
         on_trial = trial is not None and deployment is trial.deployment
         if not (deployment.users or deployment is self.deployment or on_trial):

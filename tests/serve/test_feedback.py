@@ -104,7 +104,7 @@ def test_labels_that_show_a_broken_promise_make_the_level_step_back(certified: B
             audit.learn(level, np.repeat([0.0, 1.0], (16, 24)), ones, answered)
         assert levels[name] == level
         audit.learn(level, ones * 0.0, ones, answered)
-        audit.learn(level, ones * 0.0, ones, ~answered)  # nobody's answers lose nothing
+        audit.learn(level, ones * 0.0, ones, ~answered)  # no answer loses anything
         assert levels[name] == level
         for _ in range(5):
             audit.learn(levels[name], ones * 0.0, ones, answered)
