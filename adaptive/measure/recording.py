@@ -99,7 +99,7 @@ def run_tier(
             found.append((answer.float(), seen.float()))
         parts.append(found)
         done.append(rows)
-        on_event(Progress(PART, sum(map(len, done)), len(tokens), UNIT))
+        on_event(Progress(PART, len(tokens) - len(queue), len(tokens), UNIT))
         return True
 
     limits, lengths = Limits(batch_size, budget_of(device)), tokens.lengths
