@@ -78,8 +78,8 @@ def demo(checkout: Path) -> float:
 def made_up(rows: int) -> dict[str, Any]:
     """The same of a build on made-up rows."""
     with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder) / "data.csv", rows + 3 * HELD_OUT)
-        splits = {"fit": HELD_OUT, "search": HELD_OUT, "certify": 0, "test": HELD_OUT}
+        write_rows(Path(folder) / "data.csv", rows + 4 * HELD_OUT)
+        splits = dict.fromkeys(("fit", "search", "certify", "test"), HELD_OUT)
         data = {"source": "data.csv", "splits": {"train": rows, **splits}}
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | {"data": data}), encoding="utf-8")
