@@ -25,7 +25,6 @@ from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
 
 BATCH = 32  # requests at most
-WAIT_S = 0.005  # that LitServe waits for a batch to fill
 
 
 def main() -> None:
@@ -108,37 +107,9 @@ def tei(given: argparse.Namespace) -> None:
 
 def litserve(given: argparse.Namespace) -> None:
     """LitServe with one worker and one process for HTTP."""
-    import litserve as ls
+    from peer_litserve import serve
 
-    class Api(ls.LitAPI):  # type: ignore[misc, name-defined]
-        def setup(self, device: str) -> None:
-            torch.set_num_threads(1)
-            self.serve, self.bundle = answerer("torch eager", given)
-
-        def decode_request(self, request: dict[str, Any]) -> str:
-            return str(request["inputs"])
-
-        def batch(self, inputs: list[str]) -> list[str]:
-            return inputs
-
-        def predict(self, texts: list[str]) -> list[str]:
-            return [self.bundle.labels[int(each)] for each in self.serve(texts, BATCH)]
-
-        def unbatch(self, output: list[str]) -> list[str]:
-            return output
-
-        def encode_response(self, output: str) -> dict[str, str]:
-            return {"label": output}
-
-    api = Api(max_batch_size=BATCH, batch_timeout=WAIT_S)
-    server = ls.LitServer(api, accelerator="cpu", devices=1, timeout=300)
-    server.run(
-        host="127.0.0.1",
-        port=given.port,
-        num_api_servers=1,
-        log_level="warning",
-        generate_client_file=False,
-    )
+    serve(given.bundle, given.port, BATCH)
 
 
 def listen(app: Any, port: int) -> None:

@@ -1,6 +1,6 @@
 """Our server beside those of `peer_servers`, side by side on one machine.
 
-    python benchmarks/serve_peers.py --bundle FOLDER --texts FILE.csv --server-core 0 --client-core 1
+    python benchmarks/serve_peers.py --bundle FOLDER --texts FILE.csv
 
 Ours serves the cascade under its certified policy, the others the same bundle's full tier. wrk asks
 for one text a request over so many connections, each asking again once it is answered. All servers
@@ -41,7 +41,7 @@ OURS = "adaptive serve"
 NAMES = {
     "litserve": "LitServe (torch, batches of up to 32)",
     "fastapi": "FastAPI and transformers' pipeline, a text a call",
-    "tei": "the contract of text-embeddings-inference in Python (ONNX Runtime, batches of up to 32)",
+    "tei": "text-embeddings-inference's contract in Python (ONNX Runtime, batches of up to 32)",
 }
 SCRIPT = """
 local requests, at = {}, 0
@@ -56,7 +56,8 @@ function request()
 end
 function done(summary, latency)
   local e = summary.errors
-  io.write(string.format('{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "failed": %d}',
+  local form = '{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "failed": %d}'
+  io.write(string.format(form,
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
     latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status + e.timeout) .. "\\n")
 end
