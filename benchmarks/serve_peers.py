@@ -180,6 +180,7 @@ def start(name: str, given: argparse.Namespace, folder: Path) -> Server:
     body = json.loads(bodies.read_text().partition("\n")[0])
     while not answers(url, body):
         if process.poll() is not None or time.perf_counter() - began > 180:
+            end(Server(process, url, bodies, 0.0))
             raise RuntimeError(f"{name}: did not start")
         time.sleep(0.1)
     return Server(process, url, bodies, time.perf_counter() - began)
@@ -270,7 +271,7 @@ def held(server: Server) -> float:
 
 def end(server: Server) -> None:
     """Stop a server and whatever it has left."""
-    left = server.tree()
+    left = server.tree() if server.process.is_running() else []
     server.process.terminate()
     _, alive = psutil.wait_procs(left, timeout=10)
     for each in alive:
