@@ -334,8 +334,9 @@ class AdaptivePipeline:
 
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Tokens:
         """Token rows of texts, one each, cut to the bundle's length."""
+        bundle = self.bundle
         return token_rows.tokenize(
-            self.bundle.tokenizer, texts, pairs, max_length=self.bundle.max_length
+            bundle.tokenizer, texts, pairs, max_length=bundle.max_length, redact=bundle.redact
         )
 
     def _all(self, inputs: Iterable[Any], options: Options) -> list[Any]:
@@ -409,6 +410,7 @@ class AdaptivePipeline:
             max_length=options.length,
             overflow=options.overflow,
             stride=stride_within(self._stride, options.length, self.bundle),
+            redact=self.bundle.redact,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive.bundle.certificates import certificate_from_json, certificate_to_json
+from adaptive.certificate.assumptions import redacted
 from adaptive.certificate.certify import assuming, at_levels, certify, with_levels
 from adaptive.certificate.looks import count_look
 from adaptive.certificate.promises import Certificate
@@ -64,6 +65,8 @@ def _work(context: Context, folder: Path) -> Figures:
     certificate, meaning = with_levels(first, further), task_of(context).meaning
     if meaning is not None:
         certificate = assuming(certificate, meaning)
+    for told in redacted(recipe.redact):
+        certificate = assuming(certificate, told)
     certificate = count_look(certificate, texts, table)
     content = certificate_to_json(certificate)
     (folder / "certificate.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

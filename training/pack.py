@@ -105,6 +105,7 @@ def _assemble(context: Context) -> Bundle:
         certificate=certificate,
         seen=_seen(context),
         task=load_task(context),
+        redact=recipe.redact,
     )
 
 

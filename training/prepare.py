@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from adaptive.cells import Labels, unknown_like
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError, DataError
 from adaptive.routers.features import log_frequencies
+from adaptive.text import redact as personal
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import read_config
@@ -32,9 +34,8 @@ def _reads(context: Context) -> Any:
     """The recipe's data section and the texts themselves."""
     recipe = context.recipe
     digest = hashlib.sha256()
-    main = load_whole(recipe) if context.data is None else context.data
-    extra = [load_data(source, recipe.seed) for source in recipe.data.unlabelled]
-    for dataset in (main, *extra):
+    main = load_whole(recipe, context.data)
+    for dataset in (main, *load_unlabelled(recipe)):
         for text in (*dataset.texts, *(dataset.pairs or ())):
             digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
         if dataset.labels is not None:
@@ -51,14 +52,46 @@ def _reads(context: Context) -> Any:
         # named only where it matters, so that the files of other builds stay good
         **({} if recipe.task.kind == "single_label" else {"task": recipe.task.model_dump()}),
         **({"copies": "leave after dealing"} if repeats(main) else {}),
+        **({"redact": recipe.redact} if recipe.redact else {}),
     }
 
 
-def load_whole(recipe: Recipe, groups: Sequence[str] = ()) -> Dataset:
-    """A recipe's data, with its pool behind them if it names one."""
-    data = load_data(recipe.data, recipe.seed, groups, recipe.task.cells)
-    pool = recipe.data.pool
-    return data if pool is None else with_pool(data, load_data(pool, recipe.seed))
+def load_whole(recipe: Recipe, data: Dataset | None = None, groups: Sequence[str] = ()) -> Dataset:
+    """A recipe's data, with its pool behind them if it names one, redacted if it says so.
+
+    Args:
+        data: in memory, in place of the recipe's source.
+        groups: columns that divide the rows.
+    """
+    if data is None:
+        data, pool = (
+            load_data(recipe.data, recipe.seed, groups, recipe.task.cells),
+            recipe.data.pool,
+        )
+        data = data if pool is None else with_pool(data, load_data(pool, recipe.seed))
+    return redacted(data, recipe)
+
+
+def load_unlabelled(recipe: Recipe) -> list[Dataset]:
+    """A recipe's texts for distillation, a data set each source, redacted if it says so."""
+    return [redacted(load_data(source, recipe.seed), recipe) for source in recipe.data.unlabelled]
+
+
+def redacted(data: Dataset, recipe: Recipe) -> Dataset:
+    """The data without the personal data that the recipe says its cascade shall not read.
+
+    Raises:
+        BuildError: it is not installed that finds them.
+    """
+    if not recipe.redact:
+        return data
+    if why := personal.lacking():
+        raise BuildError(f"redact: {why}; or leave `redact` out of the recipe")
+    return replace(
+        data,
+        texts=personal.redact(data.texts, recipe.redact),
+        pairs=data.pairs and personal.redact(data.pairs, recipe.redact),
+    )
 
 
 def load_splits(
@@ -73,7 +106,7 @@ def load_splits(
     Raises:
         DataError: the data are wrong; the message names file and row.
     """
-    dataset = load_whole(recipe, groups) if data is None else data
+    dataset = load_whole(recipe, data, groups)
     if dataset.labels is not None and dataset.cells != recipe.task.cells:
         raise DataError(
             f"{dataset.name}: the labels in memory were not read as those of a {recipe.task.kind} "
@@ -197,8 +230,7 @@ def _save_unlabelled(
     """Texts for distillation; those that also stand in a held-out split are left out."""
     held_out = {_folded(dataset, i) for name in SPLITS[1:] for i in getattr(splits, name)}
     parts = []
-    for source in recipe.data.unlabelled:
-        extra = load_data(source, recipe.seed)
+    for extra in load_unlabelled(recipe):
         keep = np.array(
             [i for i in range(len(extra)) if _folded(extra, i) not in held_out], dtype=np.int64
         )

@@ -52,9 +52,11 @@ def _public_data(data: DataConfig) -> DataConfig:
 def to_yaml(recipe: Recipe) -> str:
     """A recipe as YAML, its tiers as a list.
 
-    The usual task is left out: versions without tasks do not know the word.
+    The usual task is left out, and redaction where there is none: versions without them do not know
+    the words.
     """
-    usual = {"task"} if recipe.task.kind == "single_label" else None
+    usual = {"task"} if recipe.task.kind == "single_label" else set()
+    usual |= set() if recipe.redact else {"redact"}
     told = upgraded(recipe.model_dump(mode="json", exclude=usual))
     return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 

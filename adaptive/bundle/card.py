@@ -162,6 +162,7 @@ def _limits(bundle: Bundle) -> list[str]:
         *(f"**Warning:** {_inline(each)}" for each in bundle.info.get("warnings") or []),
         _promised(bundle),
         _cut(bundle),
+        *_redacted(bundle),
         "Reliability is calibrated on the same texts; a text of no known label still gets one.",
     ]
     if languages:
@@ -199,6 +200,16 @@ def _cut(bundle: Bundle) -> str:
     told = f"Texts of more than {bundle.max_length} tokens are cut there, and flagged in the answer"
     share = bundle.info.get("cut")
     return f"{told}." if share is None else f"{told}: {share:.2%} of those it was built on were."
+
+
+def _redacted(bundle: Bundle) -> list[str]:
+    if not bundle.redact:
+        return []
+    return [
+        f"Texts lose personal data ({', '.join(bundle.redact)}) before any tier reads them, which "
+        "needs the extra `redact`. Names of people are not found, nor whatever else is in no "
+        "pattern."
+    ]
 
 
 def _promised(bundle: Bundle) -> str:

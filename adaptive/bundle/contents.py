@@ -14,6 +14,7 @@ from adaptive.bundle.layout import LAYOUT, checked_name
 from adaptive.errors import BundleError
 from adaptive.routers.features import SCALARS
 from adaptive.tasks import SINGLE_LABEL, TASKS, Task
+from adaptive.text.redact import Kinds
 from adaptive.types import OutcomeTable, Policy, Stage, Target
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Bundle:
     # hashes of the rows that training, fit and search used, ascending; None: not known
     seen: NDArray[np.uint64] | None = None
     task: Task = SINGLE_LABEL  # what an answer is
+    redact: Kinds = ()  # personal data that texts lose before the tokenizer sees them
 
     def __repr__(self) -> str:
         """The name and the tiers; not their weights."""

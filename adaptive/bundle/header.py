@@ -64,6 +64,8 @@ def write_header(bundle: Bundle, folder: Path) -> None:
     }
     if bundle.task != SINGLE_LABEL:
         document["task"] = bundle.task.name
+    if bundle.redact:
+        document["redact"] = list(bundle.redact)
     write_json(folder / LAYOUT.header, document)
 
 
@@ -77,6 +79,7 @@ def read_header(folder: Path | str) -> Header:
     document = read_json(Path(folder) / name, name)
     check_format(document, name)
     task = document.pop("task", SINGLE_LABEL.name)
+    document.pop("redact", None)  # for versions that know no redaction; `parts` reads its file
     if document.keys() != _FIELDS:
         raise BundleError(f"{name}: expected {sorted(_FIELDS)}, found {sorted(document)}")
     if not isinstance(document["info"], dict):

@@ -16,7 +16,8 @@ reads as it stands. What is added and may be missing needs none. Then, in one ch
 Format 1: the first. Outcome files of graded answers and of usage came later; they stand beside
 those of classes, which are as they were. So did tasks: a bundle of another than `single_label` has
 its name in the header, for which a version that knows no tasks refuses it, and a file of its own
-with what belongs to the task. A certificate is bound to that file as to all that answers.
+with what belongs to the task. A certificate is bound to that file as to all that answers. So is it
+with redaction: the kinds of personal data are in a file of their own, and named in the header, too.
 
 Format 2: where ONNX Runtime runs a tier, `layers/` holds a graph of each segment, from one exit to
 the next, called by the layers that it runs from and to (`00-02.onnx`). In format 1 it held one of
@@ -60,6 +61,7 @@ class Layout:
     recipe: str = "recipe.yaml"
     card: str = "README.md"
     task: str = "task.json"  # of bundles whose answers are not one class each
+    redact: str = "redact.json"  # of bundles before which texts lose personal data
     certificate: str = "certificate.json"
     certificate_page: str = "CERTIFICATE.md"
 

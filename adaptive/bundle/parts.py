@@ -24,6 +24,7 @@ from adaptive.errors import BundleError
 from adaptive.exits.reliability import Reliability
 from adaptive.policy.costs import CostTable
 from adaptive.tasks import SINGLE_LABEL, Task, task_from_json
+from adaptive.text.redact import KINDS, Kinds, lacking
 from adaptive.tiers.store import load_tier
 
 if TYPE_CHECKING:
@@ -99,6 +100,26 @@ def read_task(folder: Path, name: str, names: Collection[str]) -> Task:
         return task_from_json(name, read_json(folder / LAYOUT.task, LAYOUT.task))
     except ValueError as error:
         raise BundleError(f"{LAYOUT.task}: {error}") from error
+
+
+def write_redact(kinds: Kinds, folder: Path) -> None:
+    """Write which personal data texts lose, where they lose any."""
+    if kinds:
+        write_json(folder / LAYOUT.redact, {"kinds": list(kinds)})
+
+
+def read_redact(folder: Path, names: Collection[str]) -> Kinds:
+    """Which personal data texts lose; BundleError where it is not installed that finds them."""
+    if LAYOUT.redact not in names:
+        return ()
+    found = read_json(folder / LAYOUT.redact, LAYOUT.redact).get("kinds")
+    if not isinstance(found, list) or not found or not all(each in KINDS for each in found):
+        raise BundleError(f"{LAYOUT.redact}: `kinds` must be a list of some of {', '.join(KINDS)}")
+    if why := lacking():
+        raise BundleError(
+            f"{LAYOUT.redact}: texts lose personal data before this bundle reads them, and {why}"
+        )
+    return tuple(found)
 
 
 def write_reliability(

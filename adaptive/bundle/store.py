@@ -143,6 +143,7 @@ def load_bundle(
     root, place = Path(folder).resolve(), str(device)
     names = verify(root).keys()
     header = read_header(root)
+    redact = parts.read_redact(root, names)
     tiers = tuple(parts.read_tier(root, name, header.labels, place, dtype) for name in header.tiers)
     stages = stages_of(tuple(tier.depths for tier in tiers))
     policy, ladder = parts.read_policies(root, stages)
@@ -164,6 +165,7 @@ def load_bundle(
         info=header.info,
         seen=parts.read_seen(root, names),
         task=task,
+        redact=redact,
     )
     check(bundle)
     return bundle if uncertified else _certified(bundle, root, names)
@@ -187,6 +189,7 @@ def _write(bundle: Bundle, folder: Path, card: str, recipe: str) -> None:
         save_tier(tier, folder / LAYOUT.tier(tier.name))
     names = [tier.name for tier in bundle.tiers]
     parts.write_task(bundle.task, folder)
+    parts.write_redact(bundle.redact, folder)
     parts.write_reliability(bundle.reliability, folder, names, bundle.task)
     if bundle.router is not None:
         parts.write_router(bundle.router, folder)

@@ -84,6 +84,20 @@ def assumed(
     return [*_means(targets), *_costs(targets, kept), *[_REFERENCE] * otherwise]
 
 
+def redacted(kinds: Sequence[str]) -> list[str]:
+    """What the texts were that a tier read.
+
+    Args:
+        kinds: of personal data that they had lost.
+    """
+    if not kinds:
+        return []
+    return [
+        f"Texts lose personal data ({', '.join(kinds)}) before any tier reads them, as the "
+        "certification rows did: in their place stand placeholders."
+    ]
+
+
 def asked_for(source: str) -> list[str]:
     """What a certificate assumes whose rows were labelled only where it matters.
 

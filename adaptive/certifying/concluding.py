@@ -14,7 +14,14 @@ from adaptive.bundle.contents import Bundle
 from adaptive.bundle.ladder import ladder_of
 from adaptive.certificate import asking
 from adaptive.certificate.asking import Counts, Line, Standing
-from adaptive.certificate.assumptions import ALWAYS_ASSUMED, ROUNDED, asked_for, assumed, population
+from adaptive.certificate.assumptions import (
+    ALWAYS_ASSUMED,
+    ROUNDED,
+    asked_for,
+    assumed,
+    population,
+    redacted,
+)
 from adaptive.certificate.certify import assuming, verdict_of, with_levels
 from adaptive.certificate.looks import count_look
 from adaptive.certificate.promises import Asked, Certificate, Claim, Conditions, Tested
@@ -105,6 +112,7 @@ def _certificate(made: Plan, number: int, labels: Labels) -> Certificate:
             *population(made.count_repeats),
             *assumed([target], None, otherwise=not made.table.worth.own),
             *asked_for(asked.accuracy_from),
+            *redacted(made.bundle.redact),
         ),
         asked=asked,
         planned=made.looks,

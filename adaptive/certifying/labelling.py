@@ -56,7 +56,9 @@ class Labelling:
         first, pairs, faults = inputs.check(given)
         if faults:
             raise InputError(faults)
-        tokens = token_rows.tokenize(bundle.tokenizer, first, pairs, max_length=bundle.max_length)
+        tokens = token_rows.tokenize(
+            bundle.tokenizer, first, pairs, max_length=bundle.max_length, redact=bundle.redact
+        )
         plan = unlabelled.plan(
             bundle,
             tokens,

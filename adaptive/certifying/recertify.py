@@ -15,7 +15,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.bundle.header import library_versions
 from adaptive.bundle.ladder import ladder_of
 from adaptive.cells import Labels
-from adaptive.certificate.assumptions import ROUNDED
+from adaptive.certificate.assumptions import ROUNDED, redacted
 from adaptive.certificate.certify import assuming, at_levels, certify, with_levels
 from adaptive.certificate.looks import count_look
 from adaptive.certificate.promises import Conditions
@@ -149,6 +149,8 @@ def recertify(
         certificate = assuming(certificate, ROUNDED)
     if bundle.task.meaning is not None:
         certificate = assuming(certificate, bundle.task.meaning)
+    for each in redacted(bundle.redact):
+        certificate = assuming(certificate, each)
     certificate = count_look(certificate, hash_texts(tokens, bundle.tokenizer), table)
     named = {each.group for each in targets}
     table = replace(table, groups={n: each for n, each in table.groups.items() if n in named})

@@ -79,13 +79,15 @@ def asker(
                 raise ConfigError(f"{name}: belongs to --ask")
         return None
     from adaptive.training.data import load_data
+    from adaptive.training.prepare import redacted
 
     sources = [recipe.data.source, recipe.data.pool.source]
     check_output(todo, [Path(each) for each in sources], "--ask")
     kept = workdir / KEPT
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     check_todo(todo, labels, known)
-    made = Asker(todo, kept, load_data(recipe.data.pool, recipe.seed), finish, known)
+    pool = redacted(load_data(recipe.data.pool, recipe.seed), recipe)  # as the build asks for it
+    made = Asker(todo, kept, pool, finish, known)
     if labels is not None:
         _take(made, labels, workdir)
     return made

@@ -33,6 +33,7 @@ from adaptive.config.tiers import (
 )
 from adaptive.policy.metrics import METRICS, metric_of
 from adaptive.runners import AUTO, RUNNERS
+from adaptive.text.redact import Kinds
 from adaptive.types import Target
 
 Tiers = Annotated[tuple[TierConfig, ...], Field(min_length=1)] | None
@@ -135,6 +136,8 @@ class Recipe(Section):
     model: ModelConfig
     data: DataConfig
     task: TaskConfig = SingleLabelConfig()  # what an answer is
+    # personal data that texts lose before anything reads them, here and where the bundle serves
+    redact: Kinds = ()
     tiers: Tiers = None  # cheapest first, the checkpoint last; None = by the sections below
     full: FullConfig = FullConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -165,6 +168,13 @@ class Recipe(Section):
         if isinstance(target, Mapping):
             return {**values, "target": {"metric": _GRADED, **target}}
         return values
+
+    @field_validator("redact")
+    @classmethod
+    def _different(cls, kinds: Kinds) -> Kinds:
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"a kind stands twice in {list(kinds)}")
+        return kinds
 
     @model_validator(mode="after")
     def _agrees(self) -> Recipe:

@@ -49,6 +49,7 @@ def prepare(
         max_length=bundle.max_length,
         overflow=overflow,
         stride=stride_within(stride, bundle.max_length, bundle),
+        redact=bundle.redact,
     )
     faults = faults | long
     kind = None if len(faults) == len(texts) else pairs is not None

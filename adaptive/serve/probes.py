@@ -28,7 +28,9 @@ def golden_rows(bundle: Bundle, golden: Sequence[Golden] = ()) -> Tokens:
         [(each.text, each.text_pair or "") if paired else each.text for each in golden]
         + [(text, text) if paired else text for text in TEXTS]
     )
-    return token_rows.tokenize(bundle.tokenizer, texts, pairs, max_length=bundle.max_length)
+    return token_rows.tokenize(
+        bundle.tokenizer, texts, pairs, max_length=bundle.max_length, redact=bundle.redact
+    )
 
 
 def broken_tiers(bundle: Bundle, rows: Tokens, gone: Collection[int] = ()) -> dict[int, str]:

@@ -220,7 +220,8 @@ class Service:
             stride=deployment.stride,
             paired=ask.paired,
         )
-        if len(ask.items) <= FEW and _letters(ask.items) <= SHORT:
+        few = len(ask.items) <= FEW and _letters(ask.items) <= SHORT
+        if few and not deployment.bundle.redact:  # which may take milliseconds a text
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.errors import InputError
+from adaptive.text import redact as personal
 from adaptive.types import TokenBatch, Tokens
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def tokenize(
     max_length: int,
     overflow: Overflow = "truncate",
     stride: int = 64,
+    redact: personal.Kinds = (),
 ) -> Tokens:
     """Token rows of `texts` [n], or of (text, pair) where `pairs` [n] is given.
 
@@ -43,6 +45,7 @@ def tokenize(
     would (`truncate`: of a pair, the longer side), refused (`error`), or becomes several rows
     that overlap by `stride` tokens (`windows`: of a pair, over the longer side, the other one
     repeated). A text without any token gets one special token, so that every row has one.
+    Personal data of the kinds in `redact` are replaced before the tokenizer sees them.
 
     The tokenizer is only ever asked for whole texts and the cutting is done here: its
     truncation settings are shared state, which threads would change under each other.
@@ -51,6 +54,7 @@ def tokenize(
         InputError: texts too long under `error`, or pairs that leave no room for windows.
         ValueError: a tokenizer not backed by `tokenizers`, or a `max_length` without room
             for a token beside the special ones.
+        ImportError: personal data are to be replaced, and presidio is not installed.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -58,6 +62,9 @@ def tokenize(
             "tokenizer.json and load it with AutoTokenizer"
         )
     _lift_limits(tokenizer)
+    if redact:
+        texts = personal.redact(texts, redact)
+        pairs = pairs and personal.redact(pairs, redact)
     cut = _Cut(max_length, overflow, stride, tokenizer.truncation_side == "left")
     faults: dict[int, str] = {}
     parts: list[Tokens] = []

@@ -21,6 +21,7 @@ from adaptive.serve.protocols.common import (
 )
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.service import Ask
+from adaptive.text.redact import redact
 
 ITEM: dict[str, Any] = {
     "type": "object",
@@ -60,7 +61,9 @@ async def feedback(request: Request) -> JSONResponse:
         ask = Ask([_item(each) for each in good], body.target)
         full = None
         try:
-            kept = await asyncio.to_thread(service.quarantine.keep, good, caller.name)
+            kept = await asyncio.to_thread(
+                lambda: service.quarantine.keep(_redacted(good, bundle), caller.name)
+            )
         except Refusal as refusal:  # what cannot be kept can still be tested
             kept, full = 0, refusal
         labels = [each["label"] for each in good]
@@ -80,6 +83,22 @@ _KEPT = ("text", "text_pair", "label")
 
 def _item(each: dict[str, Any]) -> Any:
     return {name: each[name] for name in _KEPT[:2] if name in each}
+
+
+def _redacted(items: list[dict[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
+    """The items as they may be kept, without the personal data that the bundle does not read."""
+    if not bundle.redact:
+        return items
+    texts = _KEPT[:2]
+    return [
+        {
+            name: redact([value], bundle.redact)[0]
+            if name in texts and isinstance(value, str)
+            else value
+            for name, value in each.items()
+        }
+        for each in items
+    ]
 
 
 def _fault(item: Any, bundle: Bundle) -> str | None:
