@@ -549,6 +549,9 @@ def serve(
     new_key: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make an API key, and serve nothing.")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Serve by replicas on a Ray cluster (extra `ray`).")
+    ] = False,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
     threads: options.Threads = None,
@@ -561,16 +564,16 @@ def serve(
         return
     if bundle is None:
         raise ConfigError("expected a bundle to serve, or --new-key NAME")
+    given = {"host": host, "port": port}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    chosen = {"device": device, "uncertified": uncertified}
+    if ray:
+        serving.serve_on_ray(bundle, config, overrides, chosen)
+        return
     from adaptive.cli.threads import set_threads
 
     set_threads(threads, context.obj)
-    given = {"host": host, "port": port}
-    serving.serve(
-        bundle,
-        config,
-        {name: value for name, value in given.items() if value is not None},
-        {"device": device, "uncertified": uncertified},
-    )
+    serving.serve(bundle, config, overrides, chosen)
 
 
 @app.command()
