@@ -6,6 +6,7 @@ Nothing here knows Ray: `ask` is whatever brings a request to a replica and its 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message
 from adaptive.serve.refusals import Refusal
 
 DEADLINE = b"x-deadline-ms"
+log = logging.getLogger("adaptive.serve")
 GRACE_S = 1.0  # a replica answers when the time is up; that answer must still come through
 ONCE = ("/v1/feedback", "/admin/")  # paths of requests that change something: never sent twice
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -70,8 +72,8 @@ async def pass_on(
                 return await ask(_with_deadline(sent, left))
         except TimeoutError:
             raise Refusal(504, "no replica answered in time") from None
-        except died:
-            continue
+        except died as error:
+            log.warning("the replica that had a request has died: %s", type(error).__name__)
     raise Refusal(503, "the replica that had the request has died", 1.0)
 
 
