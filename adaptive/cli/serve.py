@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from adaptive.serve.service import Opener
 
 
-def need_extra() -> None:
+def need_extra(*, on_ray: bool = False) -> None:
     """Refuse where the extra is not installed.
 
     Raises:
         ConfigError: it is not.
     """
-    names = ("fastapi", "uvicorn", "prometheus_client")
+    names = ("fastapi", "uvicorn", "prometheus_client", *(("ray",) if on_ray else ()))
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
+        extra = "serve,ray" if on_ray else "serve"
         raise ConfigError(
-            f"serving needs {', '.join(missing)}: pip install 'adaptive-cascade[serve]'"
+            f"serving needs {', '.join(missing)}: pip install 'adaptive-cascade[{extra}]'"
         )
 
 
@@ -67,3 +68,22 @@ def serve(
 
     canary = None if settings.canary is None else opener(settings.canary.bundle)
     run(create_app(settings, opener(bundle), canary), settings)
+
+
+def serve_on_ray(
+    bundle: str, config: Path | None, overrides: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Serve a bundle by replicas on a Ray cluster until the process is told to stop.
+
+    Raises:
+        ConfigError: the settings are wrong, or an extra is missing.
+        BundleError: the bundle is not as it should be.
+    """
+    need_extra(on_ray=True)
+    from adaptive.cli.labelled import local_folder
+    from adaptive.serve.cluster import run
+    from adaptive.serve.settings import load_settings
+
+    settings = load_settings(config, overrides)
+    local_folder(bundle)  # refused here, and not by each replica
+    run(bundle, settings, options)

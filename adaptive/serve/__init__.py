@@ -1,4 +1,4 @@
-"""Answers over HTTP: one process, one bundle, one device.
+"""Answers over HTTP: one process, one bundle, one device; or many of them on Ray.
 
 app.py          the application: routes, errors, start and stop
 run.py          uvicorn on it: TLS, SIGTERM drains, SIGHUP reloads
@@ -21,4 +21,11 @@ metrics.py      Prometheus
 logs.py         JSON lines
 traces.py       OpenTelemetry
 protocols/      what clients speak
+
+On a Ray cluster (extra `ray`):
+ray.py          the ingress and the replicas
+cluster.py      the cluster: joined or started, and left
+relay.py        a request on its way to a replica
+replicas.py     what replicas share
+scaling.py      how many there should be
 """

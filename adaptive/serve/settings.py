@@ -87,6 +87,28 @@ class Canary(Section):
     share: Annotated[PartShare, Field(gt=0)] = 0.05
 
 
+class Ray(Section):
+    """Replicas of the server on a Ray cluster, where it is told to run on one."""
+
+    min_replicas: Whole = 1
+    max_replicas: Whole = 4
+    queued_ms: Positive = (
+        200.0  # of limits.queued_ms, that a replica should have; more: more of them
+    )
+    cpus: NotNegative = 1.0  # of a replica
+    gpus: NotNegative = 0.0
+    ingresses: Whole = 1  # that pass requests on to replicas
+    timeout_s: Positive = 60.0  # of a request, from its body to its answer
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Ray:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is more than max_replicas {self.max_replicas}"
+            )
+        return self
+
+
 class Settings(Section):
     """How a bundle is served over HTTP."""
 
@@ -108,6 +130,7 @@ class Settings(Section):
     audit: Audit = Audit()
     feedback: Feedback = Feedback()
     canary: Canary | None = None
+    ray: Ray = Ray()
 
     @field_validator("keys")
     @classmethod

@@ -91,3 +91,35 @@ def test_the_settings_of_the_pods_are_settings() -> None:
 
     settings = load_settings(FOLDER / "serve.yaml")
     assert settings.host == "0.0.0.0" and settings.keys
+
+
+def test_the_pods_on_ray_serve_the_application_without_rights_or_statistics() -> None:
+    folder = FOLDER / "ray"
+    spec = yaml.safe_load((folder / "rayservice.yaml").read_text("utf-8"))["spec"]
+    (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    assert application["import_path"] == "adaptive.serve.ray:app"
+    source = (DEPLOY.parents[1] / "adaptive" / "serve" / "ray.py").read_text("utf-8")
+    assert "def app(given: dict[str, str])" in source
+    assert set(application["args"]) == {"bundle", "config"}
+    cluster = spec["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+    linted("kubernetes-validate", "--strict", "--quiet", str(folder / "network.yaml"))
+
+
+def test_the_settings_of_the_pods_on_ray_can_be_dealt_out_to_replicas() -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `serve`")
+    from adaptive.serve.replicas import of_replicas
+    from adaptive.serve.settings import load_settings
+
+    settings = load_settings(FOLDER / "ray" / "serve.yaml")
+    spec = yaml.safe_load((FOLDER / "ray" / "rayservice.yaml").read_text("utf-8"))["spec"]
+    (workers,) = spec["rayClusterConfig"]["workerGroupSpecs"]
+    assert of_replicas(settings).keys[0].requests_a_minute == 1500
+    assert settings.ray.max_replicas == workers["maxReplicas"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert float(container["resources"]["limits"]["cpu"]) == settings.ray.cpus
