@@ -49,7 +49,10 @@ QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 class Replica:
     """The application and its engine in one process of the cluster."""
 
-    async def __init__(self, bundle: str, settings: Settings, options: dict[str, Any]) -> None:
+    # Ray Serve awaits it, so that the replica is ready with its bundle open
+    async def __init__(  # type: ignore[misc]
+        self, bundle: str, settings: Settings, options: dict[str, Any]
+    ) -> None:
         configure()
         torch.set_num_threads(max(1, int(settings.ray.cpus)))
         self._name = serve.get_replica_context().replica_id.unique_id

@@ -37,7 +37,7 @@ Find = Callable[[str], Iterator[tuple[int, int]]]  # where it begins and ends
 
 _SUSPECT = re.compile(r"\d|[@＠]|::")  # of what may hold any; most texts do not
 # Full-width forms as ASCII, all spaces and dashes as one: a character for each, so places stay.
-_ALIKE = {
+_ALIKE: dict[int, int | str] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000), " "),
     **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
