@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +52,21 @@ def test_every_part_of_every_family_gets_a_score(name: str) -> None:
     assert all((each > 0).all() for each in found.heads)
     assert all((each > 0).float().mean() > 0.5 for each in found.neurons)  # some never fire
     assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_nothing_of_a_batch_is_kept_once_it_is_scored() -> None:
+    backbone, seen = tiny_backbone("bert"), list[weakref.ref[torch.Tensor]]()
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            seen.append(weakref.ref(output))
+
+    for module in backbone.modules():
+        module.register_forward_hook(note)
+    scores(backbone)
+    gc.collect()
+    assert len(seen) > 20
+    assert not [each for each in seen if each() is not None]
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "modernbert"])

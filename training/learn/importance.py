@@ -107,10 +107,12 @@ def _watch(scores: torch.Tensor, lengths: list[int]) -> Callable[[nn.Module, Any
     """Adds, once the gradient is there, each unit's score; units are equal runs of columns."""
 
     def before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        values = inputs[0]
+        # A hook that held its own tensor would keep the batch's whole graph for good: the circle
+        # runs through autograd, where Python does not see it.
+        values, seen = inputs[0], inputs[0].detach()
 
         def arrived(gradient: torch.Tensor) -> None:
-            product = (values.detach() * gradient).float()
+            product = (seen * gradient).float()
             by_unit = product.view(*product.shape[:2], len(scores), -1).sum(-1)
             scores.add_(_by_text(by_unit, lengths).abs().sum(0).cpu())
 
