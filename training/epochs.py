@@ -21,7 +21,8 @@ from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
 from adaptive.types import Tokens
 
-FULL, MID, TINY, EXITS = 600, 1000, 1000, 2000  # optimiser steps at least, of each part
+# optimiser steps at least, of each part
+FULL, MID, JOINT, TINY, EXITS = 600, 1000, 500, 1000, 2000
 LEAST, MOST = 2, 30  # epochs
 HELD_OUT = 1000  # rows that are looked at after each epoch
 

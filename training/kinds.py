@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive.tiers.tier import Tier
-from adaptive.training import mid, tiny
+from adaptive.training import joint, mid, tiny
 from adaptive.training.steps import Figures, Step
 
 
@@ -30,9 +30,14 @@ def _told_pruned(figures: Figures) -> str:
     return f"cut from the full tier to {share:.0%} of its work, then distilled back"
 
 
+def _told_joint(figures: Figures) -> str:
+    return "the full tier, trained on together with its exits"
+
+
 _DISTILLED = Kind(tiny.step, tiny.untrained, _told_distilled)
 KINDS: Mapping[str, Kind] = {
     "bag": _DISTILLED,
     "transformer": _DISTILLED,
     "pruned": Kind(mid.step, mid.check, _told_pruned),
+    "joint": Kind(joint.step, joint.check, _told_joint),
 }

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from adaptive.config.steps import BagConfig, FullConfig, MidConfig, TransformerConfig
+from adaptive.config.steps import (
+    BagConfig,
+    FullConfig,
+    JointConfig,
+    MidConfig,
+    TransformerConfig,
+)
 from adaptive.runners import AUTO, PLAIN, RUNNERS, named
 
 if TYPE_CHECKING:
@@ -73,6 +79,15 @@ class PrunedTier(MidConfig):
     serve: RunnerName = PLAIN
 
 
+class JointTier(JointConfig):
+    """The fine-tuned checkpoint, trained on together with its exits."""
+
+    told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
+    kind: Literal["joint"] = "joint"
+    name: TierName
+    serve: RunnerName = PLAIN
+
+
 class CheckpointTier(FullConfig):
     """The checkpoint itself, fine-tuned or as it is: the last tier, which promises are held to."""
 
@@ -86,7 +101,7 @@ _TINY: Mapping[str, Callable[..., BagTier | NarrowTier]] = {  # what section `ti
     "bag": BagTier,
     "transformer": NarrowTier,
 }
-SmallTier = BagTier | NarrowTier | PrunedTier
+SmallTier = BagTier | NarrowTier | PrunedTier | JointTier
 TierConfig = Annotated[SmallTier | CheckpointTier, Field(discriminator="kind")]
 
 
@@ -186,7 +201,7 @@ def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
 
 
 def _prefix_faults(recipe: Recipe) -> list[str]:
-    """Tiers with a prefix, the checkpoint's own or one cut from it, that ONNX Runtime would run."""
+    """Tiers with a prefix, the checkpoint's own or one made of it, that ONNX Runtime would run."""
     if listed(recipe)[1].tune != "prefix":
         return []
     return [
@@ -194,7 +209,7 @@ def _prefix_faults(recipe: Recipe) -> list[str]:
         f"tier's tune is prefix) are not exported to {tier.serve}; serve {tier.name} by torch or "
         "torch-int8, or tune by lora or adalora"
         for path, tier in _paths(recipe)
-        if tier.kind in ("pruned", "checkpoint") and tier.name in recipe.exported
+        if tier.kind in ("pruned", "joint", "checkpoint") and tier.name in recipe.exported
     ]
 
 
