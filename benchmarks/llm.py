@@ -217,7 +217,7 @@ def run(found: Tables, target: Target, seed: int) -> Outcome:
         part = lookup.take(search_rows)
         ladders.append((layout, part, searched(part, target)))
     layout, part, ladder = min(ladders, key=lambda each: each[2][0].rank)
-    line = line_of(part, ladder, target)
+    line = line_of(part, ladder, target, len(certify_rows))
     policies = [each.policy for each in line]
     lookup = found.looked[layout]
     accuracy = float(part.table.worth.reference.mean(dtype=np.float64))

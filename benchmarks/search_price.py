@@ -204,7 +204,7 @@ def shared(lookup: Lookup, size: int) -> list[Policy]:
 def now(lookup: Lookup, size: int) -> list[Policy]:
     """What a build puts to the test."""
     found = search(lookup, TARGET, margin=MARGIN, sweeps=SWEEPS, routed=False)
-    return [f.policy for f in front(lookup, TARGET, found, sweeps=SWEEPS)]
+    return [f.policy for f in front(lookup, TARGET, found, sweeps=SWEEPS, rows=size)]
 
 
 WAYS: dict[str, Callable[[Lookup, int], list[Policy]]] = {

@@ -37,7 +37,8 @@ from adaptive.types import Policy, Target, Targets
 def _work(context: Context, folder: Path) -> Figures:
     recipe, targets = context.recipe, context.recipe.targets
     table, costs = load_table(context, "search"), costs_of(context, None)
-    drop = load_drop(context) if recipe.search.losses == "expected" else None
+    smoothed = None if recipe.search.losses == "labels" else load_drop(context)
+    drop = smoothed if recipe.search.losses == "expected" else None
     lookup = Lookup.of(table, costs.at(table.tokens), drop)
     what = "loss" if seeks_quality(targets) else "cost"  # what is to be made small
     ladder = _search(context, lookup, targets, routed=False)  # best first
@@ -65,7 +66,15 @@ def _work(context: Context, folder: Path) -> Figures:
     figures |= {"cost": best.cost, "excess": best.excess, "unit": costs.unit}
     figures |= {"loss": best.loss} if what == "loss" else {}
     figures["warnings"] = about_useless(table, list(steps_by_tier(context)))
-    line = partial(front, lookup, sweeps=recipe.search.sweeps, margin=recipe.search.margin)
+    auto = recipe.search.losses == "auto" and smoothed is not None
+    line = partial(
+        front,
+        lookup,
+        sweeps=recipe.search.sweeps,
+        margin=recipe.search.margin,
+        drops=(None, smoothed) if auto else (drop,),
+        rows=_certification_rows(context),
+    )
     ordered = line(targets, ladder)
     further = [
         line(each, _search(context, lookup, each, routed=router is not None))
@@ -73,6 +82,12 @@ def _work(context: Context, folder: Path) -> Figures:
     ]
     _save(folder, best.policy, [ordered, *further], router)
     return figures | {"front": len(ordered)}
+
+
+def _certification_rows(context: Context) -> int | None:
+    """How many rows a line will be certified on, if there are any."""
+    file = context.folder("outcomes") / "certify.safetensors"
+    return len(load_table(context, "certify")) if file.is_file() else None
 
 
 def _best(found: Sequence[Found], targets: Sequence[Target], *, exact: bool) -> Found:

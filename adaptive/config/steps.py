@@ -89,18 +89,6 @@ class MidConfig(Section):
     temperature: Positive = 2.0  # of the soft labels
 
 
-class JointConfig(Section):
-    """A tier of the full one's shape, whose layers go on learning with its exits."""
-
-    layered: ClassVar[bool] = True
-    exits: ClassVar[None] = None  # where the full tier's stand
-    epochs: Whole | None = None
-    learning_rate: Positive = 1e-4
-    batch_size: Whole = 32
-    distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.5  # the rest is on the labels
-    temperature: Positive = 2.0  # of the soft labels
-
-
 class BagConfig(Section):
     """A tiny tier without attention: an embedding bag, answered at depth 0."""
 
@@ -217,8 +205,9 @@ class SearchConfig(Section):
     minimise: Literal["milliseconds", "work"] = "milliseconds"  # what costs are counted in
     sweeps: Whole = 8  # rounds of coordinate descent
     # of answers unlike the full tier's: as labelled, or as all tiers together expect them, which
-    # is steadier and may be wrong (`adaptive.training.smooth`)
-    losses: Literal["labels", "expected"] = "labels"
+    # is steadier and may be wrong (`adaptive.training.smooth`); auto: the front's line is searched
+    # by both, and cross-validation on the search rows chooses (`adaptive.policy.freedom`)
+    losses: Literal["labels", "expected", "auto"] = "labels"
     margin: NotNegative = 2.0  # standard errors to spare; orders the search, promises nothing
 
 

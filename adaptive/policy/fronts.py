@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from adaptive.policy.bagging import best_line
+from adaptive.policy.freedom import Floats, best_line
 from adaptive.policy.lines import completed, moving
 from adaptive.policy.lookup import Lookup, is_bare, tier_alone, useful_tiers
 from adaptive.policy.search import Found, Judge, Score, search
@@ -29,10 +29,12 @@ def front(
     *,
     sweeps: int,
     margin: float = MARGIN,
+    drops: Sequence[Floats | None] | None = None,
+    rows: int | None = None,
 ) -> list[Found]:
     """The policies worth certifying, safe to cheap: one policy, tightened and loosened as a whole.
 
-    Its thresholds are the mean of those that resamples find (`adaptive.policy.bagging`). The line
+    Its line is made in the way that promises the cheapest certificate (`adaptive.policy.freedom`),
     ends safely at the full tier, and is gone `along` as it is. Where a target is about costs, or
     texts may be left unanswered, the best of `found` is moved along its line; with promises about
     costs that is put in `order`.
@@ -42,6 +44,8 @@ def front(
         found: what `search` returned.
         sweeps: of the searches that a line needs.
         margin: standard errors to spare in them.
+        drops: readings of the losses to search lines by; None: the look-up's own.
+        rows: that will be certified on; None: about as many as these.
     """
     targets = several(target)
     base = found[0].policy
@@ -54,7 +58,15 @@ def front(
         whole = base if about_costs(targets) else completed(lookup, base)
         policies = [base, *moving(lookup, whole)]
     else:
-        policies = best_line(lookup, target, base, margin=margin, sweeps=sweeps)
+        policies = best_line(
+            lookup,
+            target,
+            base,
+            (lookup.drop,) if drops is None else drops,
+            margin=margin,
+            sweeps=sweeps,
+            rows=rows,
+        )
     alone = [f.policy for f in found if is_bare(f.policy)]
     return arranged(lookup, target, [*alone, *policies])
 

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 LINE = (0.98, -1.0)  # the ends of a line that is `moved`
 STEPS = 200  # of a line: many, since most of what is saved lies in the last of them
+REACH = 2.0  # log odds by which an exit's threshold may differ from the shared one
 SMALLEST = 1e-6  # share whose log odds are told from those of 0
 
 
@@ -42,16 +43,22 @@ def shifting(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
     return [_with(base, early, own + shift) for shift in places.tolist()]
 
 
+def between(policy: Policy, level: float, freedom: float) -> Policy:
+    """Its thresholds pulled towards one level, in log odds; exits that are off stay so.
+
+    Args:
+        freedom: 0: all are the level; 1: they stay, but for those farther from it than `REACH`.
+    """
+    early, middle = _early(policy), log_odds(np.array(level))
+    own = np.array([max(policy.thresholds[k], 0.0) for k in early])
+    away = np.clip(log_odds(own) - middle, -REACH, REACH)
+    return _with(policy, early, middle + freedom * away)
+
+
 def log_odds(shares: NDArray[np.floating]) -> Floats:
     """Those of 0 and 1 are finite."""
     inside = np.clip(shares.astype(np.float64), SMALLEST, 1.0 - SMALLEST)
     found: Floats = np.log(inside / (1.0 - inside))
-    return found
-
-
-def shares(odds: NDArray[np.floating]) -> Floats:
-    """What has these log odds."""
-    found: Floats = 1.0 / (1.0 + np.exp(-odds))
     return found
 
 
@@ -62,7 +69,7 @@ def _early(policy: Policy) -> list[int]:
 
 def _with(policy: Policy, stages: list[int], odds: Floats) -> Policy:
     thresholds = list(policy.thresholds)
-    for stage, share in zip(stages, shares(odds).tolist(), strict=True):
+    for stage, share in zip(stages, (1.0 / (1.0 + np.exp(-odds))).tolist(), strict=True):
         thresholds[stage] = share
     return replace(policy, thresholds=tuple(thresholds))
 

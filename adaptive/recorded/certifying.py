@@ -166,7 +166,7 @@ def certify_line(
     count_repeats: bool = False,
 ) -> Certificate:
     """Test the front of what was searched on the certification rows' table."""
-    line = line_of(lookup, ladder, targets)
+    line = line_of(lookup, ladder, targets, len(table))
     worth = lookup.table.worth
     digest = hashlib.sha256(table.worth.score.tobytes() + table.reliability.tobytes())
     conditions = Conditions(

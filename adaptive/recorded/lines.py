@@ -40,21 +40,24 @@ def searched(lookup: Lookup, targets: Targets) -> list[Found]:
     return search(lookup, targets, margin=MARGIN, sweeps=SWEEPS, routed=True)
 
 
-def line_of(lookup: Lookup, ladder: Sequence[Found], targets: Targets) -> list[Found]:
+def line_of(lookup: Lookup, ladder: Sequence[Found], targets: Targets, rows: int) -> list[Found]:
     """The policies to certify, safe to cheap, with cheaper models alone at their end.
 
     That one of them replaces the full model is the most wanted proof, and what stands at the end of
     a sequence of tests costs those before it nothing. Policies of the line that do no more than a
     model alone give way to it.
+
+    Args:
+        rows: that will be certified on.
     """
     if seeks_quality(several(targets)):
-        return front(lookup, targets, ladder, sweeps=SWEEPS)
+        return front(lookup, targets, ladder, sweeps=SWEEPS, rows=rows)
     hopeful, judge = (Judge(lookup, targets, margin) for margin in (-HOPE, 0.0))
     *tiers, full = useful_tiers(lookup.table)
     mixed = [f for f in ladder if not is_bare(f.policy)]
     if not mixed and tiers:  # a model alone is best, and may still fail where less of it passes
         mixed = [judge(shared_thresholds(judge.stages, (tiers[0], full), 0.5))]
-    line = front(lookup, targets, mixed or ladder, sweeps=SWEEPS)
+    line = front(lookup, targets, mixed or ladder, sweeps=SWEEPS, rows=rows)
     alone = [judge(single_stage(judge.stages, first_of(judge.stages, tier))) for tier in tiers]
     alone = [f for f in alone if hopeful(f.policy).excess <= 0.0 and f.cost < line[0].cost]
     for each in sorted(alone, key=lambda f: -f.cost):

@@ -65,7 +65,7 @@ def run(case: llm.Case, found: llm.Tables, seeds: int, cache: Path) -> dict[str,
 
     def line(search: Lookup) -> list[Policy]:
         ladder = searched(search, target)
-        front = line_of(search, ladder, target)
+        front = line_of(search, ladder, target, len(dealt[0]["certify"]))
         return [each.policy for each in front]
 
     done = finished([*every, *tried], dealt, cache, target, line)

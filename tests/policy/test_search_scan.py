@@ -1,4 +1,4 @@
-"""All thresholds of an exit in one look-up say what each says by itself."""
+"""Many policies in one look-up say what each says by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tiny_outcomes import STAGES, random_costs, random_policy, random_table
 
 from adaptive.policy.lookup import Lookup
-from adaptive.policy.scan import scan
+from adaptive.policy.scan import scan, sweep
 from adaptive.policy.targets import mean_excess
 from adaptive.types import Groups, Target
 
@@ -46,3 +46,34 @@ def test_a_scan_says_what_every_threshold_says_by_itself(seed: int) -> None:
             assert costs[place] == pytest.approx(result.cost.mean())
             assert means[place] == pytest.approx(mean)
             assert errors[place] == pytest.approx(error, abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_sweep_says_what_every_policy_of_a_line_says_by_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = random_table(seed, ROWS)
+    kinds = Groups(("a", "b", "c"), rng.integers(0, 2, ROWS).astype(np.int32))
+    table = replace(table, groups={"kind": kinds})
+    drop = rng.normal(0.0, 0.3, (ROWS, len(STAGES))) if seed % 2 else None
+    lookup = Lookup.of(table, random_costs(seed, ROWS), drop)
+    policy = random_policy(seed, routed=seed % 3 == 0)
+    on = [k for k in range(len(STAGES)) if policy.on(k)]
+    falling = -np.sort(-rng.choice(table.reliability.ravel(), (30, len(STAGES))), axis=0)
+    line = []
+    for levels in falling.tolist():
+        line.append(policy)
+        for stage in on:
+            line[-1] = line[-1].with_threshold(stage, levels[stage])
+    sums = sweep(lookup, TARGETS[:3], line)
+    for place, each in enumerate(line):
+        result = lookup.evaluate(each)
+        lost = None if drop is None else drop[np.arange(ROWS), result.stage]
+        mean, error = mean_excess(TARGETS[:3], result, table, lost)
+        assert sums.cost[place] == pytest.approx(result.cost.sum())
+        known = sums.count > 0
+        found = sums.lost[place][known] / sums.count[known]
+        assert found == pytest.approx(mean[known])
+        spread = sums.square[place][known] / sums.count[known] - found**2
+        assert np.sqrt(np.maximum(spread, 0.0) / sums.count[known]) == pytest.approx(
+            error[known], abs=1e-7
+        )

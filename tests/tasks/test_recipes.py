@@ -51,10 +51,7 @@ def test_a_target_without_a_metric_is_about_scores_where_losses_are_graded(tmp_p
         ({"task": MULTI}, "accuracy_drop is about right and wrong answers.*use score_drop"),
         ({"task": NUMBER, "target": {"metric": "accuracy"}}, "use score"),
         ({"task": MULTI, "target": {"metric": "agreement", "group": "label"}}, "not of one class"),
-        (
-            {"task": MULTI, "search": {"losses": "expected"}},
-            "expected losses are those of exclusive",
-        ),
+        ({"task": MULTI, "search": {"losses": "auto"}}, "auto losses are those of exclusive"),
         ({"task": NUMBER, "data": {"rename": {"1": "one"}}}, "numbers without names"),
         ({"task": MULTI, "data": {"pool": {"source": "p.csv"}}}, "are not asked for"),
         ({"task": {"kind": "regression"}}, "scale"),
