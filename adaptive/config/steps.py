@@ -89,6 +89,18 @@ class MidConfig(Section):
     temperature: Positive = 2.0  # of the soft labels
 
 
+class JointConfig(Section):
+    """A tier of the full one's shape, whose layers go on learning with its exits."""
+
+    layered: ClassVar[bool] = True
+    exits: ClassVar[None] = None  # where the full tier's stand
+    epochs: Whole | None = None
+    learning_rate: Positive = 1e-4
+    batch_size: Whole = 32
+    distill_weight: Annotated[Float, Field(ge=0, le=1)] = 0.5  # the rest is on the labels
+    temperature: Positive = 2.0  # of the soft labels
+
+
 class BagConfig(Section):
     """A tiny tier without attention: an embedding bag, answered at depth 0."""
 

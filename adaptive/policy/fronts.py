@@ -95,8 +95,8 @@ def along(
     the sequence of tests would have a hole, and end before it. So the line goes on behind the last
     that keeps the target on these rows, up to `HOPE` standard errors: what stands at the end of a
     sequence costs those before it nothing. The full tier alone comes first, if it keeps the
-    target here; other stages alone are considered if they do, and if nothing of the line is both
-    safer and cheaper: among policies of their cost they would end the sequence.
+    target here. Another stage alone that does comes at the end, if it is cheaper than all of the
+    line: among the line it would lose more than its neighbours, and end the sequence there.
 
     Args:
         lookup: outcome and cost tables of rows that will not be tested on.
@@ -106,13 +106,6 @@ def along(
     kept = [judge.lead] if judge.lead.excess <= 0.0 or not judge.may_miss else []
     tried = [judge(policy) for policy in policies]
     line = [f for f in tried if not is_bare(f.policy)]
-    line += [
-        f
-        for f in tried
-        if is_bare(f.policy)
-        and f.excess <= 0.0
-        and not any(g.cost <= f.cost and g.excess <= f.excess for g in line)
-    ]
     for each in sorted(line, key=lambda f: (-f.cost, f.excess)):
         if not kept or each.cost <= (1.0 - GAIN) * kept[-1].cost:
             kept.append(each)
@@ -120,7 +113,12 @@ def along(
     if last:
         hopeful = Judge(lookup, target, -HOPE, judge.scores)
         last = max(place for place, f in enumerate(kept) if hopeful(f.policy).excess <= 0.0)
-    return _thinned(kept[: last + 1] or [judge.lead], [f for f in line if f.excess <= 0.0])
+    kept = kept[: last + 1] or [judge.lead]
+    alone = [f for f in tried if is_bare(f.policy) and f.excess <= 0.0]
+    for each in sorted(alone, key=lambda f: -f.cost):
+        if each.cost <= (1.0 - GAIN) * kept[-1].cost:
+            kept.append(each)
+    return _thinned(kept, [f for f in line if f.excess <= 0.0])
 
 
 def order(

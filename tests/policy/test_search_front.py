@@ -58,18 +58,19 @@ def test_a_front_goes_on_as_long_as_the_search_rows_may_be_wrong() -> None:
     assert sum(beyond) > 4
 
 
-def test_a_stage_alone_stands_in_a_front_only_where_no_policy_beats_it() -> None:
+def test_a_stage_alone_stands_at_the_end_of_a_front_or_nowhere() -> None:
     """Among policies that cost the same and lose less it would end their sequence."""
     lookup, target = rising_cascade(2, 400), TARGETS[0]
     alone = single_stage(STAGES, 6)
     line = [random_policy(seed, routed=False) for seed in range(60)]
     judge = Judge(lookup, target, 0.0)
-    worse = [p for p in line if judge(p).cost > judge(alone).cost or judge(p).excess > 0]
+    dearer = [p for p in line if judge(p).cost > judge(alone).cost]
     assert judge(alone).excess <= 0
-    assert alone in [f.policy for f in along(lookup, target, [alone, *worse])]
-    better = moved(lookup, found_front(lookup, target)[-1].policy, 0.5)
-    assert judge(better).cost < judge(alone).cost and judge(better).excess < judge(alone).excess
-    assert alone not in [f.policy for f in along(lookup, target, [alone, better, *worse])]
+    assert along(lookup, target, [alone, *dearer])[-1].policy == alone
+    cheaper = moved(lookup, found_front(lookup, target)[-1].policy, 0.5)
+    assert judge(cheaper).cost < judge(alone).cost and judge(cheaper).excess <= 0
+    front = [f.policy for f in along(lookup, target, [alone, cheaper, *dearer])]
+    assert alone not in front and front[-1] == cheaper
 
 
 def test_the_line_of_a_policy_that_ends_before_the_full_tier_begins_near_it() -> None:
