@@ -13,9 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from adaptive.cells import Labels, known_labels
+from adaptive.config.tiers import JointTier, PrunedTier
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
 from adaptive.training.learn.answers import answers_of, share_right
+from adaptive.training.learn.loop import Options
 from adaptive.training.parts import load_built, task_of
 from adaptive.training.rows import load_rows
 from adaptive.training.steps import Context
@@ -36,6 +38,26 @@ def epochs_for(given: int | None, rows: int, batch_size: int, steps: int) -> int
         return given
     batches = max(1, math.ceil(rows / batch_size))
     return min(MOST, max(LEAST, math.ceil(steps / batches)))
+
+
+def layer_options(
+    config: PrunedTier | JointTier, context: Context, rows: int, steps: int, rate: float
+) -> Options:
+    """How a tier made of the full one's layers is distilled.
+
+    Args:
+        rows: to learn from.
+        steps: of the optimiser at least, where the recipe gives no epochs.
+    """
+    return Options(
+        name=config.name,
+        epochs=epochs_for(config.epochs, rows, config.batch_size, steps),
+        batch_size=config.batch_size,
+        learning_rate=rate,
+        weight_decay=0.01,
+        bfloat16=context.recipe.model.dtype == "bfloat16",
+        seed=context.recipe.seed,
+    )
 
 
 def held_out(context: Context, tier: Tier, given: int | None) -> Callable[[], float] | None:

@@ -13,10 +13,9 @@ from pathlib import Path
 from adaptive.config.tiers import JointTier
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.epochs import JOINT, epochs_for, held_out
+from adaptive.training.epochs import JOINT, held_out, layer_options
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
-from adaptive.training.learn.loop import Options
 from adaptive.training.parts import load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, of_tier
 from adaptive.training.teach import load_teacher
@@ -25,19 +24,10 @@ from adaptive.training.teach import load_teacher
 def _work(config: JointTier, context: Context, folder: Path) -> Figures:
     tier, teacher = load_built(context, "exits").requires_grad_(True), load_teacher(context)
     tier.name = config.name
-    options = Options(
-        name=config.name,
-        epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, JOINT),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=0.01,
-        bfloat16=context.recipe.model.dtype == "bfloat16",
-        seed=context.recipe.seed,
-    )
     done = distill(
         tier,
         teacher,
-        options,
+        layer_options(config, context, len(teacher.tokens), JOINT, config.learning_rate),
         weight=config.distill_weight,
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),

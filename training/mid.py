@@ -14,10 +14,9 @@ from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tiers.store import save_tier
 from adaptive.tiers.surgery import Shape
 from adaptive.tiers.tier import Tier
-from adaptive.training.epochs import MID, epochs_for, held_out
+from adaptive.training.epochs import MID, held_out, layer_options
 from adaptive.training.evaluate_tier import student_figures
 from adaptive.training.learn.distill import distill
-from adaptive.training.learn.loop import Options
 from adaptive.training.learn.prune import prune
 from adaptive.training.parts import load_built, task_of
 from adaptive.training.steps import Context, Figures, Step, of_tier
@@ -33,19 +32,11 @@ def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
     width = context.recipe.exits.head_width
     task = task_of(context)
     tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width, task)
-    options = Options(
-        name=config.name,
-        epochs=epochs_for(config.epochs, len(teacher.tokens), config.batch_size, MID),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE),
-        weight_decay=0.01,
-        bfloat16=context.recipe.model.dtype == "bfloat16",
-        seed=context.recipe.seed,
-    )
+    rate = config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE)
     done = distill(
         tier,
         teacher,
-        options,
+        layer_options(config, context, len(teacher.tokens), MID, rate),
         weight=config.distill_weight,
         temperature=config.temperature,
         held_out=held_out(context, tier, config.epochs),
