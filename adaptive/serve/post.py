@@ -17,7 +17,7 @@ from adaptive.answers import (
     routings,
 )
 from adaptive.bundle.contents import Bundle
-from adaptive.serve.jobs import FAILED, LATE, TOO_LATE, WHY, Job
+from adaptive.serve.jobs import ANSWERED, FAILED, LATE, TOO_LATE, WHY, Job
 from adaptive.serve.pre import Prepared
 
 
@@ -89,16 +89,16 @@ def replies(
     joined = join_windows(bundle, job.policy, prices, tokens, job.answers)
     errors = dict(prepared.faults)
     failed = expired = False
-    for state in (FAILED, TOO_LATE):
-        for index in np.unique(tokens.owner[job.state == state]).tolist():
-            failed |= state == FAILED and index not in errors
-            expired |= state == TOO_LATE and index not in errors
-            errors.setdefault(index, WHY[state])
-    late, degraded = (
-        np.bincount(tokens.owner[which], minlength=count) > 0
-        for which in (job.state == LATE, job.degraded)
-    )
-    joined = replace(joined, covered=joined.covered & ~late & ~degraded)
+    late, degraded = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    if (job.state != ANSWERED).any() or job.degraded.any():  # seldom, and it takes a while
+        for state in (FAILED, TOO_LATE):
+            for index in np.unique(tokens.owner[job.state == state]).tolist():
+                failed |= state == FAILED and index not in errors
+                expired |= state == TOO_LATE and index not in errors
+                errors.setdefault(index, WHY[state])
+        late[tokens.owner[job.state == LATE]] = True
+        degraded[tokens.owner[job.degraded]] = True
+        joined = replace(joined, covered=joined.covered & ~late & ~degraded)
     last = len(bundle.stages) - 1
     tier = bundle.stages[last].tier
     whole = np.zeros(count)

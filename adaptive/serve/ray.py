@@ -31,6 +31,7 @@ from adaptive.serve.bodies import read
 from adaptive.serve.deployment import Deployment
 from adaptive.serve.gate import INTERNAL, shaped
 from adaptive.serve.logs import configure
+from adaptive.serve.memory import freeze
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.relay import Reply, Sent, call, pass_on, seconds_of
 from adaptive.serve.replicas import EVERY, of_replicas, together
@@ -61,6 +62,7 @@ class Replica:
             settings,
             lambda deliver: Deployment.open(bundle, settings, deliver, **options),
         )
+        self._service.settle = freeze
         self._life = await _started(self._app)
 
     async def answer(self, sent: Sent) -> Reply:
