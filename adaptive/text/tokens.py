@@ -280,7 +280,8 @@ def _encodings(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
     It is asked directly where transformers would do no more: for a short text half of the time
     went into transformers' own call.
     """
-    if _has_plain_call(type(tokenizer)):
+    kind: Any = type(tokenizer)
+    if _has_plain_call(kind):
         items = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         return list(tokenizer.backend_tokenizer.encode_batch_fast(items))
     encoded = tokenizer(
