@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from adaptive.answers import (
     Joined,
     Prices,
-    answer_dicts,
     applied,
+    best_labels,
     join_windows,
     routings,
 )
@@ -41,13 +41,8 @@ class Replies:
 
     def labels(self, top_k: int | None) -> list[list[dict[str, Any]] | None]:
         """Of each item its best labels with their scores, best first; None where it has none."""
-        found = answer_dicts(self.bundle, self.shown, self.joined, top_k)
-        return [
-            None
-            if index in self.errors
-            else [{"label": each["label"], "score": each["score"]} for each in own]
-            for index, own in enumerate(found)
-        ]
+        found = best_labels(self.bundle, self.shown, self.joined, top_k)
+        return [None if index in self.errors else own for index, own in enumerate(found)]
 
     def best(self, index: int) -> str | None:
         """An item's label; None where it is left unanswered."""
