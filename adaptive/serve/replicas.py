@@ -16,7 +16,8 @@ from adaptive.serve.relay import Reply
 from adaptive.serve.settings import Key, Settings
 
 METRICS = "/metrics"
-EVERY = (METRICS, "/admin/reload")  # paths that are asked of every replica
+RELOAD = "/admin/reload"
+EVERY = (METRICS, RELOAD)  # paths that are asked of every replica
 
 
 def of_replicas(settings: Settings) -> Settings:

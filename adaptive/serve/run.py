@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,8 +19,10 @@ from fastapi import FastAPI
 from adaptive.errors import BundleError, ConfigError
 from adaptive.serve.logs import configure, told
 from adaptive.serve.refusals import Refusal
-from adaptive.serve.service import Service
 from adaptive.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
 
