@@ -28,8 +28,8 @@ from adaptive.serve.bodies import read
 from adaptive.serve.gate import INTERNAL, shaped
 from adaptive.serve.logs import configure
 from adaptive.serve.refusals import CLIENT_GONE, Refusal
-from adaptive.serve.relay import Reply, Sent, call, pass_on, seconds_of
-from adaptive.serve.replicas import EVERY, RELOAD, of_replicas, together
+from adaptive.serve.relay import Reply, Sent, call, pass_on
+from adaptive.serve.replicas import EVERY, of_replicas, seconds_for, together
 from adaptive.serve.scaling import QUEUED, QueuedCost
 from adaptive.serve.settings import Settings, load_settings
 
@@ -42,7 +42,6 @@ log = logging.getLogger("adaptive.serve")
 DIED = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
 STARTS = 3  # of a replica, before it is taken to be broken
 HEALTH_S = 5.0  # between two looks at a replica
-RELOAD_S = 600.0  # for every replica to open its bundle anew and try it, beside what it answers
 # lines of Ray's own would hold paths
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 
@@ -145,15 +144,13 @@ class Ingress:
         return response
 
     async def _reply(self, request: Request, path: str) -> Reply:
-        limits, own = self._settings.limits, self._settings.deadline_ms
+        limits = self._settings.limits
         most = limits.stream_bytes if path == "/v1/stream" else limits.bytes
         body = await read(request, most, limits.body_s)
         headers = tuple(request.headers.raw)
         sent = Sent(request.method, path, request.scope["query_string"], headers, body)
-        most_s = RELOAD_S if path == RELOAD else self._settings.ray.timeout_s
-        default = most_s if own is None or path in EVERY else min(most_s, own / 1000.0)
         ask = self._ask_all if path in EVERY else self._ask
-        return await pass_on(sent, ask, seconds_of(headers, default, most_s), DIED)
+        return await pass_on(sent, ask, seconds_for(sent, self._settings), DIED)
 
     async def _ask(self, sent: Sent) -> Reply:
         response = self._replicas.answer.remote(sent)
