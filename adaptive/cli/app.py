@@ -205,7 +205,6 @@ def predict(
         need_extra(on_ray=True)
         from adaptive.cli.predict_ray import predict_on_ray
 
-        _pipeline(bundle, device, uncertified)  # what is wrong with it is told here
         refused = predict_on_ray(
             context.obj,
             bundle=bundle,

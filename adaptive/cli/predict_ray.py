@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from adaptive.bundle.layout import LAYOUT
+from adaptive.bundle.manifest import verify
 from adaptive.cli import parts
 from adaptive.cli.predict import progress
 from adaptive.cli.rows import chunks, open_items
 from adaptive.cli.session import Session
-from adaptive.errors import BuildError, ConfigError
+from adaptive.errors import AdaptiveError, BuildError, ConfigError
 
 
 def predict_on_ray(
@@ -39,22 +41,20 @@ def predict_on_ray(
         options: of the pipeline's calls.
 
     Raises:
+        BundleError: the bundle is damaged.
         ConfigError: no file or no folder was named, or the folder holds another run's answers.
         BuildError: some parts have no answers in the end.
     """
     if file == "-" or output is None:
         raise ConfigError("--ray: name a file to read and a folder to write: --output FOLDER")
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--output {output}: lies in the bundle, which holds its own files alone")
+    verify(folder.resolve())  # told here once, and not by each actor
     with open_items(file, text, pair, keep) as items:  # whether it has the columns
         next(items, None)
     reading = {"text": text, "pair": pair, "keep": dict(keep), "part_rows": parts.PART_ROWS}
-    job = {
-        "file": parts.digest(Path(file)),
-        "bundle": parts.digest(folder / "manifest.json"),
-        "preset": parts.digest(Path(bundle)) if Path(bundle).is_file() else None,
-        **reading,
-        **opening,
-        **{name: value for name, value in options.items() if name != "batch_size"},
-    }
+    known = {name: value for name, value in options.items() if name != "batch_size"}
+    job = job_of(file, bundle, folder, {**reading, **opening, **known})
     done = parts.open_folder(output, job)
     if done:
         session.note(f"{len(done)} parts are done")
@@ -68,6 +68,17 @@ def predict_on_ray(
     rows, refused = parts.counted(output)
     session.note(f"{rows} rows, {refused} refused")
     return refused
+
+
+def job_of(file: str, bundle: str, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the answers depend on: parts of one job alone stand in a folder.
+
+    Args:
+        options: of reading, of opening the bundle and of its calls.
+    """
+    preset = parts.digest(Path(bundle)) if Path(bundle).is_file() else None
+    manifest = parts.digest(folder / LAYOUT.manifest)
+    return {"file": parts.digest(Path(file)), "bundle": manifest, "preset": preset, **options}
 
 
 def _answer(
@@ -116,8 +127,19 @@ def _answer(
             else:
                 last = int(row["part"])
         return last
+    except ray.exceptions.RayError as error:
+        raise BuildError(
+            f"the cluster failed, {type(error).__name__}: {_why(error)}; parts that are written "
+            f"stay, so run it once more"
+        ) from None
     finally:
         ray.shutdown()
+
+
+def _why(error: Exception) -> str:
+    """The first line of what an actor says, if that is an error of ours: others may quote texts."""
+    cause = getattr(error, "cause", None)
+    return str(cause).splitlines()[0] if isinstance(cause, AdaptiveError) else "see Ray's logs"
 
 
 def read(batch: Any) -> Iterator[dict[str, list[Any]]]:

@@ -17,9 +17,18 @@ from pyarrow import parquet
 from tiny_cascade import tiny_texts
 from typer.testing import CliRunner
 
-from adaptive.cli import app
+from adaptive.cli import app, parts
+from adaptive.cli.predict_ray import job_of
 
 ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = {
+    "text": "text",
+    "pair": None,
+    "keep": {"id": "id"},
+    "part_rows": parts.PART_ROWS,
+    "device": None,
+    "uncertified": False,
+}
 
 
 def answered(folder: Path) -> list[dict[str, Any]]:
@@ -28,29 +37,30 @@ def answered(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_file_is_answered_on_ray_as_it_is_here_and_an_interrupted_run_goes_on(
+def test_on_ray_an_interrupted_run_goes_on_and_answers_as_predict_does_here(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     file, here, folder = tmp_path / "rows.jsonl", tmp_path / "here.jsonl", tmp_path / "answers"
     lines: list[dict[str, Any]] = [{"text": text, "id": text} for text in tiny_texts(5000, 3)]
     lines[4500]["text"] = 7
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    given = ["predict", str(tiny_bundle), str(file), "--keep", "id"]
-    on_ray = [sys.executable, "-m", "adaptive", *given, "--ray", "--output", str(folder)]
+    given = ["predict", str(tiny_bundle), str(file), "--keep", "id", "--output"]
+    assert CliRunner().invoke(app, [*given, str(here)]).exit_code == 1  # a row was refused
 
+    job = job_of(str(file), str(tiny_bundle), tiny_bundle, OPTIONS)
+    assert parts.open_folder(folder, job) == frozenset()
+    first = parts.unpacked(
+        json.dumps([[n, None, "from before", {"id": ""}] for n in range(1, 4097)])
+    )
+    parts.write(folder, 0, parts.answered(lambda *_, **__: [], first, {}))
+    on_ray = [sys.executable, "-m", "adaptive", *given, str(folder), "--ray"]
     done = subprocess.run(on_ray, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr  # a row was refused
-    assert CliRunner().invoke(app, [*given, "--output", str(here)]).exit_code == 1
+    assert done.returncode == 1 and "1 parts are done" in done.stderr, done.stderr
+
     own = [json.loads(line) for line in here.read_text().splitlines()]
     found = answered(folder)
     assert [row["row"] for row in found] == list(range(1, 5001))
-    for row, known in zip(found, own, strict=True):
+    assert {row["error"] for row in found[:4096]} == {"from before"}
+    for row, known in zip(found[4096:], own[4096:], strict=True):
         assert all(row[name] == known.get(name) for name in ("id", "label", "error"))
-    assert [row["row"] for row in found if row["error"]] == [4501]
-
-    first, second = sorted(folder.glob("part-*.parquet"))
-    second.unlink()
-    written = first.stat().st_mtime_ns
-    again = subprocess.run(on_ray, cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 1 and "1 parts are done" in again.stderr
-    assert answered(folder) == found and first.stat().st_mtime_ns == written
+    assert [row["row"] for row in found[4096:] if row["error"]] == [4501]
