@@ -40,6 +40,7 @@ TIMEOUT_S = 240
 GROW_MS = 5.0  # queued, that one replica should have
 GROW_S = 300.0  # to wait for the second one
 KEY, DIGEST = new_key()
+COMMIT = records.commit()  # before the record is written, which makes it another
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def main() -> None:
 
 def keep(file: Path, section: str, told: dict[str, Any]) -> None:
     """Into the record, as soon as it is known; its other figures are of other runs."""
-    told |= {"commit": records.commit(), "machine": records.machine()}
+    told |= {"commit": COMMIT, "machine": records.machine()}
     record = records.read(file)
     if section == "faults":
         rows = [row for row in record.get(section, []) if row["fault"] != told["fault"]]
