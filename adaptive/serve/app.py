@@ -58,7 +58,8 @@ def create_app(settings: Settings, opener: Opener, canary: Opener | None = None)
     app.state.service = service
     app.state.keyring = Keyring(settings.keys)
     app.state.started = _note_failure
-    for each in (operate, huggingface, classify, kserve, stream, feedback):
+    # the order in which addresses are looked for: those that are asked most come first
+    for each in (huggingface, classify, kserve, stream, feedback, operate):
         app.include_router(each.router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)

@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from adaptive.serve.bodies import read
 from adaptive.serve.gate import INTERNAL, shaped
 from adaptive.serve.logs import configure
+from adaptive.serve.memory import freeze
 from adaptive.serve.refusals import CLIENT_GONE, Refusal
 from adaptive.serve.relay import Reply, Sent, call, pass_on
 from adaptive.serve.replicas import EVERY, of_replicas, seconds_for, together
@@ -67,6 +68,7 @@ class Replica:
             settings,
             lambda deliver: Deployment.open(bundle, settings, deliver, **options),
         )
+        self._service.settle = freeze
         self._life = await _started(self._app)
 
     async def answer(self, sent: Sent) -> Reply:

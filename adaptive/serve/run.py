@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from adaptive.errors import BundleError, ConfigError
 from adaptive.serve.logs import configure, told
+from adaptive.serve.memory import freeze
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.settings import Settings
 
@@ -86,6 +87,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service: Service = app.state.service
+        self._service.settle = freeze
         self.failure: BundleError | None = None
         app.state.started = self._started
         self._reloads: set[asyncio.Task[None]] = set()
