@@ -17,12 +17,11 @@ import adaptive
 from adaptive.serve.gate import Gate, shaped
 from adaptive.serve.keys import Keyring
 from adaptive.serve.protocols import classify, feedback, huggingface, kserve, operate, stream
-from adaptive.serve.refusals import Refusal
+from adaptive.serve.refusals import CLIENT_GONE, Refusal
 from adaptive.serve.service import GoneError, Opener, Service
 from adaptive.serve.settings import Settings
 
 log = logging.getLogger("adaptive.serve")
-CLIENT_GONE = 499  # only the log sees it
 
 
 def create_app(settings: Settings, opener: Opener, canary: Opener | None = None) -> FastAPI:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adaptive.serve.logs import told
 from adaptive.serve.refusals import Refusal
-from adaptive.serve.service import Service
+
+if TYPE_CHECKING:  # the ingress of a cluster has no engine, and starts without it
+    from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
 _QUIET = ("/health/live", "/health/ready", "/health/startup", "/metrics")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,8 +21,10 @@ from adaptive.errors import BundleError, ConfigError
 from adaptive.serve.logs import configure, told
 from adaptive.serve.memory import freeze
 from adaptive.serve.refusals import Refusal
-from adaptive.serve.service import Service
 from adaptive.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
 LINGER_S = 0.5  # between the end of listening and that of idle connections
