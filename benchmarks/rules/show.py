@@ -53,7 +53,7 @@ def lines(name: str, found: dict[str, Any]) -> str:
 
 def verdict(found: dict[str, Any]) -> str:
     """Which rules are better than ours, or worse, at each figure, where p is below 0.05."""
-    told = []
+    told, dollars = [], found["unit"] == "dollars"
     for key, sign in (
         ("area", 1),
         ("cost_at_99", -1),
@@ -66,10 +66,11 @@ def verdict(found: dict[str, Any]) -> str:
         better = [n for n, r in sure.items() if r["p"] < 0.05 and sign * r["mean"] > 0]
         worse = [n for n, r in sure.items() if r["p"] < 0.05 and sign * r["mean"] < 0]
         best = max(sure, key=lambda n: sign * sure[n]["mean"])
+        more = sure[best]["mean"] * (1e3 if dollars and "cost" in key else 1.0)
         told.append(
             f"- {key}: {len(worse)} of {len(others)} worse than ours, better: "
             f"{', '.join(better) or 'none'}; the best other is {best} "
-            f"({sure[best]['mean']:+.4g}, p {sure[best]['p']:.2g})"
+            f"({more:+.4g}, p {sure[best]['p']:.2g})"
         )
     return "\n".join(told)
 
