@@ -14,6 +14,7 @@ import httpx
 import records
 
 ITEMS = 8  # of a request
+COMMIT = records.commit()  # before the record is written, which makes it another
 
 
 async def ask(
@@ -79,7 +80,7 @@ async def ask(
 
 def keep(file: Path, row: dict[str, Any]) -> None:
     """A row of the record's `faults`, as soon as it is known; other figures are of other runs."""
-    row |= {"commit": records.commit(), "machine": records.machine()}
+    row |= {"commit": COMMIT, "machine": records.machine()}
     record = records.read(file)
     others = [each for each in record.get("faults", []) if each["fault"] != row["fault"]]
     record["faults"] = [*others, row]
