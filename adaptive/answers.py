@@ -121,7 +121,18 @@ def answer_dicts(
         For each text its `top_k` best labels (None: all), best first; they share one routing.
         A text that nobody answers has one entry, of label None with the best label's score.
     """
-    how = routings(bundle, joined)
+    return [
+        [{**each, "routing": routing} for each in own]
+        for own, routing in zip(
+            best_labels(bundle, shown, joined, top_k), routings(bundle, joined), strict=True
+        )
+    ]
+
+
+def best_labels(
+    bundle: Bundle, shown: Joined, joined: Joined, top_k: int | None
+) -> list[list[dict[str, Any]]]:
+    """The same without `routing`."""
     count = len(bundle.labels) if top_k is None else min(top_k, len(bundle.labels))
     order: NDArray[np.integer[Any]]
     if count == 1:
@@ -130,15 +141,16 @@ def answer_dicts(
         assert shown.probabilities is not None, "one label alone was asked for"
         order = np.argsort(-shown.probabilities, axis=1, kind="stable")[:, :count]
         best = np.take_along_axis(shown.probabilities, order, 1)
-    scores = best.tolist()
     return [
-        [{"label": None, "score": own[0], "routing": routing}]
-        if routing["abstained"]
+        [{"label": None, "score": scores[0]}]
+        if abstained
         else [
-            {"label": bundle.labels[label], "score": score, "routing": routing}
-            for label, score in zip(labels, own, strict=True)
+            {"label": bundle.labels[label], "score": score}
+            for label, score in zip(labels, scores, strict=True)
         ]
-        for labels, own, routing in zip(order.tolist(), scores, how, strict=True)
+        for labels, scores, abstained in zip(
+            order.tolist(), best.tolist(), joined.abstained.tolist(), strict=True
+        )
     ]
 
 

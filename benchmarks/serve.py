@@ -6,8 +6,9 @@
 CPU time is the server process's alone, so that clients and neighbours on the machine disturb
 little; the pipeline's own calls in this process are what it is compared with.
 
-load        concurrent requests of one text against a small queue: statuses, and the waiting of
-            those that were taken
+load        concurrent requests of one text against a small queue: statuses, what the client waited
+            for those that were taken (its own work with so many connections counts), and how long
+            the engine had 99 of 100 of them at most, by the server's histogram
 overhead    CPU of a request of one text, one after the other, less the CPU of the pipeline's call
 throughput  CPU of the pipeline's calls over the server's, both of 64 texts each; beside it the
             same with all texts in one call, which sorts them by length, and what both took by the
@@ -147,6 +148,7 @@ async def load(address: str, texts: list[str], concurrent: int, queue: int) -> d
             return got.status_code, 1000.0 * (time.perf_counter() - began)
 
         found = await asyncio.gather(*(one(index) for index in range(concurrent)))
+        page = (await http.get(f"{address}/metrics")).text
     taken = [ms for status, ms in found if status == 200]
     return {
         "concurrent": concurrent,
@@ -154,7 +156,18 @@ async def load(address: str, texts: list[str], concurrent: int, queue: int) -> d
         "statuses": {str(k): v for k, v in Counter(status for status, _ in found).items()},
         "taken_p50_ms": float(np.quantile(taken, 0.5)),
         "taken_p99_ms": float(np.quantile(taken, 0.99)),
+        "engine_p99_ms_at_most": 1000.0 * upper_quantile(page, "engine", 0.99),
     }
+
+
+def upper_quantile(page: str, stage: str, share: float) -> float:
+    """The least bucket of a stage's histogram that holds this share, in seconds."""
+    start = 'adaptive_stage_seconds_bucket{le="'
+    counts = {}
+    for line in page.splitlines():
+        if line.startswith(start) and f'stage="{stage}"' in line:
+            counts[float(line[len(start) :].partition('"')[0])] = float(line.rpartition(" ")[2])
+    return min(bound for bound, count in counts.items() if count >= share * max(counts.values()))
 
 
 async def one_by_one(

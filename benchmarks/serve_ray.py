@@ -1,10 +1,12 @@
-"""Replicas killed while they answer: whether any answer is lost or doubled.
+"""Replicas on Ray that die, are reloaded and grow in number, while they answer.
 
-    python benchmarks/serve_ray.py --bundle FOLDER --texts FILE.csv
+    python benchmarks/serve_ray.py --bundle FOLDER --texts FILE.csv [--only kill kills reload grow]
 
 Two replicas on a Ray cluster that this process starts; clients ask over loopback, and in the middle
-of it one replica is killed. An answer is lost where a request has none, or another label than the
-pipeline's own. It is doubled where a text is answered more than once in a request of many.
+of it one replica is killed (`kill`), or one and a second later the other (`kills`), or both reload
+their bundle (`reload`). An answer is lost where a request has none, or another label than the
+pipeline's own. It is doubled where a text is answered more than once in a request of many. `grow`
+starts with one replica that may become two, and waits until they are.
 """
 
 from __future__ import annotations
@@ -13,24 +15,39 @@ import argparse
 import asyncio
 import csv
 import json
+import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import httpx
 import records
+from asking import COMMIT, ITEMS, ask, keep
 
 from adaptive import AdaptivePipeline
 from adaptive.serve import cluster  # before Ray: it says how Ray is to start
+from adaptive.serve.keys import new_key
 
-ITEMS = 8  # of a request
-FAULT = "a replica killed while it answers (Ray)"
+FAULTS = {
+    "kill": "a replica killed while it answers (Ray)",
+    "kills": "both replicas killed within a second (Ray)",
+    "reload": "reload under load (Ray)",
+}
+GROW = "grow"
+# a replica may take minutes to start beside others on one core: that is not what is measured
+TIMEOUT_S = 240
+GROW_MS = 5.0  # queued, that one replica should have
+GROW_S = 300.0  # to wait for the second one
+KEY, DIGEST = new_key()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True, help="a CSV file with a column text")
+    names = [*FAULTS, GROW]
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--port", type=int, default=8000)
@@ -41,70 +58,137 @@ def main() -> None:
         texts = [row["text"] for row in csv.DictReader(file)][: ITEMS * given.requests]
     pipeline = AdaptivePipeline.from_config(given.bundle)
     labels = [answer["label"] for answer in pipeline(texts)]
-    row = killed(given.bundle, texts, labels, given.clients, given.port)
-    record = records.read(given.record)
-    others = [each for each in record.get("faults", []) if each["fault"] != FAULT]
-    records.write(given.record, {**record, "faults": [*others, row]})
-    print(json.dumps(row))
-
-
-def killed(
-    bundle: Path, texts: list[str], labels: list[str], clients: int, port: int
-) -> dict[str, Any]:
-    """The row of the record.
-
-    Args:
-        labels: the pipeline's own.
-    """
-    from adaptive.serve.ray import build
-    from adaptive.serve.settings import load_settings
-
-    # a replica may take minutes to start beside others on one core: that is not what is measured
-    own = {"min_replicas": 2, "max_replicas": 2, "cpus": 0.4, "timeout_s": 240}
-    settings = load_settings(None, {"ray": own, "audit": {"share": 0}, "log": False})
+    del pipeline
     cluster.start_cluster(log_to_driver=False, cpus=1)
     try:
-        cluster.start(build(str(bundle.resolve()), settings), settings, port)
-        return asyncio.run(ask(f"http://127.0.0.1:{port}", texts, labels, clients))
+        faults = [each for each in given.only if each != GROW]
+        if faults:
+            start(given.bundle, given.port, least=2)
+        for each in faults:
+            asyncio.run(until(2))
+            row = asyncio.run(measure(address(given.port), texts, labels, given.clients, each))
+            keep(given.record, {"fault": FAULTS[each], **row})
+        if GROW in given.only:
+            start(given.bundle, given.port, least=1)
+            told = asyncio.run(grow(address(given.port), texts, given.clients))
+            told |= {"commit": COMMIT, "machine": records.machine()}
+            record = records.read(given.record) | {"scaling": told}
+            given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(told), flush=True)
     finally:
         cluster.stop_all()
 
 
-async def ask(address: str, texts: list[str], labels: list[str], clients: int) -> dict[str, Any]:
-    """Ask about all texts, and kill a replica on the way."""
-    parts = [slice(at, at + ITEMS) for at in range(0, len(texts), ITEMS)]
-    sent = answered = lost = doubled = kills = 0
+def start(bundle: Path, port: int, least: int) -> None:
+    """Begin to serve a bundle by this many replicas, and two at most."""
+    from adaptive.serve.ray import build
+    from adaptive.serve.settings import load_settings
+
+    own = {"min_replicas": least, "max_replicas": 2, "cpus": 0.4, "timeout_s": TIMEOUT_S}
+    key = {"name": "benchmark", "sha256": DIGEST, "scopes": ["predict", "admin", "metrics"]}
+    given = {"ray": {**own, "queued_ms": GROW_MS}, "keys": [key], "audit": {"share": 0}}
+    settings = load_settings(None, {**given, "log": False})
+    cluster.start(build(str(bundle.resolve()), settings), settings, port)
+
+
+def address(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def client(clients: int = 1) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=TIMEOUT_S + 60,
+        limits=httpx.Limits(max_connections=clients + 1),
+        headers={"Authorization": f"Bearer {KEY}"},
+        trust_env=False,
+    )
+
+
+async def measure(
+    url: str, texts: list[str], labels: list[str], clients: int, fault: str
+) -> dict[str, Any]:
+    """Ask while one of the faults happens."""
+    async with client(clients) as http:
+        return await ask(http, url, texts, labels, clients, lambda: HAPPENS[fault](http, url))
+
+
+async def killed(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """End a replica's process at once."""
+    kill(replicas()[0])
+    return {"kills": 1}
+
+
+async def killed_both(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """End one, and a second later the other: no replica is left until a new one has started."""
+    victims = replicas()
+    for victim in victims:
+        kill(victim)
+        await asyncio.sleep(1.0)
+    return {"kills": len(victims)}
+
+
+async def reloaded(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """Reload as an operator does; how many replicas say that they did."""
+    began = time.monotonic()
+    got = await http.post(f"{url}/admin/reload")
+    took = time.monotonic() - began
+    page = (await http.get(f"{url}/metrics")).text
+    done = [line for line in page.splitlines() if line.startswith("adaptive_reloads_total{")]
+    count = sum(float(line.rpartition(" ")[2]) for line in done if 'outcome="done"' in line)
+    return {"status": got.status_code, "reloads": int(count), "reload_s": round(took, 2)}
+
+
+HAPPENS: dict[str, Callable[[httpx.AsyncClient, str], Coroutine[Any, Any, dict[str, Any]]]] = {
+    "kill": killed,
+    "kills": killed_both,
+    "reload": reloaded,
+}
+
+
+async def grow(url: str, texts: list[str], clients: int) -> dict[str, Any]:
+    """Ask without a pause until there are two replicas; what was answered meanwhile."""
     statuses: Counter[str] = Counter()
-    gate, victims = asyncio.Semaphore(clients), replicas()
-    limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(timeout=300, limits=limits, trust_env=False) as http:
+    began, over = time.monotonic(), False
+    async with client(clients) as http:
 
-        async def one(part: slice) -> None:
-            nonlocal sent, answered, lost, doubled, kills
-            async with gate:
-                sent += 1
-                if not kills and sent >= len(parts) // 3:
-                    kill(victims[0])
-                    kills = 1
-                body = {"inputs": texts[part], "parameters": {"top_k": 1}}
-                got = await http.post(address, json=body)
-            statuses[str(got.status_code)] += 1
-            found = [each[0]["label"] for each in got.json()] if got.status_code == 200 else []
-            answered += found == labels[part]
-            lost += len(found) < len(labels[part]) or found != labels[part]
-            doubled += len(found) > len(labels[part])
+        async def ask_on(at: int) -> None:
+            while not over:
+                body = {"inputs": texts[at : at + ITEMS], "parameters": {"top_k": 1}}
+                got = await http.post(url, json=body)
+                statuses[str(got.status_code)] += 1
+                at = (at + ITEMS) % (len(texts) - ITEMS)
 
-        await asyncio.gather(*map(one, parts))
+        asking = [asyncio.create_task(ask_on(ITEMS * each)) for each in range(clients)]
+        try:
+            await until(2, GROW_S)
+        finally:
+            over = True
+            await asyncio.gather(*asking)
+    took = time.monotonic() - began
     return {
-        "fault": FAULT,
-        "kills": kills,
-        "sent": sent,
-        "answered": answered,
-        "lost": lost,
-        "doubled": doubled,
-        "errors_5xx": sum(count for status, count in statuses.items() if status >= "500"),
+        "queued_ms": GROW_MS,
+        "from": 1,
+        "to": len(replicas()),
+        "seconds": round(took, 1),
         "statuses": dict(statuses),
     }
+
+
+async def until(count: int, seconds: float = TIMEOUT_S) -> None:
+    """Wait until so many replicas are ready."""
+    end = time.monotonic() + seconds
+    while running() < count:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{running()} of {count} replicas are ready after {seconds:g} s")
+        await asyncio.sleep(1.0)
+
+
+def running() -> int:
+    """How many replicas are ready, as Ray Serve says."""
+    from ray import serve
+
+    application = serve.status().applications[cluster.NAME]
+    return int(application.deployments["replica"].replica_states.get("RUNNING", 0))
 
 
 def replicas() -> list[Any]:

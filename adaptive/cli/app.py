@@ -175,7 +175,17 @@ def predict(
         int | None,
         typer.Option(min=1, help="Rows that layers run at once.", show_default="the preset's"),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="JSONL file.", show_default="stdout")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="JSONL file; with --ray a folder of Parquet.", show_default="stdout"),
+    ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Answer on a Ray cluster (extra `ray`); an interrupted run goes on where it was.",
+        ),
+    ] = False,
     device: options.Device = None,
     uncertified: options.Uncertified = False,
 ) -> None:
@@ -188,8 +198,29 @@ def predict(
     from adaptive.cli.predict import predict, read_keep
 
     own = own_data(bundle)
-    check_output(output, [file, bundle, local_folder(bundle)])
     chosen = {"top_k": top_k, "batch_size": batch_size}
+    if ray:
+        from adaptive.cli.serve import need_extra
+
+        need_extra(on_ray=True)
+        from adaptive.cli.predict_ray import predict_on_ray
+
+        refused = predict_on_ray(
+            context.obj,
+            bundle=bundle,
+            folder=local_folder(bundle),
+            output=output,
+            file=file,
+            text=text or own.text,
+            pair=own.pair if pair is None else pair or None,
+            keep=read_keep(keep or ()),
+            opening={"device": device, "uncertified": uncertified},
+            options={name: value for name, value in chosen.items() if value is not None},
+        )
+        if refused:
+            raise typer.Exit(REFUSED_ROWS)
+        return
+    check_output(output, [file, bundle, local_folder(bundle)])
     refused = predict(
         lambda: _pipeline(bundle, device, uncertified),
         context.obj,

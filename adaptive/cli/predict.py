@@ -44,7 +44,7 @@ def predict(
     refused = total = 0
     with open_items(file, text, pair, keep) as items:
         pipeline = open_pipeline()
-        with _writing(output) as sink, _progress(session) as advance:
+        with _writing(output) as sink, progress(session) as advance:
             for chunk in chunks(items):
                 for line in answer_items(pipeline, chunk, options):
                     refused += "error" in line
@@ -105,12 +105,12 @@ def _writing(output: Path | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _progress(session: Session) -> Iterator[Callable[[int], None]]:
+def progress(session: Session) -> Iterator[Callable[[int], None]]:
     """Counts rows on stderr, where that is a terminal."""
     if not session.bars:
         yield lambda rows: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rows", total=None)
-        yield lambda rows: progress.update(task, completed=rows)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("rows", total=None)
+        yield lambda rows: bar.update(task, completed=rows)

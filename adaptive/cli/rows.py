@@ -45,7 +45,7 @@ def open_items(
         yield (_item(row, wanted, tuple(kept.values())) for row in rows)
 
 
-def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+def chunks(items: Iterator[Item], rows: int = CHUNK_ROWS) -> Iterator[list[Item]]:
     """Items in lists of bounded count and size."""
     chunk: list[Item] = []
     characters = 0
@@ -53,7 +53,7 @@ def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
         chunk.append(item)
         parts = item.text if isinstance(item.text, tuple) else (item.text,)
         characters += sum(len(part) for part in parts if part is not None)
-        if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+        if len(chunk) >= rows or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:

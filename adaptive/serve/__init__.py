@@ -10,6 +10,7 @@ limits.py       what is taken in, and what is refused at once
 pre.py          check and tokenise, in threads
 loop.py         the thread that owns the engines
 jobs.py         a request's token rows while they are in it
+memory.py       what the garbage collector need not look at
 probes.py       whether each tier answers as it should
 post.py         join windows, render
 deployment.py   a bundle that is served: its levels, its loop

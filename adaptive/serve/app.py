@@ -17,12 +17,11 @@ import adaptive
 from adaptive.serve.gate import Gate, shaped
 from adaptive.serve.keys import Keyring
 from adaptive.serve.protocols import classify, feedback, huggingface, kserve, operate, stream
-from adaptive.serve.refusals import Refusal
+from adaptive.serve.refusals import CLIENT_GONE, Refusal
 from adaptive.serve.service import GoneError, Opener, Service
 from adaptive.serve.settings import Settings
 
 log = logging.getLogger("adaptive.serve")
-CLIENT_GONE = 499  # only the log sees it
 
 
 def create_app(settings: Settings, opener: Opener, canary: Opener | None = None) -> FastAPI:
@@ -59,7 +58,8 @@ def create_app(settings: Settings, opener: Opener, canary: Opener | None = None)
     app.state.service = service
     app.state.keyring = Keyring(settings.keys)
     app.state.started = _note_failure
-    for each in (operate, huggingface, classify, kserve, stream, feedback):
+    # the order in which addresses are looked for: those that are asked most come first
+    for each in (huggingface, classify, kserve, stream, feedback, operate):
         app.include_router(each.router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)

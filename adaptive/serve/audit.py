@@ -110,7 +110,7 @@ class Audit:
             partial(self._compare, level, answers_of(self.deployment.bundle, joined, items), job)
         )
         self.waiting += len(items)
-        self.deployment.loop.submit(job)
+        self.deployment.loop.submit([job])
 
     def _compare(self, level: Level, served: Labels, job: Job, done: asyncio.Future[None]) -> None:
         """The full tier has answered, too."""

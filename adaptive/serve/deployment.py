@@ -53,6 +53,7 @@ class Deployment:
     Attributes:
         users: requests that hold it; the service counts.
         ms: milliseconds that a unit of the costs takes.
+        longest: what the full tier alone spends on the longest row, in the costs' unit.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Deployment:
         self.ms = 1.0 if pipeline.costs.unit == MILLISECONDS else math.nan
         self.users = 0
         self._prices: dict[Policy, Prices] = {}
+        self._bounds: dict[Policy, NDArray[np.float64]] = {}
+        self.longest = float(self.bound(self.full, np.array([self.bundle.max_length]))[0])
 
     @classmethod
     def open(
@@ -158,14 +161,10 @@ class Deployment:
 
     def bound(self, policy: Policy, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         """The most that rows of these lengths [r] can cost under a policy, in the costs' unit."""
-        last = last_exits(policy, self.bundle.stages)[policy.path[-1]]
-        cost: NDArray[np.float64] = self.prices(policy).cost[policy.path[0], lengths, last]
-        return cost
-
-    @property
-    def longest(self) -> float:
-        """What the full tier alone spends on the longest row, in the costs' unit."""
-        return float(self.bound(self.full, np.array([self.bundle.max_length]))[0])
+        if policy not in self._bounds:
+            last = last_exits(policy, self.bundle.stages)[policy.path[-1]]
+            self._bounds[policy] = self.prices(policy).cost[policy.path[0], :, last]
+        return self._bounds[policy][lengths]
 
     def expected_ms(self, policy: Policy, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         """The same in milliseconds, [r]."""

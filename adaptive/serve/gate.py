@@ -4,15 +4,17 @@ tells anything of the request or of the server's inside."""
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adaptive.serve.logs import told
 from adaptive.serve.refusals import Refusal
-from adaptive.serve.service import Service
+
+if TYPE_CHECKING:  # the ingress of a cluster has no engine, and starts without it
+    from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
 _QUIET = ("/health/live", "/health/ready", "/health/startup", "/metrics")
@@ -30,7 +32,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        number, began, status = secrets.token_hex(8), time.perf_counter(), 0
+        number, began, status = f"{random.getrandbits(64):016x}", time.perf_counter(), 0
         state = scope.setdefault("state", {})
         facts: dict[str, Any] = {}
         state["facts"] = facts
@@ -41,8 +43,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = (b"x-request-id", number.encode())
-                message = {**message, "headers": [*message.get("headers", ()), own]}
+                own = [(b"x-request-id", number.encode())]
+                if self.service.draining:  # so that the client opens its next one elsewhere
+                    own.append((b"connection", b"close"))
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
         try:

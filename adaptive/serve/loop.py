@@ -14,7 +14,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +85,9 @@ class Loop:
         """Begin."""
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """A job joins; from any thread."""
-        self._inbox.put(lambda: self._take(job))
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Jobs join; from any thread."""
+        self._inbox.put(lambda: self._take(jobs))
 
     def cancel(self, job: Job) -> None:
         """A job's client has gone; from any thread."""
@@ -134,35 +134,54 @@ class Loop:
             except queue.Empty:
                 return
 
-    def _take(self, job: Job) -> None:
-        if job.cancelled:
-            return
-        if job.deadline < np.inf:
-            self._timed.append(job)
-            job.allowed = job.deadline - self.clock()
-        self._submit(job, range(len(job.tokens)))
+    def _take(self, jobs: Sequence[Job]) -> None:
+        here = [job for job in jobs if not job.cancelled]
+        for job in here:
+            if job.deadline < np.inf:
+                self._timed.append(job)
+                job.allowed = job.deadline - self.clock()
+            if not len(job.tokens):
+                self._settle(job, (), FAILED)
+        self._submit([(job, row) for job in here for row in range(len(job.tokens))])
 
-    def _submit(self, job: Job, rows: Sequence[int]) -> None:
-        """Rows of a job join the engine of what is left of its policy."""
-        policy = self.decides(job.policy)
-        if policy is None or not rows:
-            self._settle(job, rows, FAILED)
-            return
-        lane = self._lane(policy, job.patient)
-        whole = len(rows) == len(job.tokens)
-        tokens = job.tokens if whole else select_rows(job.tokens, rows)
+    def _submit(self, rows: Sequence[Row]) -> None:
+        """Rows join the engines of what is left of their policies."""
+        groups: dict[tuple[Policy, bool], dict[Job, list[int]]] = {}
+        for job, row in rows:
+            groups.setdefault((job.policy, job.patient), {}).setdefault(job, []).append(row)
+        for (wanted, patient), jobs in groups.items():
+            policy = self.decides(wanted)
+            if policy is None:
+                self._fail(jobs)
+            else:
+                self._enter(self._lane(policy, patient), jobs)
+
+    def _enter(self, lane: Lane, jobs: Mapping[Job, Sequence[int]]) -> None:
+        """These rows of jobs join an engine, all at once."""
+        parts = [
+            job.tokens if len(rows) == len(job.tokens) else select_rows(job.tokens, rows)
+            for job, rows in jobs.items()
+        ]
+        owners = [(job, row) for job, rows in jobs.items() for row in rows]
         due: float | NDArray[np.float64] = np.inf
-        if job.deadline < np.inf:
-            due = job.deadline - job.cost[list(rows)] / 1000.0
+        if any(job.deadline < np.inf for job in jobs):
+            due = np.array([job.deadline - job.cost[row] / 1000.0 for job, row in owners])
         try:
+            tokens = parts[0] if len(parts) == 1 else token_rows.concatenate(parts)
             slots = lane.engine.submit(tokens, due)
         except Exception as error:  # memory, or what a router reads of tokens
+            if len(jobs) > 1:  # one of them may be at fault
+                for job, rows in jobs.items():
+                    self._enter(lane, {job: rows})
+                return
             log.error("rows could not join the engine: %s", type(error).__name__)
-            self._settle(job, rows, FAILED)
+            self._fail(jobs)
             return
-        lane.owners.update(
-            (slot, (job, row)) for slot, row in zip(slots.tolist(), rows, strict=True)
-        )
+        lane.owners.update(zip(slots.tolist(), owners, strict=True))
+
+    def _fail(self, jobs: Mapping[Job, Sequence[int]]) -> None:
+        for job, rows in jobs.items():
+            self._settle(job, rows, FAILED)
 
     def _lane(self, policy: Policy, patient: bool) -> Lane:
         key = (policy, patient)
@@ -270,8 +289,7 @@ class Loop:
 
     def _again(self, rows: Sequence[Row]) -> None:
         """Rows join anew, under what is left of their policies."""
-        for job, places in by_job(rows).items():
-            self._submit(job, [row for row, _ in places])
+        self._submit(rows)
 
     def _expire(self) -> None:
         """Rows whose time is up, or will be before another step ends, leave as they are."""

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from adaptive.answers import (
     Joined,
     Prices,
-    answer_dicts,
     applied,
+    best_labels,
     join_windows,
     routings,
 )
 from adaptive.bundle.contents import Bundle
-from adaptive.serve.jobs import FAILED, LATE, TOO_LATE, WHY, Job
+from adaptive.serve.jobs import ANSWERED, FAILED, LATE, TOO_LATE, WHY, Job
 from adaptive.serve.pre import Prepared
 
 
@@ -41,13 +41,8 @@ class Replies:
 
     def labels(self, top_k: int | None) -> list[list[dict[str, Any]] | None]:
         """Of each item its best labels with their scores, best first; None where it has none."""
-        found = answer_dicts(self.bundle, self.shown, self.joined, top_k)
-        return [
-            None
-            if index in self.errors
-            else [{"label": each["label"], "score": each["score"]} for each in own]
-            for index, own in enumerate(found)
-        ]
+        found = best_labels(self.bundle, self.shown, self.joined, top_k)
+        return [None if index in self.errors else own for index, own in enumerate(found)]
 
     def best(self, index: int) -> str | None:
         """An item's label; None where it is left unanswered."""
@@ -89,16 +84,16 @@ def replies(
     joined = join_windows(bundle, job.policy, prices, tokens, job.answers)
     errors = dict(prepared.faults)
     failed = expired = False
-    for state in (FAILED, TOO_LATE):
-        for index in np.unique(tokens.owner[job.state == state]).tolist():
-            failed |= state == FAILED and index not in errors
-            expired |= state == TOO_LATE and index not in errors
-            errors.setdefault(index, WHY[state])
-    late, degraded = (
-        np.bincount(tokens.owner[which], minlength=count) > 0
-        for which in (job.state == LATE, job.degraded)
-    )
-    joined = replace(joined, covered=joined.covered & ~late & ~degraded)
+    late, degraded = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    if (job.state != ANSWERED).any() or job.degraded.any():  # seldom, and it takes a while
+        for state in (FAILED, TOO_LATE):
+            for index in np.unique(tokens.owner[job.state == state]).tolist():
+                failed |= state == FAILED and index not in errors
+                expired |= state == TOO_LATE and index not in errors
+                errors.setdefault(index, WHY[state])
+        late[tokens.owner[job.state == LATE]] = True
+        degraded[tokens.owner[job.degraded]] = True
+        joined = replace(joined, covered=joined.covered & ~late & ~degraded)
     last = len(bundle.stages) - 1
     tier = bundle.stages[last].tier
     whole = np.zeros(count)

@@ -13,12 +13,10 @@ import asyncio
 import logging
 import os
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read where Ray starts
 
-import torch
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -26,17 +24,20 @@ from ray.serve.schema import LoggingConfig
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from adaptive.serve.app import CLIENT_GONE, create_app
 from adaptive.serve.bodies import read
-from adaptive.serve.deployment import Deployment
 from adaptive.serve.gate import INTERNAL, shaped
 from adaptive.serve.logs import configure
-from adaptive.serve.refusals import Refusal
-from adaptive.serve.relay import Reply, Sent, call, pass_on, seconds_of
-from adaptive.serve.replicas import EVERY, of_replicas, together
+from adaptive.serve.memory import freeze
+from adaptive.serve.refusals import CLIENT_GONE, Refusal
+from adaptive.serve.relay import Reply, Sent, call, pass_on
+from adaptive.serve.replicas import EVERY, of_replicas, seconds_for, together
 from adaptive.serve.scaling import QUEUED, QueuedCost
-from adaptive.serve.service import Service
 from adaptive.serve.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
 DIED = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
@@ -53,6 +54,12 @@ class Replica:
     async def __init__(  # type: ignore[misc]
         self, bundle: str, settings: Settings, options: dict[str, Any]
     ) -> None:
+        # the ingress imports this module, too, and is ready sooner without these
+        import torch
+
+        from adaptive.serve.app import create_app
+        from adaptive.serve.deployment import Deployment
+
         configure()
         torch.set_num_threads(max(1, int(settings.ray.cpus)))
         self._name = serve.get_replica_context().replica_id.unique_id
@@ -61,6 +68,7 @@ class Replica:
             settings,
             lambda deliver: Deployment.open(bundle, settings, deliver, **options),
         )
+        self._service.settle = freeze
         self._life = await _started(self._app)
 
     async def answer(self, sent: Sent) -> Reply:
@@ -138,15 +146,13 @@ class Ingress:
         return response
 
     async def _reply(self, request: Request, path: str) -> Reply:
-        limits, own = self._settings.limits, self._settings.deadline_ms
+        limits = self._settings.limits
         most = limits.stream_bytes if path == "/v1/stream" else limits.bytes
         body = await read(request, most, limits.body_s)
         headers = tuple(request.headers.raw)
         sent = Sent(request.method, path, request.scope["query_string"], headers, body)
-        most_s = self._settings.ray.timeout_s
-        default = most_s if own is None else min(most_s, own / 1000.0)
         ask = self._ask_all if path in EVERY else self._ask
-        return await pass_on(sent, ask, seconds_of(headers, default, most_s), DIED)
+        return await pass_on(sent, ask, seconds_for(sent, self._settings), DIED)
 
     async def _ask(self, sent: Sent) -> Reply:
         response = self._replicas.answer.remote(sent)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+CLIENT_GONE = 499  # a status that only the log sees
+
 
 class Refusal(Exception):
     """An answer in the form of an error. The message never quotes the request.

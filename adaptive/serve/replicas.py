@@ -12,11 +12,20 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from adaptive.errors import ConfigError
-from adaptive.serve.relay import Reply
+from adaptive.serve.relay import Reply, Sent, seconds_of
 from adaptive.serve.settings import Key, Settings
 
 METRICS = "/metrics"
-EVERY = (METRICS, "/admin/reload")  # paths that are asked of every replica
+RELOAD = "/admin/reload"
+EVERY = (METRICS, RELOAD)  # paths that are asked of every replica
+RELOAD_S = 600.0  # for every replica to open its bundle anew and try it, beside what it answers
+
+
+def seconds_for(sent: Sent, settings: Settings) -> float:
+    """How long a request may take; `deadline_ms` is for answers about texts alone."""
+    most = RELOAD_S if sent.path == RELOAD else settings.ray.timeout_s
+    own = None if sent.path in EVERY else settings.deadline_ms
+    return seconds_of(sent.headers, most if own is None else min(most, own / 1000.0), most)
 
 
 def of_replicas(settings: Settings) -> Settings:

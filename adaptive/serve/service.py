@@ -60,6 +60,7 @@ class Service:
 
     Attributes:
         deployment: the one that new requests get.
+        settle: called where all that is served has been loaded, at the start and after a change.
         state: of `STATES`, but for `degraded`.
     """
 
@@ -76,9 +77,12 @@ class Service:
         self.deployment = opener(self._deliver)
         self.audit = Audit(settings.audit, self.deployment, self.metrics)
         self.started = self.hung = self.draining = False
+        self.settle: Callable[[], None] = _nothing
+        self._changed = False  # what is served, since `settle` was called
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = ThreadPoolExecutor(TOKENISERS, "pre")
         self._waiting: dict[Job, Deployment] = {}
+        self._joining: list[tuple[Deployment, Job]] = []
         self._reloading = asyncio.Lock()
         self.quarantine = Quarantine(settings.feedback)
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,6 +114,7 @@ class Service:
         await asyncio.to_thread(_make_ready, self.deployment)
         self.deployment.loop.start()
         self._tasks.append(asyncio.create_task(self._watch()))
+        self.settle()
         self.started = True
         told("ready", bundle=self.deployment.bundle.name, levels=list(self.deployment.levels))
 
@@ -155,6 +160,7 @@ class Service:
         on_trial = trial is not None and deployment is trial.deployment
         if not (deployment.users or deployment is self.deployment or on_trial):
             deployment.loop.stop()
+            self._changed = True
 
     async def answer(
         self, ask: Ask, caller: Caller, gone: asyncio.Future[None] | None = None
@@ -252,20 +258,38 @@ class Service:
     ) -> None:
         """Have the loop answer a job; whatever ends the wait, the rows leave the engine."""
         job.result = done = asyncio.get_running_loop().create_future()
-        self._waiting[job] = deployment
-        deployment.loop.submit(job)
-        try:
-            if gone is None:
-                await done
-                return
-            await asyncio.wait((done, gone), return_when=asyncio.FIRST_COMPLETED)
+
+        def left(gone: asyncio.Future[None]) -> None:
             if not done.done():
-                raise GoneError
-            done.result()
+                done.set_exception(GoneError())
+
+        self._waiting[job] = deployment
+        self._join(deployment, job)
+        try:
+            if gone is not None:
+                gone.add_done_callback(left)
+            await done
         finally:
+            if gone is not None:
+                gone.remove_done_callback(left)
             self._waiting.pop(job, None)
             if not job.delivered:
                 deployment.loop.cancel(job)
+
+    def _join(self, deployment: Deployment, job: Job) -> None:
+        """A job joins the engine, together with all others of this turn of the event loop.
+
+        One at a time they would be run one at a time, since the engine's thread begins as soon as
+        it has a row.
+        """
+        if not self._joining:
+            asyncio.get_running_loop().call_soon(self._submit)
+        self._joining.append((deployment, job))
+
+    def _submit(self) -> None:
+        joining, self._joining = self._joining, []
+        for deployment in dict.fromkeys(deployment for deployment, _ in joining):
+            deployment.loop.submit([job for each, job in joining if each is deployment])
 
     async def _render(
         self,
@@ -358,6 +382,9 @@ class Service:
         limit = self.settings.hang_s
         while True:
             await asyncio.sleep(min(1.0, limit / 4.0))
+            if self._changed and not self._reloading.locked():
+                self._changed = False
+                self.settle()
             was, self.hung = self.hung, _hangs(self.deployment, limit)
             if self.hung and not was:
                 log.error("a step of the engine takes more than %g seconds", limit)
@@ -384,6 +411,10 @@ class Service:
             "Levels that may be asked for",
             lambda: sum(level.target is not None for level in self.deployment.levels.values()),
         )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _make_ready(deployment: Deployment) -> None:

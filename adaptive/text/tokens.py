@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -238,29 +239,21 @@ def _encode(
     cut: _Cut,
 ) -> tuple[Tokens, dict[int, str]]:
     """Rows of one chunk, and the faults of its texts by their index in the whole."""
-    encoded = tokenizer(
-        list(texts[chunk]),
-        text_pair=None if pairs is None else list(pairs[chunk]),
-        add_special_tokens=True,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        verbose=False,  # else it warns of texts longer than the model, which are cut below
-    )
-    ids: list[list[int]] = list(encoded["input_ids"])
-    types: list[list[int]] | None = encoded.get("token_type_ids")
-    types = None if types is None else list(types)
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    encodings = _encodings(tokenizer, texts[chunk], None if pairs is None else pairs[chunk])
+    ids: list[list[int]] = [each.ids for each in encodings]
+    typed = "token_type_ids" in tokenizer.model_input_names
+    types = [each.type_ids for each in encodings] if typed else None
+    lengths = [len(each) for each in ids]
     owner: list[int] = list(range(len(ids)))
     faults: dict[int, str] = {}
-    for index in (lengths == 0).nonzero()[0].tolist():
+    for index in [index for index, length in enumerate(lengths) if not length]:
         ids[index] = [_filler(tokenizer)]
         if types is not None:
             types[index] = [0]
     # From the back, so that rows put in do not move those still to come.
-    long = (lengths > cut.limit).nonzero()[0]
-    for index in reversed(long.tolist()):
-        rows = cut.rows(encoded.encodings[index].sequence_ids)
+    long = [index for index, length in enumerate(lengths) if length > cut.limit]
+    for index in reversed(long):
+        rows = cut.rows(encodings[index].sequence_ids)
         if isinstance(rows, str):
             faults[chunk.start + index] = rows
             continue
@@ -269,8 +262,9 @@ def _encode(
         if types is not None:
             types[index : index + 1] = _take(types[index], rows)
     truncated = np.zeros(len(lengths), np.bool_)
-    truncated[long] = cut.overflow == "truncate"
-    ends = np.array([0, *map(len, ids)], dtype=np.int64).cumsum()
+    if long:
+        truncated[long] = cut.overflow == "truncate"
+    ends = np.array([0, *accumulate(map(len, ids))], dtype=np.int64)
     return Tokens(
         ids=np.fromiter(chain.from_iterable(ids), np.int32, ends[-1]),
         offsets=ends,
@@ -278,6 +272,37 @@ def _encode(
         owner=np.array(owner, dtype=np.int64),
         truncated=truncated,
     ), dict(sorted(faults.items()))
+
+
+def _encodings(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
+    """What the tokenizers library makes of texts, or of pairs.
+
+    It is asked directly where transformers would do no more: for a short text half of the time
+    went into transformers' own call.
+    """
+    kind: Any = type(tokenizer)
+    if _has_plain_call(kind):
+        items = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        return list(tokenizer.backend_tokenizer.encode_batch_fast(items))
+    encoded = tokenizer(
+        list(texts),
+        text_pair=None if pairs is None else list(pairs),
+        add_special_tokens=True,
+        truncation=False,
+        padding=False,
+        return_attention_mask=False,
+        verbose=False,  # else it warns of texts longer than the model, which are cut here
+    )
+    return list(encoded.encodings)
+
+
+@cache
+def _has_plain_call(kind: Any) -> bool:
+    """Whether tokenizers of this class are called as transformers calls them all."""
+    from transformers import PreTrainedTokenizerFast as Base
+
+    names = ("__call__", "_encode_plus")
+    return all(getattr(kind, name) is getattr(Base, name, None) for name in names)
 
 
 def _take(values: list[int], rows: Sequence[NDArray[np.int64]]) -> list[list[int]]:
@@ -297,6 +322,8 @@ def _filler(tokenizer: PreTrainedTokenizerBase) -> int:
 def _lift_limits(tokenizer: Any) -> None:
     """Switches off truncation and padding that came with the tokenizer's file.
 
+    Special tokens that texts spell out are read as the tokenizer says.
+
     Every call would do so; done once under a lock, calls have no setting left to change.
     """
     with _settings:
@@ -305,6 +332,8 @@ def _lift_limits(tokenizer: Any) -> None:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
+        if backend.encode_special_tokens != tokenizer.split_special_tokens:
+            backend.encode_special_tokens = tokenizer.split_special_tokens
 
 
 def _chunks(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:

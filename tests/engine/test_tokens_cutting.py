@@ -218,3 +218,26 @@ def test_threads_with_other_limits_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_special_tokens_spelled_out_in_a_text_are_read_as_the_tokenizer_says(split: bool) -> None:
+    tokenizer = make_tokenizer(sep_token="[SEP]", split_special_tokens=split)
+    text = "w1 [SEP] w2"
+    for _ in range(2):  # whatever was asked of it before
+        found = rows(tokenize(tokenizer, [text], max_length=20))
+        assert found == [tokenizer(text)["input_ids"]]
+        tokenizer(text, split_special_tokens=not split)
+    assert (3 in found[0][1:-1]) is not split
+
+
+def test_a_tokenizer_with_a_call_of_its_own_is_asked_by_it() -> None:
+    class Louder(PreTrainedTokenizerFast):
+        def __call__(self, text: Any, **options: Any) -> Any:
+            return super().__call__([f"w7 {each}" for each in text], **options)
+
+    plain = make_tokenizer()
+    own = Louder(tokenizer_object=plain.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    assert rows(tokenize(own, ["w1"], max_length=8)) == rows(
+        tokenize(plain, ["w7 w1"], max_length=8)
+    )

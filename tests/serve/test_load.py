@@ -18,9 +18,12 @@ from tiny_server import TEXTS, Served, certified_cascade, run, until
 from adaptive.bundle.contents import Bundle
 from adaptive.engine import Engine
 from adaptive.serve.bodies import parse
+from adaptive.serve.keys import Keyring
 from adaptive.serve.limits import Load
 from adaptive.serve.refusals import Refusal
+from adaptive.serve.service import Ask
 from adaptive.serve.settings import Limits
+from adaptive.types import Tokens
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +250,47 @@ def test_a_stream_s_piece_waits_until_there_is_room() -> None:
         assert load.queued_ms == 0.0
 
     asyncio.run(work())
+
+
+def test_requests_of_one_turn_of_the_event_loop_join_the_engine_together(
+    certified: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[int] = []
+    submit = Engine.submit
+
+    def counted(self: Engine, tokens: Tokens, *given: Any) -> Any:
+        joined.append(len(tokens))
+        return submit(self, tokens, *given)
+
+    async def work(server: Served) -> None:
+        service, caller = server.service, Keyring(()).caller(None, "predict")
+        alone = [await service.answer(Ask([text]), caller) for text in TEXTS]
+        joined.clear()
+        found = await asyncio.gather(*(service.answer(Ask([text]), caller) for text in TEXTS))
+        assert joined == [len(TEXTS)]
+        assert [each.best(0) for each in found] == [each.best(0) for each in alone]
+
+    monkeypatch.setattr(Engine, "submit", counted)
+    run(certified, work)
+
+
+def test_rows_that_cannot_join_fail_alone(
+    certified: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, bad = Engine.submit, TEXTS[0]
+
+    async def work(server: Served) -> None:
+        service, caller = server.service, Keyring(()).caller(None, "predict")
+        prepared = await service.prepared(service.deployment, Ask([bad]), "truncate")
+        ids = prepared.tokens.ids.tolist()
+
+        def fails(self: Engine, tokens: Tokens, *given: Any) -> Any:
+            if ids == tokens.ids[: len(ids)].tolist():  # the first of those that join
+                raise MemoryError
+            return submit(self, tokens, *given)
+
+        monkeypatch.setattr(Engine, "submit", fails)
+        found = await asyncio.gather(*(service.answer(Ask([text]), caller) for text in TEXTS))
+        assert [len(each.errors) for each in found] == [1] + [0] * (len(TEXTS) - 1)
+
+    run(certified, work)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_a_replica_that_is_killed_loses_and_doubles_no_answer_of_the_pipeline(
+def test_a_reload_and_a_replica_that_is_killed_lose_and_double_no_answer_of_the_pipeline(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     texts, record = tmp_path / "texts.csv", tmp_path / "record.json"
@@ -29,10 +29,13 @@ def test_a_replica_that_is_killed_loses_and_doubles_no_answer_of_the_pipeline(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "benchmarks/serve_ray.py", "--requests", "200", "--port", port]
+    command = [sys.executable, "benchmarks/serve_ray.py", "--only", "reload", "kill"]
+    command += ["--requests", "200", "--port", port]
     given = ["--bundle", str(tiny_bundle), "--texts", str(texts), "--record", str(record)]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(record.read_text())["faults"]
-    assert (row["kills"], row["sent"], row["answered"]) == (1, 200, 200)
-    assert (row["lost"], row["doubled"], row["errors_5xx"]) == (0, 0, 0)
+    reloaded, killed = json.loads(record.read_text())["faults"]
+    assert (reloaded["status"], reloaded["reloads"], killed["kills"]) == (200, 2, 1)
+    for row in (reloaded, killed):
+        assert (row["sent"], row["answered"]) == (200, 200)
+        assert (row["lost"], row["doubled"], row["errors_5xx"]) == (0, 0, 0)

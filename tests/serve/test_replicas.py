@@ -18,7 +18,7 @@ from adaptive.serve import relay
 from adaptive.serve.metrics import Metrics
 from adaptive.serve.refusals import Refusal
 from adaptive.serve.relay import Reply, Sent, call, pass_on, seconds_of
-from adaptive.serve.replicas import of_replicas, together
+from adaptive.serve.replicas import of_replicas, seconds_for, together
 from adaptive.serve.scaling import QueuedCost
 from adaptive.serve.settings import Settings
 
@@ -89,6 +89,24 @@ def test_the_header_decides_how_long_a_request_may_take_up_to_the_most(
 ) -> None:
     headers = () if told is None else ((b"x-deadline-ms", told),)
     assert seconds_of(headers, 2.0, 9.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "seconds"),
+    [
+        ("/", None, 0.05),
+        ("/", b"9000", 9.0),
+        ("/metrics", None, 20.0),
+        ("/admin/reload", None, 600),
+    ],
+)
+def test_a_deadline_for_answers_does_not_cut_a_reload_short(
+    path: str, told: bytes | None, seconds: float
+) -> None:
+    headers = () if told is None else ((b"x-deadline-ms", told),)
+    settings = Settings(deadline_ms=50, ray={"timeout_s": 20})
+    sent = Sent("POST", path, b"", headers, b"")
+    assert seconds_for(sent, settings) == pytest.approx(seconds)
 
 
 def test_an_application_answers_in_its_own_process_as_over_http(tiny_cascade: Bundle) -> None:
