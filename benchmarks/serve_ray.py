@@ -23,12 +23,12 @@ from typing import Any
 
 import httpx
 import records
+from asking import COMMIT, ITEMS, ask, keep
 
 from adaptive import AdaptivePipeline
 from adaptive.serve import cluster  # before Ray: it says how Ray is to start
 from adaptive.serve.keys import new_key
 
-ITEMS = 8  # of a request
 FAULTS = {
     "kill": "a replica killed while it answers (Ray)",
     "kills": "both replicas killed within a second (Ray)",
@@ -40,7 +40,6 @@ TIMEOUT_S = 240
 GROW_MS = 5.0  # queued, that one replica should have
 GROW_S = 300.0  # to wait for the second one
 KEY, DIGEST = new_key()
-COMMIT = records.commit()  # before the record is written, which makes it another
 
 
 def main() -> None:
@@ -67,27 +66,17 @@ def main() -> None:
             start(given.bundle, given.port, least=2)
         for each in faults:
             asyncio.run(until(2))
-            told = asyncio.run(ask(address(given.port), texts, labels, given.clients, each))
-            keep(given.record, "faults", {"fault": FAULTS[each], **told})
+            row = asyncio.run(measure(address(given.port), texts, labels, given.clients, each))
+            keep(given.record, {"fault": FAULTS[each], **row})
         if GROW in given.only:
             start(given.bundle, given.port, least=1)
             told = asyncio.run(grow(address(given.port), texts, given.clients))
-            keep(given.record, "scaling", told)
+            told |= {"commit": COMMIT, "machine": records.machine()}
+            record = records.read(given.record) | {"scaling": told}
+            given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(told), flush=True)
     finally:
         cluster.stop_all()
-
-
-def keep(file: Path, section: str, told: dict[str, Any]) -> None:
-    """Into the record, as soon as it is known; its other figures are of other runs."""
-    told |= {"commit": COMMIT, "machine": records.machine()}
-    record = records.read(file)
-    if section == "faults":
-        rows = [row for row in record.get(section, []) if row["fault"] != told["fault"]]
-        record[section] = [*rows, told]
-    else:
-        record[section] = told
-    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(told), flush=True)
 
 
 def start(bundle: Path, port: int, least: int) -> None:
@@ -115,50 +104,12 @@ def client(clients: int = 1) -> httpx.AsyncClient:
     )
 
 
-async def ask(
+async def measure(
     url: str, texts: list[str], labels: list[str], clients: int, fault: str
 ) -> dict[str, Any]:
-    """Ask about all texts, and let the fault happen on the way; the figures of its row.
-
-    Args:
-        labels: the pipeline's own.
-    """
-    parts = [slice(at, at + ITEMS) for at in range(0, len(texts), ITEMS)]
-    sent = answered = lost = doubled = 0
-    statuses: Counter[str] = Counter()
-    gate, slowest = asyncio.Semaphore(clients), 0.0
-    happening: asyncio.Task[dict[str, Any]] | None = None
+    """Ask while one of the faults happens."""
     async with client(clients) as http:
-
-        async def one(part: slice) -> None:
-            nonlocal sent, answered, lost, doubled, slowest, happening
-            async with gate:
-                sent += 1
-                if happening is None and sent >= len(parts) // 3:
-                    happening = asyncio.create_task(HAPPENS[fault](http, url))
-                body = {"inputs": texts[part], "parameters": {"top_k": 1}}
-                began = time.monotonic()
-                got = await http.post(url, json=body)
-                slowest = max(slowest, time.monotonic() - began)
-            statuses[str(got.status_code)] += 1
-            found = [each[0]["label"] for each in got.json()] if got.status_code == 200 else []
-            answered += found == labels[part]
-            lost += len(found) < len(labels[part]) or found != labels[part]
-            doubled += len(found) > len(labels[part])
-
-        await asyncio.gather(*map(one, parts))
-        assert happening is not None
-        happened = await happening
-    return {
-        **happened,
-        "sent": sent,
-        "answered": answered,
-        "lost": lost,
-        "doubled": doubled,
-        "errors_5xx": sum(count for status, count in statuses.items() if status >= "500"),
-        "statuses": dict(statuses),
-        "slowest_s": round(slowest, 2),
-    }
+        return await ask(http, url, texts, labels, clients, lambda: HAPPENS[fault](http, url))
 
 
 async def killed(http: httpx.AsyncClient, url: str) -> dict[str, Any]:

@@ -17,9 +17,9 @@
 # From a table of texts and labels, and a fine-tuned classifier, to a certified cascade and its
 # report. Every call is one of `adaptive`'s public names.
 #
-# Set the environment: `ADAPTIVE_DATA` to a CSV file, `ADAPTIVE_MODEL` to a folder or hub id,
-# `ADAPTIVE_BUNDLE` to where the bundle is to lie. Where that folder is there already, nothing is
-# built.
+# Set the environment, or change the first cell: `ADAPTIVE_DATA` to a CSV file, `ADAPTIVE_TEXT` and
+# `ADAPTIVE_LABEL` to its columns, `ADAPTIVE_MODEL` to a folder or hub id, `ADAPTIVE_BUNDLE` to
+# where the bundle is to lie. Where that folder is there already, nothing is built.
 #
 # The outputs shown here are of a made-up bundle: random weights, words without a meaning.
 
@@ -32,22 +32,24 @@ import adaptive
 file = os.environ.get("ADAPTIVE_DATA", "tickets.csv")
 model = os.environ.get("ADAPTIVE_MODEL", "your-org/your-model")
 folder = Path(os.environ.get("ADAPTIVE_BUNDLE", "../bundles/tickets"))
-data = adaptive.load_data(file, text="text", label="label")
+text = os.environ.get("ADAPTIVE_TEXT", "text")
+label = os.environ.get("ADAPTIVE_LABEL", "label")
+data = adaptive.load_data(file, text=text, label=label)
 print(f"{len(data):,} rows, labels: {', '.join(data.label_names)}")
 
 # %% [markdown]
 # ## Build
 #
-# A recipe is a mapping, or a YAML file of the same. `full: {tune: none}` takes the model as it
-# is; leave it out to fine-tune it first. Steps that are done are skipped when the cell runs
-# again.
+# A recipe is a mapping, or a YAML file of the same. `full: {tune: none}` takes a classifier as it
+# is; leave it out where the model is none yet, which is then fine-tuned first. Steps that are done
+# are skipped when the cell runs again.
 
 # %%
 recipe = {
     "name": "tickets",
     "output": str(folder),
     "model": {"id": model},
-    "data": {"source": file, "text": "text", "label": "label"},
+    "data": {"source": file, "text": text, "label": label},
     "full": {"tune": "none"},
     "target": {"metric": "accuracy_drop", "level": 0.01},
 }

@@ -183,8 +183,8 @@ def _cut(
     if wanted is None:
         raise BuildError(
             f"{told} the {limit} tokens that model {recipe.model.id!r} reads, the longest "
-            f"{longest:,}. Set model.max_length to {limit} if they shall be cut there, or take a "
-            "model that reads more"
+            f"{longest:,}. Set model.max_length to {limit} if they shall be cut there (in the "
+            f"recipe, or by --set model.max_length={limit}), or take a model that reads more"
         )
     if recipe.last.tune == "none" and wanted < limit:
         raise BuildError(

@@ -202,8 +202,8 @@ class Certificate:
         if self.labels_needed is None or self.rows_needed is None:
             return None
         return (
-            f"label about {self.labels_needed:,} texts: of {self.rows_needed:,} new ones without "
-            "labels those that decide (adaptive certify --unlabelled --ask)"
+            f"give about {self.rows_needed:,} new texts without labels; you would label about "
+            f"{self.labels_needed:,} of them (adaptive certify --unlabelled --ask)"
         )
 
 

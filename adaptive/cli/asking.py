@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from adaptive.pipeline import AdaptivePipeline
     from adaptive.training.data import Dataset
 
+_NAMES_SHOWN = 10  # labels
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -172,6 +174,7 @@ def ask(
         "result": None,
         "todo": str(files.todo),
         "asked": len(rows),
+        "names": list(pipeline.bundle.labels),
         "labels": int((labels >= 0).sum()),
         "n": len(made),
         "known": made.used,
@@ -188,9 +191,12 @@ def show(facts: dict[str, Any], console: Console) -> None:
     if facts["result"] is not None:
         show_certificate(facts, console)
         return
+    some = facts["names"][:_NAMES_SHOWN]
+    more = f" and {len(facts['names']) - len(some)} more" * (len(some) < len(facts["names"]))
     lines = [
         f"{facts['asked']:,} text{'s' * (facts['asked'] != 1)} to label: {facts['todo']}. Fill in "
-        f"`label`, and run the same command with --labels {facts['todo']}",
+        f"`label`, with {', '.join(some)}{more}, and run the same command with --labels "
+        f"{facts['todo']}",
         f"{facts['promise']}: {facts['certified']} of {facts['front']} policies are proved so far, "
         f"with {facts['labels']:,} labels of {facts['n']:,} rows",
         *_steps(facts["next"]),

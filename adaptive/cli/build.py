@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from adaptive.cli.certify import certificate_lines, promised
 from adaptive.cli.evaluate import show_report
 from adaptive.cli.session import Session
 from adaptive.cli.threads import set_threads
@@ -58,7 +59,7 @@ def build(
     if until is not None:
         _emit(session, folder / until, {})
     else:
-        _emit(session, result, read_header(result).info)
+        _emit(session, result, read_header(result).info, promised(result))
 
 
 def _tell_waiting(session: Session, waiting: Waiting) -> None:
@@ -104,18 +105,27 @@ def check(
     session.emit({"output": recipe.output, **found}, show)
 
 
-def _emit(session: Session, result: Path, info: Mapping[str, Any]) -> None:
-    """The closing lines: figures on the test rows, warnings, and where the result lies."""
+def _emit(
+    session: Session,
+    result: Path,
+    info: Mapping[str, Any],
+    certificate: dict[str, Any] | None = None,
+) -> None:
+    """The closing lines: figures on the test rows, warnings, the verdict, where the result lies."""
     figures, warnings = info.get("figures", {}), info.get("warnings", [])
 
     def show(console: Console) -> None:
         lines = [f"warning: {each}" for each in warnings]
+        if certificate is not None:
+            first, *more = certificate_lines(certificate)
+            lines += [f"certificate: {first}", *more]
         if figures:
             show_report(figures, console)
         for text in (*lines, str(result)):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    session.emit({"result": str(result), "figures": figures, "warnings": warnings}, show)
+    told = {"result": str(result), "figures": figures, "warnings": warnings}
+    session.emit(told if certificate is None else told | {"certificate": certificate}, show)
 
 
 @contextmanager

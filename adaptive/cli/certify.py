@@ -134,10 +134,35 @@ def facts_of(certificate: Certificate | None) -> dict[str, Any]:
     }
 
 
+def promised(folder: Path) -> dict[str, Any]:
+    """`facts_of` the certificate in a bundle's folder; no weight is loaded.
+
+    Raises:
+        BundleError: header, a tier's card or the certificate cannot be read.
+    """
+    from adaptive.bundle.certificates import read_certificate
+    from adaptive.bundle.contents import stages_of
+    from adaptive.bundle.files import read_json
+    from adaptive.bundle.header import read_header
+    from adaptive.bundle.layout import LAYOUT
+
+    cards = [f"{LAYOUT.tier(name)}/tier.json" for name in read_header(folder).tiers]
+    depths = tuple(tuple(read_json(folder / card, card)["depths"]) for card in cards)
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    return facts_of(read_certificate(folder, names, stages_of(depths)))
+
+
+def certificate_lines(facts: dict[str, Any]) -> list[str]:
+    """The verdict, what would mend it, and the verdicts of further levels."""
+    if facts["verdict"] is None:
+        return [facts["headline"]]
+    lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
+    return [lines[0], facts["proposal"], *lines[1:]] if facts["proposal"] else lines
+
+
 def show_certificate(facts: dict[str, Any], console: Console) -> None:
     """What `certify` found, for a terminal."""
-    lines = [_line(facts), *(f"{each['target']}: {_line(each)}" for each in facts["further"])]
-    lines.append(looks_line(facts))
+    lines = [*certificate_lines(facts), looks_line(facts)]
     if facts["known"]:
         lines.append(
             f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
@@ -146,8 +171,6 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:
         lines.append(f"no row has: {', '.join(facts['without_rows'])}")
-    if facts["proposal"]:
-        lines.insert(1, facts["proposal"])
     for text in (*lines, facts["result"]):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -9,6 +9,7 @@ import yaml
 
 from adaptive.cli.session import Session
 from adaptive.config import load_recipe
+from adaptive.config.paths import place_paths
 from adaptive.errors import ConfigError
 from adaptive.outputs import replacing
 
@@ -61,7 +62,7 @@ def recipe_file(
 
 def _check_same(file: Path, sections: dict[str, Any]) -> None:
     """Raise ConfigError unless the file is the recipe that would be written."""
-    if load_recipe(file) != load_recipe(sections):
+    if load_recipe(file) != load_recipe(place_paths(str(file), sections, file.parent)):
         raise ConfigError(
             f"{file} is there and is another recipe than the one for this model and data; build "
             f"it (adaptive build {file}), or move it out of the way"

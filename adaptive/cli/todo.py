@@ -80,14 +80,20 @@ def check_todo(file: Path, labels: Path | None, known: Mapping[str, str]) -> Non
 
 
 def write_todo(file: Path, data: Dataset, ids: Sequence[str], rows: Sequence[int]) -> None:
-    """Write the rows to label, shuffled, so that their order tells nothing."""
+    """Write the rows to label, shuffled, so that their order tells nothing.
+
+    A CSV of more than ASCII begins with a mark, without which spreadsheets take it for another
+    encoding.
+    """
     order = np.random.default_rng(SHUFFLE).permutation(len(rows))
     names = ["text"] if data.pairs is None else ["text", "text_pair"]
     lines = []
     for row in np.asarray(rows)[order].tolist():
         texts = [data.texts[row]] if data.pairs is None else [data.texts[row], data.pairs[row]]
         lines.append({ID: ids[row], **dict(zip(names, texts, strict=True)), LABEL: ""})
-    with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as out:
+    plain = all(text.isascii() for line in lines for text in line.values())
+    encoding = "utf-8" if plain or file.suffix != ".csv" else "utf-8-sig"
+    with replacing(file) as part, part.open("w", encoding=encoding, newline="") as out:
         if file.suffix == ".jsonl":
             out.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from adaptive.config.fields import Count, Name, Section, Size, Whole
 from adaptive.config.steps import (
@@ -128,10 +129,20 @@ class ModelConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the training's autocast
 
 
+def _plain(name: str) -> str:
+    """Raise ValueError unless a folder may be called so on any system."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"{name!r} would name folders; expected letters a to z, digits, '.', '_' and '-', a "
+            "letter or digit first. Texts, columns and labels may be of any script"
+        )
+    return name
+
+
 class Recipe(Section):
     """A build, from data to bundle."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
+    name: Annotated[str, Field(max_length=96), AfterValidator(_plain)]
     seed: Count = 0
     model: ModelConfig
     data: DataConfig

@@ -28,11 +28,13 @@ def moving(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
 
 
 def shifting(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
-    """All thresholds shifted alike in log odds.
+    """All thresholds shifted alike in log odds, and with them how much a router's risk weighs.
 
     Thresholds that are equal stay so. Where a text leaves as soon as its risk is below a price
     times what going on would cost, each exit's threshold is at a distance of its own from the
-    others', in log odds, and the price shifts all alike.
+    others', in log odds, and the price shifts all alike. An entry rule adds costs to weighted
+    risks, so its weight is one over that price. Were it to stay, texts that enter late would be
+    answered late however loose the thresholds, and the line would end there.
     """
     early = _early(base)
     if not early:
@@ -40,7 +42,11 @@ def shifting(lookup: Lookup, base: Policy, steps: int = STEPS) -> list[Policy]:
     own = log_odds(np.array([base.thresholds[k] for k in early]))
     shifts = log_odds(lookup.table.reliability[:, early]) - own
     places = np.unique(np.quantile(shifts, np.linspace(0.0, 1.0, steps)))[::-1]
-    return [_with(base, early, own + shift) for shift in places.tolist()]
+    made = [_with(base, early, own + shift) for shift in places.tolist()]
+    if base.risk_weight is None:
+        return made
+    weights = base.risk_weight * np.exp(places)
+    return [replace(p, risk_weight=w) for p, w in zip(made, weights.tolist(), strict=True)]
 
 
 def between(policy: Policy, level: float, freedom: float) -> Policy:

@@ -89,9 +89,12 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
     Args:
         targets: may be none; then costs alone are told.
         line: policies that differ in thresholds alone, which nowhere rise from one to the next;
-            the same exits are switched on in all. They answer every text.
+            the same exits are switched on in all. They answer every text. Where entry rules
+            differ too, each policy is looked up by itself.
     """
     table, first, size = lookup.table, line[0], len(line)
+    if any(policy.risk_weight != first.risk_weight for policy in line):
+        return _one_by_one(lookup, targets, line)
     on = [k for k in range(len(table.stages)) if first.on(k)]
     entry = choose_entry(first, table.risk)
     levels = np.array([policy.thresholds for policy in line], dtype=np.float32)
@@ -130,3 +133,22 @@ def sweep(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> 
         square=np.concatenate([nothing, *(each[1] for each in sums[1:])], 1),
         count=np.concatenate([np.zeros(0), *counts]),
     )
+
+
+def _one_by_one(lookup: Lookup, targets: Sequence[Target], line: Sequence[Policy]) -> Sums:
+    table = lookup.table
+    groups = [divide(target, table) for target in targets]
+    counts = [np.bincount(each.index, minlength=len(each.names)) for each in groups]
+    width = sum(map(len, counts))
+    cost, lost, square = np.empty(len(line)), *np.empty((2, len(line), width))
+    for place, policy in enumerate(line):
+        did = lookup.evaluate(policy)
+        cost[place] = did.cost.sum()
+        values = [excess(target, did, table, _drop(lookup, did)) for target in targets]
+        for power, total in ((1, lost), (2, square)):
+            parts = [
+                np.bincount(each.index, value**power, len(each.names))
+                for each, value in zip(groups, values, strict=True)
+            ]
+            total[place] = np.concatenate([np.zeros(0), *parts])
+    return Sums(cost, lost, square, np.concatenate([np.zeros(0), *counts]))

@@ -43,8 +43,10 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = (b"x-request-id", number.encode())
-                message = {**message, "headers": [*message.get("headers", ()), own]}
+                own = [(b"x-request-id", number.encode())]
+                if self.service.draining:  # so that the client opens its next one elsewhere
+                    own.append((b"connection", b"close"))
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
         try:

@@ -8,6 +8,7 @@ import math
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from adaptive.serve.service import Service
 
 log = logging.getLogger("adaptive.serve")
+LINGER_S = 0.5  # between the end of listening and that of idle connections
 
 
 def run(app: FastAPI, settings: Settings) -> None:
@@ -100,6 +102,21 @@ class Server(uvicorn.Server):
         for each in sockets or ():
             host, port = each.getsockname()[:2]
             told("listening", host=host, port=port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and close connections once clients had time to read that they are to.
+
+        uvicorn closes those that are idle at once. A request that was just being written on one
+        would be lost.
+        """
+        for server in self.servers:
+            server.close()
+        for each in sockets or ():
+            each.close()
+        ends = time.monotonic() + LINGER_S
+        while self.failure is None and not self.force_exit and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; readiness says so at once, and what is in flight is finished."""

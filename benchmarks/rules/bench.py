@@ -60,6 +60,8 @@ WORDS = {
     "paired t-test; the variance is corrected for deals that share a pool (Nadeau and Bengio 2003)",
     "ablation": "ours without a part: milliseconds of certified_cost, and of cost_at_99 as "
     "searched, and how many more than with it; its interval is corrected as in against_ours",
+    "uncertified": "what is served without a certificate (uncertified.py): cost and kept share on "
+    "the rows to judge on, and how much more than of the searched policy, as in ablation",
     "router_trial": "ours with a router less ours without, in milliseconds, by how many times the "
     "full tier's costs are those measured",
 }

@@ -53,7 +53,7 @@ def lines(name: str, found: dict[str, Any]) -> str:
 
 def verdict(found: dict[str, Any]) -> str:
     """Which rules are better than ours, or worse, at each figure, where p is below 0.05."""
-    told = []
+    told, dollars = [], found["unit"] == "dollars"
     for key, sign in (
         ("area", 1),
         ("cost_at_99", -1),
@@ -61,15 +61,16 @@ def verdict(found: dict[str, Any]) -> str:
         ("accuracy_at_fifth", 1),
         ("certified_cost", -1),
     ):
-        others = {n: r for n, r in found["rules"].items() if n not in (*ORACLES, "ours")}
+        others = {n: r for n, r in found["rules"].items() if n not in ORACLES and n[:4] != "ours"}
         sure = {n: r["against_ours"][key] for n, r in others.items()}
         better = [n for n, r in sure.items() if r["p"] < 0.05 and sign * r["mean"] > 0]
         worse = [n for n, r in sure.items() if r["p"] < 0.05 and sign * r["mean"] < 0]
         best = max(sure, key=lambda n: sign * sure[n]["mean"])
+        more = sure[best]["mean"] * (1e3 if dollars and "cost" in key else 1.0)
         told.append(
             f"- {key}: {len(worse)} of {len(others)} worse than ours, better: "
             f"{', '.join(better) or 'none'}; the best other is {best} "
-            f"({sure[best]['mean']:+.4g}, p {sure[best]['p']:.2g})"
+            f"({more:+.4g}, p {sure[best]['p']:.2g})"
         )
     return "\n".join(told)
 

@@ -86,7 +86,7 @@ def run(build: Build, seeds: int, cache: Path) -> dict[str, Any]:
                 key = f"{factor:g} {name} {seed}"
                 if key not in kept:
                     kept[key] = judge(rows)
-            cache.write_text(json.dumps(kept))
+                    cache.write_text(json.dumps(kept))
             print(f"x {factor:g}, seed {seed}", file=sys.stderr, flush=True)
         told[f"{factor:g}"] = {
             name: _summed(

@@ -206,7 +206,7 @@ def test_too_few_labelled_rows_propose_the_texts_to_label() -> None:
     found = certified(front, table, Target("accuracy_drop", 0.01))
     assert found.verdict == "NOT CERTIFIED" and found.rows_needed is not None
     assert found.labels_needed is not None and 0 < 10 * found.labels_needed < found.rows_needed
-    assert f"label about {found.labels_needed} texts" in str(found.proposal)
+    assert f"you would label about {found.labels_needed} of them" in str(found.proposal)
     told = json.loads(json.dumps(certificate_to_json(found)))
     assert certificate_from_json(told, STAGES).proposal == found.proposal
     grouped = replace(table, groups={"all": Groups(("one",), np.zeros(300, np.int32))})

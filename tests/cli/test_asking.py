@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import shutil
@@ -15,6 +16,8 @@ from adaptive.bundle.card import render_card
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.cli import app
+from adaptive.cli.todo import ids_of, read_labels, write_todo
+from adaptive.training.data import from_memory
 
 TARGET = ("--target", "accuracy_drop=0.3")
 
@@ -87,6 +90,25 @@ def test_labels_in_turns_end_in_the_certificate_of_all_labels(
     assert certificate.asked.ended and certificate.asked.labels == len(asked)
     page = (folder / "bundle" / "CERTIFICATE.md").read_text()
     assert f"{len(asked)} of the 250 rows" in page and "300 search rows" in page
+
+
+def test_texts_of_any_script_go_out_as_spreadsheets_read_them_and_come_back(
+    tmp_path: Path,
+) -> None:
+    data = from_memory(["退款，还没到账？", "他说“没问题”\n谢谢"])
+    ids, file = ids_of(data), tmp_path / "todo.csv"
+    write_todo(file, data, ids, [0, 1])
+    raw = file.read_bytes()
+    assert raw.startswith(codecs.BOM_UTF8)
+    labelled = raw.replace(b",\r\n", ",退款\r\n".encode())
+    file.write_bytes(labelled)
+    assert read_labels(file, ids, ["退款"], {}) == dict.fromkeys(ids, "退款")
+
+
+def test_the_labels_to_choose_from_are_told(folder: Path) -> None:
+    given = (folder / "bundle", folder / "pool.csv", "--unlabelled")
+    result = run("certify", *given, "--ask", folder / "todo.csv", *TARGET)
+    assert "Fill in `label`, with bad, good, so-so, and run" in " ".join(result.stdout.split())
 
 
 def test_whoever_stops_gets_what_is_proved_so_far(

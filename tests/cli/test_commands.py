@@ -208,7 +208,7 @@ FIGURES = {
 
 
 def test_build_hands_recipe_and_options_over_and_shows_the_figures(
-    fake: Any, tmp_path: Path
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
 
@@ -219,12 +219,14 @@ def test_build_hands_recipe_and_options_over_and_shows_the_figures(
 
     fake("adaptive.training.build", build=build)
     fake("adaptive.bundle.header", read_header=lambda _: SimpleNamespace(info={"figures": FIGURES}))
+    none = {"verdict": None, "headline": "none: nothing is promised"}
+    monkeypatch.setattr("adaptive.cli.build.promised", lambda _: none)
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE)
     result = run("build", str(path), "--set", "full.epochs=7", "--force-step", "full", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (
         0,
-        {"result": "out", "figures": FIGURES, "warnings": []},
+        {"result": "out", "figures": FIGURES, "warnings": [], "certificate": none},
     )
     threads, told = result.stderr.splitlines()
     assert threads.startswith("threads: ") and told == "step data: done"
@@ -236,8 +238,9 @@ def test_build_hands_recipe_and_options_over_and_shows_the_figures(
     result = run("build", str(path), "--quiet")
     assert result.stderr == ""
     assert all(word in result.stdout for word in ("1,234 texts", "50.00 %", "tiny@0", "100.00 %"))
-    *_, single, length, last = result.stdout.splitlines()
+    *_, single, length, promise, last = result.stdout.splitlines()
     assert single.startswith("no tier alone") and "25.00% of these were longer" in length
+    assert promise == "certificate: none: nothing is promised"
     assert last == "out"
 
 

@@ -61,6 +61,17 @@ def test_a_plain_model_is_fine_tuned_and_one_layer_is_not_halved(folder: Path) -
     assert recipe["tiers"][1]["tune"] == "full"
 
 
+def test_the_same_command_goes_on_with_files_of_another_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    words = ["build", *START[3:], "--data", "../tickets.csv", "--model", "../plain"]
+    for _ in range(2):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+
+
 def test_the_same_command_goes_on_and_a_changed_recipe_is_not_overwritten(folder: Path) -> None:
     assert start("--model", "classifier")[0] == 0
     assert start("--model", "classifier")[0] == 0

@@ -113,6 +113,13 @@ def test_a_second_build_skips_every_step(folder: Path, bundle: Path) -> None:
     assert "skipped" in result.stderr
 
 
+def test_a_build_ends_with_the_verdict(folder: Path, bundle: Path) -> None:
+    result = run("build", folder / "recipe.yaml", "--workdir", folder / "run")
+    told = next(line for line in result.stdout.splitlines() if line.startswith("certificate: "))
+    found = json.loads(run("info", bundle, "--json").stdout)["certificate"]
+    assert told.startswith(f"certificate: {found['headline']}: {found['certified']} of ")
+
+
 def test_an_unknown_step_is_refused_with_those_there_are(folder: Path) -> None:
     result = run("step", folder / "recipe.yaml", "fulll", "--workdir", folder / "other")
     assert result.exit_code == 2

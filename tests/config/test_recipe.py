@@ -76,6 +76,12 @@ def test_every_fault_is_listed_with_its_path_line_and_hint(tmp_path: Path) -> No
     assert len(faults.splitlines()) == 11
 
 
+@pytest.mark.parametrize("name", ["工单", "-x", "a b", "tickets\n"])
+def test_a_name_that_folders_cannot_have_everywhere_is_told_in_words(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected letters a to z, digits"):
+        load_recipe({"name": name, "model": {"id": "m"}, "data": {"source": "d.csv"}})
+
+
 def test_labels_that_yaml_turned_into_something_else_must_be_quoted(tmp_path: Path) -> None:
     path = tmp_path / "labels.yaml"
     path.write_text(

@@ -73,6 +73,21 @@ def test_along_a_line_all_thresholds_fall_by_the_same_odds() -> None:
     assert (stage == stage.max()).mean() > 0.9  # hardly a text leaves early
 
 
+def test_along_a_line_a_router_sends_fewer_and_fewer_texts_to_dear_tiers() -> None:
+    lookup = rising_cascade(3)
+    table = replace(lookup.table, risk=lookup.table.risk * np.float32([1.0, 0.6, 0.1]))
+    lookup = replace(lookup, table=table)
+    routed = replace(EVEN, risk_weight=1.0, entry_cost=(0.0, 0.1, 0.3))
+    line = shifting(lookup, routed, 40)
+    on = [k for k in range(len(STAGES)) if EVEN.on(k)][:-1]
+    odds = log_odds(np.array([policy.thresholds[on[0]] for policy in line]))
+    weights = np.array([policy.risk_weight for policy in line], dtype=float)
+    inside = np.abs(odds) < 6
+    assert np.diff(np.log(weights))[inside[1:]] == pytest.approx(np.diff(odds)[inside[1:]])
+    entries = np.array([lookup.evaluate(policy).entry.mean() for policy in line])
+    assert entries[0] > 1.5 and entries[-1] < 0.5 and (np.diff(entries) <= 0).all()
+
+
 def test_a_way_costs_what_the_cheapest_policy_does_before_the_first_that_would_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

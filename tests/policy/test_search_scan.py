@@ -64,6 +64,10 @@ def test_a_sweep_says_what_every_policy_of_a_line_says_by_itself(seed: int) -> N
         line.append(policy)
         for stage in on:
             line[-1] = line[-1].with_threshold(stage, levels[stage])
+    if seed == 3:  # entry rules differ too
+        weights = np.linspace(2.0, 0.0, len(line)).tolist()
+        line = [replace(p, risk_weight=w) for p, w in zip(line, weights, strict=True)]
+        assert len({tuple(lookup.evaluate(p).entry) for p in line}) > 3
     sums = sweep(lookup, TARGETS[:3], line)
     for place, each in enumerate(line):
         result = lookup.evaluate(each)

@@ -175,7 +175,7 @@ def test_sigterm_under_load_answers_what_is_in_flight_and_leaves(tiny_bundle: Pa
         found = asyncio.run(load(server, address))
         assert server.wait(30) == 0
         assert found.count(200) >= 20
-        # an idle connection may be closed just when the next request is written on it
+        # the kernel takes connections that the server has not taken yet when it ends to listen
         lost = [each for each in found if each not in (200, "refused")]
         assert all(isinstance(each, httpx.TransportError) for each in lost), lost
         children = subprocess.run(["ps", "--ppid", str(server.pid)], capture_output=True, text=True)

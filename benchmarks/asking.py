@@ -1,0 +1,88 @@
+"""Clients of the fault benchmarks: they ask while something happens, and count what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import records
+
+ITEMS = 8  # of a request
+COMMIT = records.commit()  # before the record is written, which makes it another
+
+
+async def ask(
+    http: httpx.AsyncClient,
+    url: str,
+    texts: list[str],
+    labels: list[str],
+    clients: int,
+    happens: Callable[[], Awaitable[dict[str, Any]]],
+) -> dict[str, Any]:
+    """Ask about all texts, and let something happen once a third is sent; the figures of its row.
+
+    An answer is lost where a request has none or another label than the pipeline's own, doubled
+    where a text is answered more than once in a request of many, and refused where the server no
+    longer took the connection.
+
+    Args:
+        labels: the pipeline's own.
+        clients: that ask at once.
+    """
+    parts = [slice(at, at + ITEMS) for at in range(0, len(texts), ITEMS)]
+    counts = dict.fromkeys(("sent", "answered", "lost", "doubled", "refused"), 0)
+    statuses: Counter[str] = Counter()
+    gate, slowest = asyncio.Semaphore(clients), 0.0
+    happening: asyncio.Future[dict[str, Any]] | None = None
+
+    async def one(part: slice) -> None:
+        nonlocal slowest, happening
+        async with gate:
+            counts["sent"] += 1
+            if happening is None and counts["sent"] >= len(parts) // 3:
+                happening = asyncio.ensure_future(happens())
+            body = {"inputs": texts[part], "parameters": {"top_k": 1}}
+            began = time.monotonic()
+            try:
+                got = await http.post(url, json=body)
+            except httpx.ConnectError:
+                counts["sent"] -= 1
+                counts["refused"] += 1
+                return
+            except httpx.TransportError as error:
+                statuses[type(error).__name__] += 1
+                counts["lost"] += 1
+                return
+            slowest = max(slowest, time.monotonic() - began)
+        statuses[str(got.status_code)] += 1
+        found = [each[0]["label"] for each in got.json()] if got.status_code == 200 else []
+        right = found == labels[part]
+        counts["answered"] += right
+        counts["lost"] += not right
+        counts["doubled"] += len(found) > len(labels[part])
+
+    await asyncio.gather(*map(one, parts))
+    assert happening is not None
+    return {
+        **await happening,
+        **counts,
+        "errors_5xx": sum(n for status, n in statuses.items() if status.startswith("5")),
+        "statuses": dict(statuses),
+        "slowest_s": round(slowest, 2),
+    }
+
+
+def keep(file: Path, row: dict[str, Any]) -> None:
+    """A row of the record's `faults`, as soon as it is known; other figures are of other runs."""
+    row |= {"commit": COMMIT, "machine": records.machine()}
+    record = records.read(file)
+    others = [each for each in record.get("faults", []) if each["fault"] != row["fault"]]
+    record["faults"] = [*others, row]
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(row), flush=True)
