@@ -17,7 +17,7 @@ from adaptive.cli import parts
 from adaptive.cli.predict import progress
 from adaptive.cli.rows import chunks, open_items
 from adaptive.cli.session import Session
-from adaptive.errors import AdaptiveError, BuildError, ConfigError
+from adaptive.errors import AdaptiveError, BuildError, BundleError, ConfigError
 
 
 def predict_on_ray(
@@ -92,6 +92,11 @@ def _answer(
 
     Args:
         advance: is told how many rows have been answered.
+
+    Raises:
+        BundleError: an actor cannot open the bundle.
+        ConfigError: the cluster has no CPU or no GPU to give.
+        BuildError: Ray failed.
     """
     from adaptive.serve import cluster  # before Ray: it says how Ray is to start
 
@@ -106,7 +111,9 @@ def _answer(
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # of the plan and of each operator
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         on_gpu = str(opening.get("device") or "").startswith("cuda")
-        most = max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
+        most = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
+        if not most:  # actors would wait for one for ever
+            raise ConfigError(f"no machine of the cluster has a {'GPU' if on_gpu else 'CPU'}")
         rows = (
             ray.data.from_items([{"source": json.dumps(source)}])
             .map_batches(read, batch_size=1, num_cpus=0.01, label_selector=here)
@@ -120,6 +127,8 @@ def _answer(
         )
         last = answered = 0
         for row in rows.iter_rows():
+            if row["fault"]:
+                raise BundleError(row["fault"])
             if row["content"]:
                 parts.write(output, row["part"], row["content"])
                 answered += row["rows"]
@@ -129,17 +138,11 @@ def _answer(
         return last
     except ray.exceptions.RayError as error:
         raise BuildError(
-            f"the cluster failed, {type(error).__name__}: {_why(error)}; parts that are written "
+            f"the cluster failed, {type(error).__name__}; see Ray's logs. Parts that are written "
             f"stay, so run it once more"
         ) from None
     finally:
         ray.shutdown()
-
-
-def _why(error: Exception) -> str:
-    """The first line of what an actor says, if that is an error of ours: others may quote texts."""
-    cause = getattr(error, "cause", None)
-    return str(cause).splitlines()[0] if isinstance(cause, AdaptiveError) else "see Ray's logs"
 
 
 def read(batch: Any) -> Iterator[dict[str, list[Any]]]:
@@ -160,16 +163,20 @@ class Answers:
     def __init__(self, opening: dict[str, Any], options: dict[str, Any]) -> None:
         from adaptive.pipeline import AdaptivePipeline
 
-        self._pipeline = AdaptivePipeline.from_config(opening.pop("bundle"), **opening)
-        self._options = options
+        self._options, self._fault = options, ""
+        try:
+            self._pipeline = AdaptivePipeline.from_config(opening.pop("bundle"), **opening)
+        except AdaptiveError as error:  # raised here, it would come with all of Ray's traces
+            self._fault = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A part's answers, as the file that is to be written."""
-        if not row["items"]:
-            return {"part": row["part"], "rows": 0, "content": b""}
+        if self._fault or not row["items"]:
+            return {"part": row["part"], "rows": 0, "content": b"", "fault": self._fault}
         items = parts.unpacked(row["items"])
         return {
             "part": row["part"],
             "rows": len(items),
             "content": parts.answered(self._pipeline, items, self._options),
+            "fault": "",
         }
