@@ -87,6 +87,14 @@ class Server:
         times = [each.cpu_times() for each in self.tree()]
         return float(sum(each.user + each.system for each in times))
 
+    def rest(self) -> None:
+        """Wait until it has done with requests whose clients have gone, a minute at most."""
+        for _ in range(300):
+            before = self.cpu()
+            time.sleep(0.2)
+            if self.cpu() - before < 0.03:
+                return
+
     def memory(self) -> float:
         """Megabytes that all of them hold of their own."""
         return float(sum(each.memory_full_info().pss for each in self.tree())) / 2**20
@@ -206,6 +214,7 @@ def ask(server: Server, clients: int, given: argparse.Namespace, folder: Path) -
     began = server.cpu()
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     used = server.cpu() - began
+    server.rest()
     server.send(signal.SIGSTOP)
     found = json.loads(told.strip().splitlines()[-1])
     if found["failed"] or not found["requests"]:
