@@ -152,6 +152,7 @@ def test_the_command_at_the_head_of_a_recipe_builds_it(
     vars(header)["read_header"] = lambda _: SimpleNamespace(info={})
     monkeypatch.setitem(sys.modules, "adaptive.training.build", module)
     monkeypatch.setitem(sys.modules, "adaptive.bundle.header", header)
+    monkeypatch.setattr("adaptive.cli.build.promised", lambda _: None)
     monkeypatch.chdir(ROOT)
     run(head(file))
     (recipe,) = recipes
