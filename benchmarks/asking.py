@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import records
+from served import texts_of
+
+from adaptive import AdaptivePipeline
 
 ITEMS = 8  # of a request
 COMMIT = records.commit()  # before the record is written, which makes it another
+
+
+def arguments(
+    told: str, names: Sequence[str], requests: int, clients: int
+) -> argparse.ArgumentParser:
+    """The parser of a fault benchmark's command line.
+
+    Args:
+        told: the first line of the help.
+        names: of what may happen.
+        requests, clients: by default.
+    """
+    parser = argparse.ArgumentParser(description=told)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--texts", type=Path, required=True, help="a CSV file with a column text")
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names))
+    parser.add_argument("--requests", type=int, default=requests)
+    parser.add_argument("--clients", type=int, default=clients)
+    default = Path(__file__).parent / "records" / "serve.json"
+    parser.add_argument("--record", type=Path, default=default)
+    return parser
+
+
+def known(given: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The texts of all requests, and the pipeline's own labels for them."""
+    texts = texts_of(given.texts)[: ITEMS * given.requests]
+    pipeline = AdaptivePipeline.from_config(given.bundle)
+    return texts, [answer["label"] for answer in pipeline(texts)]
 
 
 async def ask(
@@ -78,11 +110,14 @@ async def ask(
     }
 
 
-def keep(file: Path, row: dict[str, Any]) -> None:
-    """A row of the record's `faults`, as soon as it is known; other figures are of other runs."""
-    row |= {"commit": COMMIT, "machine": records.machine()}
+def keep(file: Path, section: str, told: dict[str, Any]) -> None:
+    """Into the record, as soon as it is known; its other figures are of other runs."""
+    told |= {"commit": COMMIT, "machine": records.machine()}
     record = records.read(file)
-    others = [each for each in record.get("faults", []) if each["fault"] != row["fault"]]
-    record["faults"] = [*others, row]
+    if section == "faults":
+        others = [row for row in record.get(section, []) if row["fault"] != told["fault"]]
+        record[section] = [*others, told]
+    else:
+        record[section] = told
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(row), flush=True)
+    print(json.dumps(told), flush=True)

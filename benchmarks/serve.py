@@ -22,23 +22,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import records
-import yaml
+from prometheus_client.samples import Sample
+from served import Server, client, samples, texts_of
 
 from adaptive import AdaptivePipeline
 
@@ -59,9 +55,7 @@ def main() -> None:
     default = Path(__file__).parent / "records" / "serve.json"
     parser.add_argument("--record", type=Path, default=default)
     given = parser.parse_args()
-    with given.texts.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file)]
-    asyncio.run(measure(given, texts))
+    asyncio.run(measure(given, texts_of(given.texts)))
 
 
 def note(given: argparse.Namespace, **figures: Any) -> None:
@@ -73,8 +67,9 @@ def note(given: argparse.Namespace, **figures: Any) -> None:
 
 async def measure(given: argparse.Namespace, texts: list[str]) -> None:
     """Everything that needs a server."""
-    settings = {"limits": {"requests": given.queue}, "audit": {"share": 0}}
-    with server(given.bundle, settings) as (process, address):
+    settings = {"limits": {"requests": given.queue}, "audit": {"share": 0}, "log": False}
+    with Server(given.bundle, settings) as server:
+        process, address = server.process, server.url
         note(given, load=await load(address, texts, given.concurrent, given.queue))
         pipeline = AdaptivePipeline.from_config(given.bundle)
         single = await one_by_one(process, address, pipeline, texts, given.single)
@@ -83,41 +78,6 @@ async def measure(given: argparse.Namespace, texts: list[str]) -> None:
         ratio = many.pop("throughput_over_engine")
         note(given, throughput_over_engine=ratio, many=many)
         note(given, memory=await lasting(process, address, texts, given.lasting))
-
-
-@contextmanager
-def server(bundle: Path, settings: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "serve.yaml"
-        config.write_text(yaml.safe_dump({**settings, "port": 0, "log": False}))
-        command = [sys.executable, "-m", "adaptive", "serve", str(bundle)]
-        process = subprocess.Popen(
-            [*command, "--config", str(config), "--threads", "1"],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            yield process, address_of(process)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def address_of(process: subprocess.Popen[str]) -> str:
-    """Where it listens, once it is ready."""
-    assert process.stderr is not None
-    address, ready, told = "", False, []
-    for text in process.stderr:
-        told.append(text)
-        line = json.loads(text) if text.startswith("{") else {}
-        if line.get("message") == "listening":
-            address = f"http://{line['host']}:{line['port']}"
-        ready = ready or line.get("message") == "ready"
-        if address and ready:
-            return address
-    raise RuntimeError(f"the server did not start: {''.join(told)}")
 
 
 def cpu_of(process: subprocess.Popen[str]) -> float:
@@ -132,12 +92,6 @@ def resident(process: subprocess.Popen[str]) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def client(connections: int) -> httpx.AsyncClient:
-    """A client of so many connections."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(timeout=300, limits=limits, trust_env=False)
-
-
 async def load(address: str, texts: list[str], concurrent: int, queue: int) -> dict[str, Any]:
     """So many requests at once against a small queue."""
     async with client(concurrent) as http:
@@ -148,7 +102,8 @@ async def load(address: str, texts: list[str], concurrent: int, queue: int) -> d
             return got.status_code, 1000.0 * (time.perf_counter() - began)
 
         found = await asyncio.gather(*(one(index) for index in range(concurrent)))
-        page = (await http.get(f"{address}/metrics")).text
+        buckets = await samples(http, address, "adaptive_stage_seconds_bucket")
+    engine = [each for each in buckets if each.labels["stage"] == "engine"]
     taken = [ms for status, ms in found if status == 200]
     return {
         "concurrent": concurrent,
@@ -156,17 +111,13 @@ async def load(address: str, texts: list[str], concurrent: int, queue: int) -> d
         "statuses": {str(k): v for k, v in Counter(status for status, _ in found).items()},
         "taken_p50_ms": float(np.quantile(taken, 0.5)),
         "taken_p99_ms": float(np.quantile(taken, 0.99)),
-        "engine_p99_ms_at_most": 1000.0 * upper_quantile(page, "engine", 0.99),
+        "engine_p99_ms_at_most": 1000.0 * upper_quantile(engine, 0.99),
     }
 
 
-def upper_quantile(page: str, stage: str, share: float) -> float:
-    """The least bucket of a stage's histogram that holds this share, in seconds."""
-    start = 'adaptive_stage_seconds_bucket{le="'
-    counts = {}
-    for line in page.splitlines():
-        if line.startswith(start) and f'stage="{stage}"' in line:
-            counts[float(line[len(start) :].partition('"')[0])] = float(line.rpartition(" ")[2])
+def upper_quantile(buckets: Sequence[Sample], share: float) -> float:
+    """The least bucket of a histogram that holds this share, in seconds."""
+    counts = {float(each.labels["le"]): each.value for each in buckets}
     return min(bound for bound, count in counts.items() if count >= share * max(counts.values()))
 
 

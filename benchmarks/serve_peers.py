@@ -17,7 +17,6 @@ p99 no worse than ours is at this one; None where it never does.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import signal
@@ -35,6 +34,7 @@ import httpx
 import psutil
 import records
 import yaml
+from served import texts_of
 
 HERE = Path(__file__).parent
 OURS = "adaptive serve"
@@ -163,8 +163,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def start(name: str, given: argparse.Namespace, folder: Path) -> Server:
     """Start a server, and wait for its first answer."""
     port, bodies = free_port(), folder / f"{name}.jsonl"
-    with given.texts.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file)]
+    texts = texts_of(given.texts)
     more = {"parameters": {"top_k": 1}} if name == OURS else {}
     bodies.write_text("".join(json.dumps({"inputs": text, **more}) + "\n" for text in texts))
     if name == OURS:

@@ -11,10 +11,7 @@ starts with one replica that may become two, and waits until they are.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import csv
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -22,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import records
-from asking import COMMIT, ITEMS, ask, keep
+from asking import ITEMS, arguments, ask, keep, known
+from served import client, samples
 
-from adaptive import AdaptivePipeline
 from adaptive.serve import cluster  # before Ray: it says how Ray is to start
 from adaptive.serve.keys import new_key
 
@@ -43,22 +39,10 @@ KEY, DIGEST = new_key()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, required=True, help="a CSV file with a column text")
-    names = [*FAULTS, GROW]
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--requests", type=int, default=400)
-    parser.add_argument("--clients", type=int, default=8)
+    parser = arguments(__doc__.splitlines()[0], [*FAULTS, GROW], 400, 8)
     parser.add_argument("--port", type=int, default=8000)
-    default = Path(__file__).parent / "records" / "serve.json"
-    parser.add_argument("--record", type=Path, default=default)
     given = parser.parse_args()
-    with given.texts.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file)][: ITEMS * given.requests]
-    pipeline = AdaptivePipeline.from_config(given.bundle)
-    labels = [answer["label"] for answer in pipeline(texts)]
-    del pipeline
+    texts, labels = known(given)
     cluster.start_cluster(log_to_driver=False, cpus=1)
     try:
         faults = [each for each in given.only if each != GROW]
@@ -67,14 +51,11 @@ def main() -> None:
         for each in faults:
             asyncio.run(until(2))
             row = asyncio.run(measure(address(given.port), texts, labels, given.clients, each))
-            keep(given.record, {"fault": FAULTS[each], **row})
+            keep(given.record, "faults", {"fault": FAULTS[each], **row})
         if GROW in given.only:
             start(given.bundle, given.port, least=1)
             told = asyncio.run(grow(address(given.port), texts, given.clients))
-            told |= {"commit": COMMIT, "machine": records.machine()}
-            record = records.read(given.record) | {"scaling": told}
-            given.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            print(json.dumps(told), flush=True)
+            keep(given.record, "scaling", told)
     finally:
         cluster.stop_all()
 
@@ -95,20 +76,11 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def client(clients: int = 1) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=TIMEOUT_S + 60,
-        limits=httpx.Limits(max_connections=clients + 1),
-        headers={"Authorization": f"Bearer {KEY}"},
-        trust_env=False,
-    )
-
-
 async def measure(
     url: str, texts: list[str], labels: list[str], clients: int, fault: str
 ) -> dict[str, Any]:
     """Ask while one of the faults happens."""
-    async with client(clients) as http:
+    async with client(clients + 1, KEY) as http:
         return await ask(http, url, texts, labels, clients, lambda: HAPPENS[fault](http, url))
 
 
@@ -132,9 +104,8 @@ async def reloaded(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
     began = time.monotonic()
     got = await http.post(f"{url}/admin/reload")
     took = time.monotonic() - began
-    page = (await http.get(f"{url}/metrics")).text
-    done = [line for line in page.splitlines() if line.startswith("adaptive_reloads_total{")]
-    count = sum(float(line.rpartition(" ")[2]) for line in done if 'outcome="done"' in line)
+    done = await samples(http, url, "adaptive_reloads_total")
+    count = sum(each.value for each in done if each.labels["outcome"] == "done")
     return {"status": got.status_code, "reloads": int(count), "reload_s": round(took, 2)}
 
 
@@ -149,7 +120,7 @@ async def grow(url: str, texts: list[str], clients: int) -> dict[str, Any]:
     """Ask without a pause until there are two replicas; what was answered meanwhile."""
     statuses: Counter[str] = Counter()
     began, over = time.monotonic(), False
-    async with client(clients) as http:
+    async with client(clients + 1, KEY) as http:
 
         async def ask_on(at: int) -> None:
             while not over:

@@ -13,7 +13,7 @@ from adaptive.cli.session import Session
 from adaptive.config.targets import read_target, show_target
 from adaptive.errors import ConfigError
 from adaptive.policy.metrics import metric_of
-from adaptive.types import Target, confidence_fault
+from adaptive.types import Stage, Target, confidence_fault
 
 if TYPE_CHECKING:
     from adaptive.certificate.promises import Certificate
@@ -62,11 +62,8 @@ def choose_levels(
 
 
 def _old_levels(first: Target, pipeline: AdaptivePipeline) -> tuple[float, ...]:
-    from adaptive.bundle.certificates import read_certificate
-
     folder = Path(pipeline.preset.bundle).expanduser()
-    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
-    old = read_certificate(folder, names, pipeline.bundle.stages)
+    old = _certificate_in(folder, pipeline.bundle.stages)
     if old is None:
         return ()
     # the levels of another metric, group or bound say nothing of this one's
@@ -140,7 +137,6 @@ def promised(folder: Path) -> dict[str, Any]:
     Raises:
         BundleError: header, a tier's card or the certificate cannot be read.
     """
-    from adaptive.bundle.certificates import read_certificate
     from adaptive.bundle.contents import stages_of
     from adaptive.bundle.files import read_json
     from adaptive.bundle.header import read_header
@@ -148,8 +144,14 @@ def promised(folder: Path) -> dict[str, Any]:
 
     cards = [f"{LAYOUT.tier(name)}/tier.json" for name in read_header(folder).tiers]
     depths = tuple(tuple(read_json(folder / card, card)["depths"]) for card in cards)
+    return facts_of(_certificate_in(folder, stages_of(depths)))
+
+
+def _certificate_in(folder: Path, stages: tuple[Stage, ...]) -> Certificate | None:
+    from adaptive.bundle.certificates import read_certificate
+
     names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
-    return facts_of(read_certificate(folder, names, stages_of(depths)))
+    return read_certificate(folder, names, stages)
 
 
 def certificate_lines(facts: dict[str, Any]) -> list[str]:

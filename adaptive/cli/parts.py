@@ -6,7 +6,6 @@ at all, so the files that are there tell which parts are done.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -98,13 +97,18 @@ def open_folder(folder: Path, job: Mapping[str, Any]) -> frozenset[int]:
                 f"--output {folder}: holds answers of another run, which differs in "
                 f"{', '.join(unlike)}; name another folder"
             )
-        return frozenset(int(each.stem.removeprefix("part-")) for each in _parts(folder))
+        return done(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"--output {folder}: is no folder of answers; name a new one")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part:
         part.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
     return frozenset()
+
+
+def done(folder: Path) -> frozenset[int]:
+    """The parts whose answers are in a folder."""
+    return frozenset(int(each.stem.removeprefix("part-")) for each in _parts(folder))
 
 
 def write(folder: Path, number: int, content: bytes) -> None:
@@ -118,12 +122,6 @@ def counted(folder: Path) -> tuple[int, int]:
     errors = [parquet.read_table(each, columns=["error"]).column(0) for each in _parts(folder)]
     rows = sum(len(each) for each in errors)
     return rows, rows - sum(each.null_count for each in errors)
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _parts(folder: Path) -> list[Path]:

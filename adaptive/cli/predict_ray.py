@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.bundle.layout import LAYOUT
-from adaptive.bundle.manifest import verify
+from adaptive.bundle.manifest import sha256, verify
 from adaptive.cli import parts
 from adaptive.cli.predict import progress
 from adaptive.cli.rows import chunks, open_items
@@ -62,9 +62,9 @@ def predict_on_ray(
     place = str(Path(bundle).resolve()) if Path(bundle).exists() else bundle
     with progress(session) as advance:
         last = _answer(source, {"bundle": place, **opening}, options, output, advance)
-    missing = [n for n in range(last) if not (output / f"part-{n:06d}.parquet").is_file()]
+    missing = len({*range(last)} - parts.done(output))
     if missing:
-        raise BuildError(f"{len(missing)} of {last} parts have no answers; run it once more")
+        raise BuildError(f"{missing} of {last} parts have no answers; run it once more")
     rows, refused = parts.counted(output)
     session.note(f"{rows} rows, {refused} refused")
     return refused
@@ -76,9 +76,9 @@ def job_of(file: str, bundle: str, folder: Path, options: Mapping[str, Any]) -> 
     Args:
         options: of reading, of opening the bundle and of its calls.
     """
-    preset = parts.digest(Path(bundle)) if Path(bundle).is_file() else None
-    manifest = parts.digest(folder / LAYOUT.manifest)
-    return {"file": parts.digest(Path(file)), "bundle": manifest, "preset": preset, **options}
+    preset = sha256(Path(bundle)) if Path(bundle).is_file() else None
+    manifest = sha256(folder / LAYOUT.manifest)
+    return {"file": sha256(Path(file)), "bundle": manifest, "preset": preset, **options}
 
 
 def _answer(

@@ -106,19 +106,22 @@ def along(
     kept = [judge.lead] if judge.lead.excess <= 0.0 or not judge.may_miss else []
     tried = [judge(policy) for policy in policies]
     line = [f for f in tried if not is_bare(f.policy)]
-    for each in sorted(line, key=lambda f: (-f.cost, f.excess)):
-        if not kept or each.cost <= (1.0 - GAIN) * kept[-1].cost:
-            kept.append(each)
+    _go_on(kept, sorted(line, key=lambda f: (-f.cost, f.excess)))
     last = max((place for place, f in enumerate(kept) if f.excess <= 0.0), default=0)
     if last:
         hopeful = Judge(lookup, target, -HOPE, judge.scores)
         last = max(place for place, f in enumerate(kept) if hopeful(f.policy).excess <= 0.0)
     kept = kept[: last + 1] or [judge.lead]
     alone = [f for f in tried if is_bare(f.policy) and f.excess <= 0.0]
-    for each in sorted(alone, key=lambda f: -f.cost):
-        if each.cost <= (1.0 - GAIN) * kept[-1].cost:
-            kept.append(each)
+    _go_on(kept, sorted(alone, key=lambda f: -f.cost))
     return _thinned(kept, [f for f in line if f.excess <= 0.0])
+
+
+def _go_on(kept: list[Found], found: Iterable[Found]) -> None:
+    """Those of the found, dear to cheap, that save enough over the one before."""
+    for each in found:
+        if not kept or each.cost <= (1.0 - GAIN) * kept[-1].cost:
+            kept.append(each)
 
 
 def order(

@@ -145,7 +145,7 @@ class Loop:
         self._submit([(job, row) for job in here for row in range(len(job.tokens))])
 
     def _submit(self, rows: Sequence[Row]) -> None:
-        """Rows join the engines of what is left of their policies."""
+        """Rows join the engines of what is left of their policies, for the first time or anew."""
         groups: dict[tuple[Policy, bool], dict[Job, list[int]]] = {}
         for job, row in rows:
             groups.setdefault((job.policy, job.patient), {}).setdefault(job, []).append(row)
@@ -250,7 +250,7 @@ class Loop:
             self._probe_at = self.clock() + PROBE_EVERY_S
         if bad:
             self._fence(bad)
-            self._again(rows)
+            self._submit(rows)
         else:
             self._halve(rows, lane.engine.policy)
 
@@ -285,11 +285,7 @@ class Loop:
         for key, lane in list(self._lanes.items()):
             if self.decides(lane.engine.policy) != lane.engine.policy:
                 del self._lanes[key]
-                self._again(list(lane.owners.values()))
-
-    def _again(self, rows: Sequence[Row]) -> None:
-        """Rows join anew, under what is left of their policies."""
-        self._submit(rows)
+                self._submit(list(lane.owners.values()))
 
     def _expire(self) -> None:
         """Rows whose time is up, or will be before another step ends, leave as they are."""

@@ -291,7 +291,7 @@ def _encodings(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
         truncation=False,
         padding=False,
         return_attention_mask=False,
-        verbose=False,  # else it warns of texts longer than the model, which are cut here
+        verbose=False,  # else it warns of texts longer than the model, which the caller cuts
     )
     return list(encoded.encodings)
 

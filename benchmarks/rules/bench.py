@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +68,33 @@ WORDS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given = asked(__doc__.splitlines()[0], seeds=20)
+    for name, build in builds(given):
+        found = run(build, given.seeds, given.tables / f"{name}.deals.json")
+        save(given.record, name, found)
+
+
+def asked(told: str, seeds: int) -> argparse.Namespace:
+    """What is asked for on the command line.
+
+    Args:
+        told: the first line of the help.
+        seeds: by default.
+    """
+    parser = argparse.ArgumentParser(description=told)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--record", type=Path, default=RECORD)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def builds(given: argparse.Namespace) -> Iterator[tuple[str, Build]]:
+    """The builds that are asked for, each with its name."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     for name in given.only:
-        build = load(given.work / name, given.tables / f"{name}.npz", SETS[name])
-        found = run(build, given.seeds, given.tables / f"{name}.deals.json")
-        save(given.record, name, found)
+        yield name, load(given.work / name, given.tables / f"{name}.npz", SETS[name])
 
 
 def save(record: Path, name: str, found: dict[str, Any]) -> None:

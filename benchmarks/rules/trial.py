@@ -11,7 +11,6 @@ on the build's fit rows. The last router knows each text's true cost to finish a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -22,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import ours
-from bench import RECORD, SETS, TARGET, Figures, save
+from bench import TARGET, Figures, asked, builds, save
 from fitted import standardised
 from judging import Rows, deal, interval, judged, share_of
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
-from tables import Build, dearer, load
+from tables import Build, dearer
 
 from adaptive.policy.entries import forced
 from adaptive.policy.fronts import MARGIN, front
@@ -45,16 +44,8 @@ NEIGHBOURS = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--tables", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--record", type=Path, default=RECORD)
-    given = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    for name in given.only:
-        build = load(given.work / name, given.tables / f"{name}.npz", SETS[name])
+    given = asked(__doc__.splitlines()[0], seeds=5)
+    for name, build in builds(given):
         found = run(build, given.seeds, given.tables / f"{name}.trial.json")
         save(given.record, name, {"router_trial": found})
 

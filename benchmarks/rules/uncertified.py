@@ -9,17 +9,14 @@ build has two standard errors to spare.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ours
-from bench import RECORD, SETS, Figures, save
+from bench import Figures, asked, builds, save
 from judging import Rows, deal, interval, share_of
-from tables import load
 
 from adaptive.policy.fronts import front
 from adaptive.policy.lookup import Lookup
@@ -31,16 +28,8 @@ MARGINS = (2.0, 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--tables", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--record", type=Path, default=RECORD)
-    given = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    for name in given.only:
-        build = load(given.work / name, given.tables / f"{name}.npz", SETS[name])
+    given = asked(__doc__.splitlines()[0], seeds=10)
+    for name, build in builds(given):
         lookup = Lookup.of(build.table, build.costs.at(build.table.tokens))
         dealt = [deal(len(build.table), build.sizes, seed) for seed in range(given.seeds)]
         cache = given.tables / f"{name}.uncertified.json"
