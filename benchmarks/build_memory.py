@@ -6,18 +6,19 @@
 `demo` builds the demo's recipe, in this checkout and in an older one, where one is named; the
 recipe is each checkout's own. `rows` builds a cascade of the demo's model on so many made-up
 sentences of eight words, of which the words tell the class; each part is trained for one epoch.
-What is told is the greatest resident size of the process that builds, in MB, and what the work
-folder holds at the end.
+What is told is the greatest resident size of the process that builds, in MB, how much of it was
+its own at most (the rest are files that are mapped, which the system takes back when it needs the
+room), and what the work folder holds at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def main() -> None:
 def demo(checkout: Path) -> float:
     """The greatest resident size of a build of the demo, in MB."""
     with tempfile.TemporaryDirectory() as folder:
-        peak, _ = built(checkout, checkout / DEMO, Path(folder))
-    return peak
+        return built(checkout, checkout / DEMO, Path(folder))[0]
 
 
 def made_up(rows: int) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def made_up(rows: int) -> dict[str, Any]:
         data = {"source": "data.csv", "splits": {"train": rows, **splits}}
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | {"data": data}), encoding="utf-8")
-        peak, disk = built(ROOT, recipe, Path(folder))
-    return {"rows": rows, "peak_mb": peak, "disk_mb": disk}
+        peak, own, disk = built(ROOT, recipe, Path(folder))
+    return {"rows": rows, "peak_mb": peak, "own_peak_mb": own, "disk_mb": disk}
 
 
 def write_rows(file: Path, rows: int) -> None:
@@ -102,8 +102,12 @@ def write_rows(file: Path, rows: int) -> None:
             stream.write(" ".join(names[word] for word in row) + f",class {label}\n")
 
 
-def built(checkout: Path, recipe: Path, folder: Path) -> tuple[float, float]:
-    """Build in a process of its own; its greatest resident size and its work folder's, in MB."""
+def built(checkout: Path, recipe: Path, folder: Path) -> tuple[int, int, int]:
+    """Build in a process of its own.
+
+    Returns:
+        Its greatest resident size, its own memory's and its work folder's size, in MB.
+    """
     work = folder / "work"
     command = [sys.executable, "-m", "adaptive", "build", str(recipe), "--workdir", str(work)]
     command += ["--set", f"output={folder / 'bundle'}"]
@@ -111,15 +115,22 @@ def built(checkout: Path, recipe: Path, folder: Path) -> tuple[float, float]:
         command[1:3] = ["-c", "from adaptive.cli import main; main()"]
     environment = os.environ | {"PYTHONPATH": str(checkout), "ADAPTIVE_LOOKS": "off"}
     process = subprocess.Popen(command, cwd=checkout, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, f"the build in {checkout} failed"
+    status = Path(f"/proc/{process.pid}/status")
+    resident = own = 0
+    while process.poll() is None:
+        told = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if "RssAnon" in told:  # not once it has ended
+            resident = max(resident, kilobytes(told["VmHWM"]))
+            own = max(own, kilobytes(told["RssAnon"]))
+        time.sleep(0.05)
+    assert process.returncode == 0, f"the build in {checkout} failed"
     disk = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
-    return round(peak_of(usage)), round(disk / 1e6)
+    return round(resident * 1.024e-3), round(own * 1.024e-3), round(disk / 1e6)
 
 
-def peak_of(usage: resource.struct_rusage) -> float:
-    """The greatest resident size, in MB; Linux counts it in KiB."""
-    return usage.ru_maxrss * 1024 / 1e6
+def kilobytes(told: str) -> int:
+    """A size as Linux tells it, in KiB."""
+    return int(told.removesuffix("kB"))
 
 
 if __name__ == "__main__":

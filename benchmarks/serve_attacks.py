@@ -237,15 +237,16 @@ async def budget(victim: Victim, texts: list[str]) -> dict[str, Any]:
 
 async def account(victim: Victim, text: str) -> dict[str, Any]:
     """What a text that costs more than the full tier alone costs in the end."""
-    texts = 3000
+    texts, spent = 3000, []
     async with server(victim) as client:
-        spent = 0.0
-        for _ in range(texts // 60):
+        for _ in range(2 * texts // 60):
             got = await client.post("/", json={"inputs": [text] * 60})
-            spent += sum(each[0]["routing"]["cost"] for each in got.json())
+            spent.append(sum(each[0]["routing"]["cost"] for each in got.json()))
     full = texts * float(victim.full_cost([text])[0])
+    half = len(spent) // 2
     return {
-        "cost_ratio_attacked": spent / full,
+        "cost_ratio_attacked": sum(spent[half:]) / full,  # once the credit is used up
+        "with_credit": sum(spent[:half]) / full,
         "of_the_text": victim.ratio([text]),
         "texts": texts,
     }

@@ -16,6 +16,7 @@ import torch
 from adaptive.bundle.files import telling_disk_faults
 from adaptive.config.recipe import Recipe
 from adaptive.config.tiers import own_options
+from adaptive.device import heap
 from adaptive.errors import BuildError
 from adaptive.events import Listener, Skipped, doing
 from adaptive.training.data import Dataset
@@ -117,6 +118,7 @@ def _work(step: Step, context: Context, done: Path, digest: str) -> Figures:
         _write(partial / "inputs.json", {"digest": digest})
     torch.manual_seed(context.recipe.seed)  # for weights that are drawn, whatever ran before
     figures = step.work(context, partial)
+    heap.trim()
     _write(partial / "step.json", {"digest": digest, "figures": figures})
     (partial / "inputs.json").unlink()
     shutil.rmtree(done, ignore_errors=True)

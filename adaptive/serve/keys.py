@@ -20,7 +20,7 @@ from adaptive.serve.settings import Key, Scope
 
 PREFIX = "ak_"
 MOST = 1.05  # of what the full tier alone would cost a key's texts, that they may cost
-CREDIT = 20  # of the longest texts, by the full tier: what a few hard texts cost is no attack
+CREDIT = 5  # of the longest texts, by the full tier: what a few hard texts cost is no attack
 _MINUTE = 60.0
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from adaptive.device import heap
 from adaptive.events import Listener, Progress, Scalar, ignore
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ Rows = NDArray[np.int64]
 LOG_EVERY = 20  # optimiser steps between two points of the loss curve
 STEPS = "optimiser steps"
 _NAMES = ("adam", "sparse")  # of the optimisers in a checkpoint
+TRIM_EVERY = 250  # optimiser steps
 POOL = 50  # batches whose rows are sorted by length together
 
 
@@ -105,6 +107,8 @@ def fit(
                 told = float(value.detach())
                 on_event(Scalar(f"loss/{options.name}", told, step))
             step += 1
+            if step % TRIM_EVERY == 0:
+                heap.trim()
             if after is not None:
                 after(step)
             on_event(Progress(options.name, step, steps, STEPS, told))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from adaptive.cells import Labels
+from adaptive.device import heap
 from adaptive.events import Listener, Progress, ignore, within
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
@@ -111,6 +112,8 @@ def write_outputs(
             logits, pooled = outputs_of(tier, own, bfloat16=bfloat16, on_event=told)
             save_file({"logits": logits, "pooled": pooled}, file.with_suffix(".tmp"))
             os.replace(file.with_suffix(".tmp"), file)
+            del logits, pooled
+            heap.trim()
 
 
 def read_outputs(folder: Path) -> tuple[Shards, list[Shards]]:
