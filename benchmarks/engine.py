@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,12 @@ class Worker:
     """Answers commands: times of batches, latencies of arrivals."""
 
     def __init__(self, given: argparse.Namespace) -> None:
+        import adaptive
         from adaptive.bundle.store import load_bundle
-        from adaptive.text import tokens
 
+        self.has_engine = (Path(adaptive.__file__).parent / "engine").is_dir()
+        # the module lay elsewhere before the engine
+        tokens = import_module("adaptive.text.tokens" if self.has_engine else "adaptive.tokens")
         torch.set_num_threads(1)
         self.given, self.select = given, tokens.select
         self.bundle = load_bundle(given.bundle, uncertified=True)
@@ -185,7 +189,6 @@ class Worker:
         self.rows = tokens.tokenize(
             self.bundle.tokenizer, chosen, max_length=self.bundle.max_length
         )
-        self.has_engine = (Path(tokens.__file__).parent / "engine").is_dir()
 
     def serve(self) -> None:
         """Commands are lines of JSON."""
