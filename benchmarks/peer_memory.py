@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_models import FULL, PEERS, POLICY, SMALL, Serve, Shop, serve_pipeline, texts_of
+from peer_models import FULL, PEERS, POLICY, SINGLE, SMALL, Serve, Shop, serve_pipeline, texts_of
 
 from adaptive import AdaptivePipeline
 from adaptive.bundle.contents import Bundle
@@ -58,8 +58,8 @@ def measure_peaks(
     job = {"folder": str(folder), "texts": list(texts), "batches": sorted(batches)}
     found = {}
     for name in names:
-        if name == SMALL:
-            continue  # the full tier of a bundle in int8 is measured for speed alone
+        if name in (SMALL, SINGLE):
+            continue  # tiers of the bundle, which are measured for speed alone
         source = bundle if name == POLICY else folder / "full_alone"
         file = folder / "job.json"
         file.write_text(json.dumps(job | {"way": name, "bundle": str(source), "threads": threads}))

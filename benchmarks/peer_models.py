@@ -31,7 +31,7 @@ from adaptive.tiers.tier import Tier
 Ids = NDArray[np.int64]
 Serve = Callable[[list[str], int], Ids]  # texts and rows of a batch to label numbers
 Logits = Callable[[Ids, Ids], NDArray[np.floating]]  # ids and mask [b, t] to [b, c]
-POLICY, FULL, SMALL = "policy", "full only", "full only, int8"  # ours
+POLICY, FULL, SMALL, SINGLE = "policy", "full only", "full only, int8", "single tier"  # ours
 ALONE = 64  # texts at most where a batch is one
 OPSET = 18
 CALIBRATION = 32  # texts that fix the ranges of static int8

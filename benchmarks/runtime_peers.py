@@ -1,7 +1,8 @@
 """Ours against what a user would run instead, on finished bundles and their test rows.
 
-Two runs of a bundle, under its own policy and with its full tier alone, and every peer of
-`peer_models` that can be made here. Speeds are of all texts given at once, so that who sorts may
+Three runs of a bundle, under its own policy, with its full tier alone and with the best of the
+other tiers alone, which a user would distil and stop there; and every peer of `peer_models` that
+can be made here. Speeds are of all texts given at once, so that who sorts may
 sort; latencies are of calls with one batch of texts each. Times are wall-clock time, from texts
 to labels, and all take turns; a ratio is the median over rounds of two times of one round. Memory
 is the peak of processes that load and serve the same texts, one a way, see `peer_memory`.
@@ -30,7 +31,18 @@ from typing import Any
 import numpy as np
 import torch
 from peer_memory import measure_peaks
-from peer_models import FULL, PEERS, POLICY, SMALL, Ids, Serve, Shop, serve_pipeline, texts_of
+from peer_models import (
+    FULL,
+    PEERS,
+    POLICY,
+    SINGLE,
+    SMALL,
+    Ids,
+    Serve,
+    Shop,
+    serve_pipeline,
+    texts_of,
+)
 from runtime_parts import shares
 
 from adaptive import AdaptivePipeline
@@ -90,7 +102,8 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
         versions, ways, left_out = gather(
             given.peers, Shop(bundle, Path(folder), sample, given.threads)
         )
-        ways |= ours(bundle, Path(folder))
+        tier, kept = best_single(bundle)
+        ways |= ours(bundle, Path(folder), tier)
         peaks = measure_peaks(list(ways), source, Path(folder), texts, given.batches, given.threads)
         for batch in given.batches:
             found, own = measure_batch(ways, texts, batch, given.repeats)
@@ -111,6 +124,7 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
     return lines, {
         "policy": "certified" if certified else "uncertified, a held-out choice",
         "dtype": bundle.dtype,
+        "single_tier": {"name": bundle.tiers[tier].name, "kept": round(kept, 4)},
         "value": min((e["value"] for e in fastest if e["peer"] is not None), default=None),
         "by_batch": fastest,
         "left_out": left_out,
@@ -150,11 +164,27 @@ def gather(names: list[str], shop: Shop) -> tuple[dict[str, str], dict[str, Serv
     return versions, ways, left_out
 
 
-def ours(bundle: Bundle, folder: Path) -> dict[str, Serve]:
-    """The bundle under its own policy, and its full tier alone: in float32, and as it is served."""
+def best_single(bundle: Bundle) -> tuple[int, float]:
+    """The tier before the full one that answers best alone, and what it keeps of the accuracy.
+
+    Both by the bundle's search rows. Later tiers cost more; of equals the first is taken.
+    """
+    table = bundle.outcomes["search"]
+    last = [
+        max(k for k, s in enumerate(table.stages) if s.tier == t)
+        for t in range(len(bundle.tiers) - 1)
+    ]
+    kept = table.worth.score[:, last].mean(0) / table.worth.reference.mean()
+    tier = int(kept.argmax())
+    return tier, float(kept[tier])
+
+
+def ours(bundle: Bundle, folder: Path, single: int) -> dict[str, Serve]:
+    """The bundle under its own policy, and tiers alone: the full one in float32, and as served."""
     alone = tier_alone(bundle.stages, len(bundle.tiers) - 1)
     served = replace(bundle, policy=alone, certificate=None)
-    ways = {POLICY: bundle, FULL: in_float32(served)}
+    small = replace(served, policy=tier_alone(bundle.stages, single))
+    ways = {POLICY: bundle, FULL: in_float32(served), SINGLE: small}
     if bundle.tiers[-1].int8:
         ways[SMALL] = served
         if bundle.tiers[-1].in_graphs:
@@ -209,6 +239,12 @@ def measure_batch(
         "full_only_milliseconds": each_text(FULL),
         **({"full_only_int8_milliseconds": each_text(SMALL)} if SMALL in times else {}),
         "policy_agreement": share_alike(answers[POLICY], answers[FULL]),
+        "over_single": {
+            "texts_per_second_ratio": speed(times[POLICY], times[SINGLE]),
+            "p50_ratio": latency(times[POLICY], times[SINGLE], 50),
+            "p99_ratio": latency(times[POLICY], times[SINGLE], 99),
+            "single_agreement": share_alike(answers[SINGLE], answers[FULL]),
+        },
     }
     return lines, own
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_cascade import LABELS, make_cascade, tiny_bert, tiny_texts
+from tiny_outcomes import random_table
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import peer_memory
@@ -25,6 +27,7 @@ from adaptive.bundle.contents import Bundle
 from adaptive.bundle.store import save_bundle
 from adaptive.engine import answer
 from adaptive.policy.lookup import tier_alone
+from adaptive.policy.worth import graded
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.tier import Tier
@@ -62,7 +65,7 @@ def test_a_peer_answers_what_the_full_tier_answers_in_the_order_of_the_texts(
 
 def peaks(names: list[str], *given: Any) -> dict[str, dict[int, int]]:
     """The policy holds twice as much as its peer; the process of the wrong one fails."""
-    assert names == ["torch eager", "wrong", "policy", "full only"]
+    assert names == ["torch eager", "wrong", "policy", "full only", "single tier"]
     held = {"torch eager": 1, "policy": 2, "full only": 3}
     return {
         name: {1: held[name] << 20, 8: held[name] << 21} if name in held else {} for name in names
@@ -80,6 +83,8 @@ def measure(
     monkeypatch.setattr(benchmark, "SAMPLE", 8)
     # processes of their own would not know the peers that are made up here
     monkeypatch.setattr(benchmark, "measure_peaks", peaks)
+    # the tiny bundle holds no outcomes
+    monkeypatch.setattr(benchmark, "best_single", lambda bundle: (1, 0.97))
     eager = peer_models.PEERS["torch eager"]
     wrong = peer_models.Peer(
         "torch", "int8", lambda shop: lambda texts, batch: np.full(len(texts), 9)
@@ -128,11 +133,25 @@ def test_the_fastest_peer_is_one_that_serves_the_same_model(
 ) -> None:
     told = measure()["certified_over_fastest_peer"]["sst2"]
     assert told["policy"].startswith("uncertified")
+    assert told["single_tier"] == {"name": "mid", "kept": 0.97}
     assert told["by_batch"][1]["peak_megabytes"] == {"policy": 4, "full only": 6}
     for each in told["by_batch"]:
         assert sum(each["breakdown"].values()) == pytest.approx(1, abs=1e-3)
         assert each["peer"] == each["same_dtype"]["peer"] == "torch eager"
+        assert min(each["over_single"].values()) > 0.0
     assert told["value"] == min(each["value"] for each in told["by_batch"])
+
+
+def test_the_best_single_tier_is_the_one_that_keeps_most_before_the_full_one(
+    tiny_cascade: Bundle,
+) -> None:
+    table = random_table(0, rows=10)  # its tiers end at stages 0, 3 and 7
+    score = np.zeros((10, len(table.stages)))
+    score[:, 2] = 1.0
+    score[:5, 0], score[:7, 3], score[:8, 7] = 1.0, 1.0, 1.0
+    table = replace(table, worth=graded(score))
+    bundle = replace(tiny_cascade, outcomes={"search": table})
+    assert benchmark.best_single(bundle) == (1, pytest.approx(7 / 8))
 
 
 @pytest.mark.parametrize("way", ["policy", "full only", "torch eager"])
@@ -144,7 +163,7 @@ def test_a_way_that_is_opened_for_its_memory_answers_the_same(
     source = tiny_bundle if way == "policy" else tmp_path / "alone"
     job = {"way": way, "bundle": str(source), "folder": str(tmp_path), "threads": 1}
     found = peer_memory.open_way(job)(texts, 8)
-    own = benchmark.ours(tiny_cascade, tmp_path)["policy" if way == "policy" else "full only"]
+    own = benchmark.ours(tiny_cascade, tmp_path, 1)["policy" if way == "policy" else "full only"]
     assert found.tolist() == own(texts, 8).tolist()
     told = peer_memory.serve_job(job | {"texts": texts, "batches": [1, 8]})
     assert 0 < told[1] <= told[8]
