@@ -4,6 +4,7 @@
 
 fastapi     an endpoint that calls transformers' pipeline with one text, in FastAPI's threads
 litserve    LitServe, batches of up to 32, torch
+ray         Ray Serve, one replica, batches of up to 32, torch
 tei         POST /predict in the shape of text-embeddings-inference, which is a program in Rust that
             no registry has as a package: the same contract in Python, batches of what waits, up to
             32, ONNX Runtime
@@ -112,13 +113,20 @@ def litserve(given: argparse.Namespace) -> None:
     serve(given.bundle, given.port, BATCH)
 
 
+def ray(given: argparse.Namespace) -> None:
+    """Ray Serve with one replica and its own process for HTTP."""
+    from peer_ray import serve
+
+    serve(given.bundle, given.port, BATCH)
+
+
 def listen(app: Any, port: int) -> None:
     import uvicorn
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
-SERVERS = {"fastapi": fastapi, "litserve": litserve, "tei": tei}
+SERVERS = {"fastapi": fastapi, "litserve": litserve, "ray": ray, "tei": tei}
 
 if __name__ == "__main__":
     main()

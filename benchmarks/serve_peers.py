@@ -40,6 +40,7 @@ HERE = Path(__file__).parent
 OURS = "adaptive serve"
 NAMES = {
     "litserve": "LitServe (torch, batches of up to 32)",
+    "ray": "Ray Serve (torch, batches of up to 32)",
     "fastapi": "FastAPI and transformers' pipeline, a text a call",
     "tei": "text-embeddings-inference's contract in Python (ONNX Runtime, batches of up to 32)",
 }
@@ -115,7 +116,13 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(given, Path(folder))
-    records.write(given.record, {**records.read(given.record), **found})
+    record = records.read(given.record)
+    told = {NAMES[peer] for peer in given.peers}
+    kept = [line for line in record.get("peers", []) if line["peer"] not in told]
+    before = record.get("peers_measured", {}) if kept else {}
+    record["peers"] = [*kept, *found["peers"]]
+    record["peers_measured"] = before | {", ".join(given.peers): found["measured"]}
+    records.write(given.record, record)
     print(json.dumps(found, indent=1))
 
 
@@ -146,7 +153,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     figures = {key: medians(each) for key, each in runs.items()}
     return {
         "peers": compare(figures, memory, given.peers, given.clients, given.data),
-        "peers_measured": {
+        "measured": {
             "ours": [
                 {"clients": clients, **rounded(figures[OURS, clients])} for clients in given.clients
             ],
