@@ -27,9 +27,12 @@ import records
 import torch
 from torch import nn
 
+from adaptive.cells import Labels
 from adaptive.exits.heads import ExitHead
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.store import load_tier
+from adaptive.tiers.tier import Tier
+from adaptive.training.learn.answers import share_right
 from adaptive.training.learn.distill import distillation
 from adaptive.training.learn.exits import SOFT, TEMPERATURE
 from adaptive.training.learn.loop import Options, Rows, fit
@@ -76,52 +79,52 @@ def measure(work: Path, seed: int) -> dict[str, Any]:
     epochs = max(1, round(STEPS * BATCH / len(tokens)))
     found: dict[str, Any] = {
         "rows": {"train": len(tokens), "search": len(rows)},
-        "full": right(full.float(), wanted),
+        "full": right(full, wanted),
         "shapes": {},
     }
     for name, (depths, hidden) in SHAPES.items():
         torch.manual_seed(seed)
-        heads = nn.ModuleList()
-        for depth in range(tier.backbone.layers):
-            size = tier.backbone.hidden * min(depths, depth + 1)
-            width = tier.backbone.hidden if hidden else None
-            heads.append(ExitHead(size, len(tier.labels), width))
+        heads = Heads(tier, depths, hidden)
 
-        def loss(batch: Rows, heads: nn.ModuleList = heads, depths: int = depths) -> torch.Tensor:
-            target, logits = learnt[batch], said[batch]
-            return torch.stack(
-                [
-                    distillation(
-                        head(read(states, depth, depths, batch)), target, logits, SOFT, TEMPERATURE
-                    )
-                    for depth, head in enumerate(heads)
-                ]
-            ).sum()
+        def loss(batch: Rows, heads: Heads = heads) -> torch.Tensor:
+            each = (
+                distillation(logits, learnt[batch], said[batch], SOFT, TEMPERATURE)
+                for logits in heads(states, batch)
+            )
+            return torch.stack(list(each)).sum()
 
-        options = Options("heads", epochs, BATCH, 1e-3, seed=seed)
         begun = time.process_time()
-        fit(heads, loss, tokens.lengths, options)
+        fit(heads, loss, tokens.lengths, Options("heads", epochs, BATCH, 1e-3, seed=seed))
         taken = time.process_time() - begun
         with torch.no_grad():
-            accuracy = [
-                right(head(read(here, depth, depths, rows)), wanted)
-                for depth, head in enumerate(heads)
-            ]
+            accuracy = [right(logits, wanted) for logits in heads(here, rows)]
         found["shapes"][name] = {"accuracy": accuracy, "cpu_seconds": round(taken)}
     return found
 
 
-def read(
-    states: Sequence[ByRow] | torch.Tensor, depth: int, depths: int, rows: Rows
-) -> torch.Tensor:
-    """What a head reads of these rows."""
-    first = max(0, depth + 1 - depths)
-    return torch.cat([states[each][rows].float() for each in range(first, depth + 1)], 1)
+class Heads(nn.Module):
+    """A head for every depth before the last; each reads the states of so many depths."""
+
+    def __init__(self, tier: Tier, depths: int, hidden: bool) -> None:
+        super().__init__()
+        size, self.depths = tier.backbone.hidden, depths
+        self.heads = nn.ModuleList(
+            ExitHead(size * min(depths, depth + 1), len(tier.labels), size if hidden else None)
+            for depth in range(tier.backbone.layers)
+        )
+
+    def forward(self, states: Sequence[ByRow], rows: Rows) -> list[torch.Tensor]:
+        """Logits [b, c] of each head."""
+        read = [states[depth][rows].float() for depth in range(len(self.heads))]
+        return [
+            head(torch.cat(read[max(0, depth + 1 - self.depths) : depth + 1], 1))
+            for depth, head in enumerate(self.heads)
+        ]
 
 
-def right(logits: torch.Tensor, labels: np.ndarray) -> float:
+def right(logits: torch.Tensor, labels: Labels) -> float:
     """Right answers in per cent."""
-    return round(100.0 * float((logits.argmax(1).numpy() == labels).mean()), 1)
+    return round(100.0 * share_right(logits.float().argmax(1).numpy(), labels), 1)
 
 
 if __name__ == "__main__":
