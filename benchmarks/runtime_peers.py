@@ -102,7 +102,7 @@ def measure_set(name: str, given: argparse.Namespace) -> tuple[list[dict[str, An
         versions, ways, left_out = gather(
             given.peers, Shop(bundle, Path(folder), sample, given.threads)
         )
-        tier, kept = best_single(bundle)
+        tier, kept = strongest_small(bundle)
         ways |= ours(bundle, Path(folder), tier)
         peaks = measure_peaks(list(ways), source, Path(folder), texts, given.batches, given.threads)
         for batch in given.batches:
@@ -164,16 +164,13 @@ def gather(names: list[str], shop: Shop) -> tuple[dict[str, str], dict[str, Serv
     return versions, ways, left_out
 
 
-def best_single(bundle: Bundle) -> tuple[int, float]:
+def strongest_small(bundle: Bundle) -> tuple[int, float]:
     """The tier before the full one that answers best alone, and what it keeps of the accuracy.
 
     Both by the bundle's search rows. Later tiers cost more; of equals the first is taken.
     """
     table = bundle.outcomes["search"]
-    last = [
-        max(k for k, s in enumerate(table.stages) if s.tier == t)
-        for t in range(len(bundle.tiers) - 1)
-    ]
+    *last, _ = {stage.tier: k for k, stage in enumerate(table.stages)}.values()  # of each tier
     kept = table.worth.score[:, last].mean(0) / table.worth.reference.mean()
     tier = int(kept.argmax())
     return tier, float(kept[tier])

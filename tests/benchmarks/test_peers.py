@@ -84,7 +84,7 @@ def measure(
     # processes of their own would not know the peers that are made up here
     monkeypatch.setattr(benchmark, "measure_peaks", peaks)
     # the tiny bundle holds no outcomes
-    monkeypatch.setattr(benchmark, "best_single", lambda bundle: (1, 0.97))
+    monkeypatch.setattr(benchmark, "strongest_small", lambda bundle: (1, 0.97))
     eager = peer_models.PEERS["torch eager"]
     wrong = peer_models.Peer(
         "torch", "int8", lambda shop: lambda texts, batch: np.full(len(texts), 9)
@@ -142,7 +142,7 @@ def test_the_fastest_peer_is_one_that_serves_the_same_model(
     assert told["value"] == min(each["value"] for each in told["by_batch"])
 
 
-def test_the_best_single_tier_is_the_one_that_keeps_most_before_the_full_one(
+def test_the_strongest_small_tier_is_the_one_that_keeps_most_before_the_full_one(
     tiny_cascade: Bundle,
 ) -> None:
     table = random_table(0, rows=10)  # its tiers end at stages 0, 3 and 7
@@ -151,7 +151,7 @@ def test_the_best_single_tier_is_the_one_that_keeps_most_before_the_full_one(
     score[:5, 0], score[:7, 3], score[:8, 7] = 1.0, 1.0, 1.0
     table = replace(table, worth=graded(score))
     bundle = replace(tiny_cascade, outcomes={"search": table})
-    assert benchmark.best_single(bundle) == (1, pytest.approx(7 / 8))
+    assert benchmark.strongest_small(bundle) == (1, pytest.approx(7 / 8))
 
 
 @pytest.mark.parametrize("way", ["policy", "full only", "torch eager"])
