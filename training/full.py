@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,6 @@ def untrained(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) -> Ti
         _depths(recipe.last, backbone),
         labels,
         own_head=not backbone.fresh_head,
-        head_width=recipe.exits.head_width,
     )
 
 
@@ -193,8 +193,4 @@ def _tune(context: Context, tier: Tier, folder: Path) -> int:
     return done
 
 
-def _reads(context: Context) -> Any:
-    return [of_tier(context, "full"), context.recipe.exits.head_width]
-
-
-STEP = Step("full", ("data",), _reads, _work)
+STEP = Step("full", ("data",), partial(of_tier, name="full"), _work)

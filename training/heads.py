@@ -15,7 +15,8 @@ from adaptive.training.teach import load_teacher
 
 def _work(context: Context, folder: Path) -> Figures:
     config = context.recipe.exits
-    tier = with_fresh_exits(load_built(context, "full"), config.head_width)
+    full = load_built(context, "full")
+    tier = with_fresh_exits(full, config.width(full.backbone.hidden))
     teacher = load_teacher(context)
     options = Options(
         name="exits",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adaptive.config.tiers import PrunedTier
 from adaptive.errors import BuildError
@@ -29,7 +30,7 @@ RATE, EPOCHS_RATE = 5e-4, 2e-4
 
 def _work(config: PrunedTier, context: Context, folder: Path) -> Figures:
     full, teacher = load_built(context, "full"), load_teacher(context)
-    width = context.recipe.exits.head_width
+    width = context.recipe.exits.width(full.backbone.hidden)
     task = task_of(context)
     tier, shape = cut(config, full, teacher.tokens, context.recipe.seed, width, task)
     rate = config.learning_rate or (RATE if config.epochs is None else EPOCHS_RATE)
@@ -99,7 +100,11 @@ def _layer_work(tier: Tier) -> int:
     return sum(tier.segment_work(exit) for exit in range(len(tier.depths)))
 
 
+def _reads(name: str, context: Context) -> Any:
+    return [of_tier(context, name), context.recipe.exits.head_width]
+
+
 def step(config: PrunedTier) -> Step:
     """The step that makes such a tier."""
-    reads = partial(of_tier, name=config.name)
+    reads = partial(_reads, config.name)
     return Step(config.name, ("data", "full", "teacher"), reads, partial(_work, config))

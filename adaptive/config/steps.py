@@ -148,13 +148,21 @@ class TransformerConfig(Section):
 TinyConfig = Annotated[BagConfig | TransformerConfig, Field(discriminator="kind")]
 
 
+WIDEST = 1024  # of a head whose width is `auto`: heads at all depths of a wide model would be large
+
+
 class ExitsConfig(Section):
     """Exit heads fitted on frozen backbones."""
 
-    head_width: Whole | None = None  # of a hidden layer; None = linear heads
+    # of a hidden layer; auto = as many as the states have, within WIDEST; None = linear heads
+    head_width: Whole | Literal["auto"] | None = "auto"
     epochs: Whole | None = None
     learning_rate: Positive = 1e-3
     batch_size: Whole = 64
+
+    def width(self, hidden: int) -> int | None:
+        """Hidden units of heads on states of this width; None for linear heads."""
+        return min(hidden, WIDEST) if self.head_width == "auto" else self.head_width
 
 
 class LayersConfig(Section):

@@ -32,6 +32,7 @@ class Card:
     int8: bool = False  # the layers are served in int8; the weights beside are not
     graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
     prefix: int = 0  # tokens of a prefix in each layer
+    last_linear: bool = False  # the last head has no hidden layer, though `head_width` is given
 
 
 def read_card(folder: Path) -> Card:
@@ -51,7 +52,7 @@ def read_card(folder: Path) -> Card:
 
 def _card_fault(card: Card) -> str | None:
     plain: dict[str, type] = {"name": str}
-    plain |= dict.fromkeys(("own_head", "int8", "graphs"), bool)
+    plain |= dict.fromkeys(("own_head", "int8", "graphs", "last_linear"), bool)
     plain |= dict.fromkeys(("vocabulary", "hidden", "buckets", "prefix"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:

@@ -200,6 +200,7 @@ def _card_of(tier: Tier, sha256: str, dtype: torch.dtype, int8: bool, graphs: bo
         depths=list(tier.depths),
         own_head=tier.own_head,
         head_width=tier.head_width,
+        last_linear=tier.last_linear,
         dtype=str(dtype).removeprefix("torch."),
         hidden=backbone.hidden,
         sha256=sha256,
@@ -238,6 +239,7 @@ def _empty(folder: Path, card: Card, dtype: torch.dtype) -> Tier:
             card.labels,
             own_head=card.own_head,
             head_width=card.head_width,
+            last_linear=card.last_linear,
         )
     except (AdaptiveError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise BundleError(f"{CARD} or {CONFIG} cannot be followed: {error}") from error

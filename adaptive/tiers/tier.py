@@ -31,6 +31,7 @@ class Tier(nn.Module):
         own_head: the last exit answers with the model's own head.
         heads: one a depth, but for the last where `own_head`.
         head_width: hidden units of the heads, None for linear ones.
+        last_linear: the last head has no hidden layer, whatever the others have.
         captures: its CUDA graphs, if it runs on a GPU.
         most_tokens: as many are run by graphs at most.
         int8: the layers multiply in int8.
@@ -50,6 +51,7 @@ class Tier(nn.Module):
         *,
         own_head: bool = False,
         head_width: int | None = None,
+        last_linear: bool = False,
     ) -> None:
         """Makes untrained heads of the backbone's dtype and device.
 
@@ -74,13 +76,16 @@ class Tier(nn.Module):
         self.labels = tuple(labels)
         self.own_head = own_head
         self.head_width = head_width
+        self.last_linear = last_linear
         self.captures = Captures()
         self._fused: bool | None = None  # whether attention takes packed rows; asked once
         self.most_tokens = most_tokens(backbone)
         table = backbone.embedding_table
+        widths = [head_width] * (len(depths) - 1)
+        if not own_head:
+            widths.append(None if last_linear else head_width)
         self.heads = nn.ModuleList(
-            ExitHead(backbone.hidden, len(self.labels), head_width)
-            for _ in range(len(depths) - own_head)
+            ExitHead(backbone.hidden, len(self.labels), width) for width in widths
         ).to(table.device, table.dtype)
 
     @property

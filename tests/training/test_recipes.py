@@ -147,10 +147,22 @@ def test_only_the_last_exit_of_the_full_tier_is_asked_for(tmp_path: Path) -> Non
     assert answers(tmp_path)[0]["label"] == "good"
 
 
-def test_heads_may_have_a_hidden_layer(tmp_path: Path) -> None:
-    built(tmp_path, SMALL | {"exits": {"head_width": 6}, "mid": {"layers": 1, "epochs": 1}})
-    widths = [tier.head_width for tier in load_bundle(tmp_path / "bundle").tiers]
-    assert widths == [6, 6]
+@pytest.mark.parametrize(
+    ("exits", "wide"), [({}, 32), ({"head_width": 6}, 6), ({"head_width": None}, None)]
+)
+def test_heads_have_a_hidden_layer_but_for_the_full_tiers_last(
+    exits: dict[str, Any], wide: int | None, tmp_path: Path
+) -> None:
+    built(tmp_path, SMALL | {"exits": exits | {"epochs": 1}, "mid": {"layers": 1, "epochs": 1}})
+    mid, full = load_bundle(tmp_path / "bundle").tiers
+    assert [hidden_units(head) for head in mid.heads] == [wide, wide]
+    assert [hidden_units(head) for head in full.heads] == [wide, wide, wide, None]
+
+
+def hidden_units(head: Any) -> int | None:
+    """Of an exit's head, None where it is linear."""
+    classifier = head.classifier
+    return None if isinstance(classifier, torch.nn.Linear) else int(classifier[0].out_features)
 
 
 def test_the_mid_tier_imitates_the_teacher_where_its_layers_stood(

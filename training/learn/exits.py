@@ -24,7 +24,12 @@ TEMPERATURE = 2.0
 
 
 def with_fresh_exits(tuned: Tier, head_width: int | None = None) -> Tier:
-    """The same backbone and last exit, and untrained heads at all depths before it."""
+    """The same backbone and last exit, and untrained heads at all depths before it.
+
+    Args:
+        tuned: its last head is its own or a linear one, as a fine-tuned full tier's is.
+        head_width: hidden units of the new heads; None for linear ones.
+    """
     tier = Tier(
         tuned.name,
         tuned.backbone,
@@ -32,6 +37,7 @@ def with_fresh_exits(tuned: Tier, head_width: int | None = None) -> Tier:
         tuned.labels,
         own_head=tuned.own_head,
         head_width=head_width,
+        last_linear=True,
     ).to(device_of(tuned))
     if not tuned.own_head:
         tier.heads[-1] = tuned.heads[-1]
