@@ -36,7 +36,7 @@ def _onnx(told: str, *, int8: bool) -> Runner:
         int8=int8,
         graphs=True,
         packages=("onnxruntime",),
-        preparing=("onnx", "onnxscript"),
+        preparing=("onnx",),
         extra="onnx",
     )
 

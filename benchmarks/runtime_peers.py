@@ -192,7 +192,7 @@ def ours(bundle: Bundle, folder: Path, single: int) -> dict[str, Serve]:
 def export(tier: Tier, folder: Path) -> None:
     """Let ONNX Runtime run the layers of a tier in float32."""
     assert isinstance(tier.backbone, Backbone)
-    write_graphs(copy.deepcopy(tier.backbone), tier.depths, folder, int8=False)
+    write_graphs(copy.deepcopy(tier.backbone), tier.depths, folder)
     tier.backbone.graphs = Graphs(folder, tier.backbone.layers)
 
 

@@ -37,12 +37,12 @@ def _choose(context: Context, name: str, folder: Path, tokens: Tokens, labels: L
     """The figures of a tier; the graphs of the runner that is chosen, if any, in `folder`."""
     batch_size, device = context.recipe.cost.batch_size, context.device
     tier = context.folder(steps_by_tier(context)[name]) / "tier"
-    here, left_out = prepare(tier, device, folder)
-    tiers = {runner: opened(tier, runner, device, folder) for runner in here}
     batches = [
         token_rows.pack(tokens, rows, device)
         for rows in token_rows.batches(tokens.lengths, batch_size)
     ]
+    here, left_out = prepare(tier, device, folder, batches)
+    tiers = {runner: opened(tier, runner, device, folder) for runner in here}
     took = milliseconds(tiers, batches, device)
     chosen, exits = quickest(took), []
     if chosen != PLAIN:

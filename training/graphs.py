@@ -1,14 +1,18 @@
-"""Writing a transformer's segments as ONNX graphs, for `adaptive.tiers.graphs` to run."""
+"""Writing a transformer's segments as ONNX graphs, for `adaptive.tiers.graphs` to run.
+
+The nodes are those that ONNX Runtime is quickest at, some of them its own (`MatMulIntegerToFloat`,
+`Gelu`), so that a layer is some thirty calls. In int8 the inputs of every product are rounded in
+steps that were measured once, on rows of text: nothing is looked for at run time, and what a token
+comes to depends on no other. Before it is rounded, each number is divided by a factor of its
+channel, by which the weights are multiplied, so that a few channels of great numbers do not decide
+the steps of all (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, equation 4).
+"""
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,296 +20,304 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers.modeling_utils import AttentionInterface
 
-from adaptive.errors import BuildError
+from adaptive.errors import BuildError, FamilyError
+from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone
-from adaptive.tiers.calls import first
-from adaptive.tiers.graphs import INPUTS, check_family, name_of
-from adaptive.tiers.int8 import LEAST, STEPS, ZERO, rounded
-from adaptive.tiers.surgery import sizes_of
+from adaptive.tiers.fused import Layer, layer_of
+from adaptive.tiers.graphs import INPUTS, WEIGHT_BITS, check_family, name_of
+from adaptive.types import TokenBatch
 
-ATTENTION = "adaptive_exported"
-OPSET = 18
+OPSET, IR = 18, 9
+OWN = "com.microsoft"  # domain of ONNX Runtime's own operators
 MOST_BYTES = 2**30  # of a graph; twice as many are more than a file of protobuf can hold
+# Of a channel's factor: 0 leaves all to the weights, 1 all to the inputs.
+SMOOTHING = 0.8
+
+Array = NDArray[Any]
+Ranges = Mapping[nn.Module, tuple[Array, Array]]  # least and greatest input of each channel, [in]
 
 
-def write_graphs(backbone: Backbone, depths: Sequence[int], folder: Path, *, int8: bool) -> None:
-    """Write a graph of each segment, of float32 or int8 products.
+def write_graphs(
+    backbone: Backbone,
+    depths: Sequence[int],
+    folder: Path,
+    *,
+    sample: Sequence[TokenBatch] | None = None,
+) -> None:
+    """Write a graph of each segment.
 
     Args:
-        backbone: in float32 on the CPU; its attention is another afterwards.
+        backbone: in float32 on the CPU.
         depths: layers before each exit, the last of them behind the last layer.
+        sample: texts whose states decide the steps of int8; None = products in float32.
 
     Raises:
-        BuildError: `onnx` or `onnxscript` is not installed.
-        FamilyError: layers of this family are not exported.
+        BuildError: `onnx` is not installed.
+        FamilyError: layers of this family, or with this activation, are not exported.
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
         raise BuildError(
             f"export.tiers: {error.name} is not installed; pip install 'adaptive-cascade[onnx]'"
         ) from None
     check_family(backbone)
+    layers = [layer_of(backbone.family.name, each) for each in backbone.blocks]
+    activation = _activation(backbone)
+    ranges = None if sample is None else measure_ranges(backbone, sample)
     folder.mkdir(parents=True, exist_ok=True)
-    backbone.config._attn_implementation = ATTENTION
-    heads = sizes_of(backbone).heads
-    templates: dict[Any, _Template] = {}  # exporting takes seconds; layers of like sizes share one
-    begun: list[Any] = []  # graphs of the layers since the last segment
-    for number, layer in enumerate(backbone.blocks):
-        sizes = (heads[number], *(each.shape for each in layer.parameters()))
-        if sizes not in templates:
-            templates[sizes] = _Template.of(layer, backbone.hidden)
-        begun.append(_graph(templates[sizes], layer, int8=int8))
-        large = sum(each.ByteSize() for each in begun) + begun[-1].ByteSize() > MOST_BYTES
-        if number + 1 in depths or large:
-            start = number + 1 - len(begun)
-            onnx.save(_chained(begun), folder / name_of(start, number + 1))
-            begun.clear()
+    graph, begun, bytes_of_one = _Graph(), 0, 0
+    for number, layer in enumerate(layers):
+        if layer is None:
+            raise FamilyError(
+                f"layer {number} of the {backbone.family.name} holds other matrices than plain "
+                "ones, such as adapters; merge them, or leave the tier out of `export`"
+            )
+        before = graph.bytes
+        graph.layer(layer, activation, ranges)
+        bytes_of_one = max(bytes_of_one, graph.bytes - before)
+        if number + 1 in depths or graph.bytes + bytes_of_one > MOST_BYTES:
+            onnx.save(graph.model(backbone.hidden), folder / name_of(begun, number + 1))
+            graph, begun = _Graph(), number + 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """What a layer is handed as its mask while it is exported, see `graphs.places`."""
+@torch.inference_mode()
+def measure_ranges(backbone: Backbone, sample: Sequence[TokenBatch]) -> Ranges:
+    """The least and the greatest number of each channel that the layers' products take."""
+    found: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    take: torch.Tensor
-    back: torch.Tensor
-    bias: torch.Tensor
+    def watch(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        x = given[0].flatten(0, -2)
+        least, most = x.amin(0), x.amax(0)
+        if module in found:
+            least = torch.minimum(least, found[module][0])
+            most = torch.maximum(most, found[module][1])
+        found[module] = least, most
 
-
-def _attend(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: _Places,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **others: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention over rows [1, heads, t, d] that lie one behind the other, in plain operations."""
-    rows, width = attention_mask.take.shape
-    heads, size = query.shape[1], query.shape[3]
-    take = attention_mask.take.flatten()
-    query, key, value = (
-        x.transpose(1, 2).flatten(2)[0].index_select(0, take).view(rows, width, heads, size)
-        for x in (query, key, value)
-    )
-    scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1)
-    scores = scores * (size**-0.5 if scaling is None else scaling) + attention_mask.bias
-    out = (scores.softmax(-1) @ value.transpose(1, 2)).transpose(1, 2)
-    out = out.reshape(rows * width, heads * size).index_select(0, attention_mask.back)
-    return out.view(1, -1, heads, size), None
-
-
-AttentionInterface.register(ATTENTION, _attend)
-
-
-class _Layer(nn.Module):
-    """A layer as a function of tensors: hidden states [t, h] and places to hidden states."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(
-        self, hidden: torch.Tensor, take: torch.Tensor, back: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        return first(self.layer(hidden.unsqueeze(0), _Places(take, back, bias))).squeeze(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A graph without the weights of any one layer."""
-
-    model: Any  # onnx.ModelProto
-    constants: dict[str, NDArray[Any]]
-    weights: dict[str, tuple[str, bool]]  # of the graph -> parameter of the layer, transposed
-
-    @classmethod
-    def of(cls, layer: nn.Module, hidden: int) -> _Template:
-        """From a copy with other weights, all unlike: the exporter makes equal ones into one."""
-        from onnx import numpy_helper
-
-        layer = copy.deepcopy(layer).eval()
-        for each in layer.parameters():
-            nn.init.normal_(each)
-        model = _exported(layer, hidden)
-        arrays = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-        own = {name: each.detach().numpy() for name, each in layer.named_parameters()}
-        weights = {
-            name: (of, flipped)
-            for of, weight in own.items()
-            for flipped in (False, True)
-            for name, array in arrays.items()
-            if np.array_equal(array, weight.T if flipped else weight)
-        }
-        lost = own.keys() - {of for of, _ in weights.values()}
-        if lost:
-            raise BuildError(f"export.tiers: torch's exporter changed {', '.join(sorted(lost))}")
-        constants = {name: array for name, array in arrays.items() if name not in weights}
-        return cls(model, constants, weights)
-
-    def arrays(self, layer: nn.Module) -> dict[str, NDArray[Any]]:
-        """What the graph's constants are for a layer."""
-        own = {name: each.detach().numpy() for name, each in layer.named_parameters()}
-        filled = {name: own[of].T if flip else own[of] for name, (of, flip) in self.weights.items()}
-        return self.constants | filled
-
-
-def _exported(layer: nn.Module, hidden: int) -> Any:
-    """The layer as an ONNX model, for any number of tokens and rows."""
-    tokens, rows, width = (torch.export.Dim(name, min=2) for name in ("t", "b", "w"))
-    whole = torch.long
-    example = (
-        torch.zeros(12, hidden),
-        torch.zeros(3, 5, dtype=whole),
-        torch.zeros(12, dtype=whole),
-        torch.zeros(3, 1, 1, 5),
-    )
-    with quiet_exporter():
-        program = torch.onnx.export(
-            _Layer(layer),
-            example,
-            input_names=INPUTS,
-            output_names=("out",),
-            dynamic_shapes=({0: tokens}, {0: rows, 1: width}, {0: tokens}, {0: rows, 3: width}),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    return plain(program.model_proto)
-
-
-def plain(model: Any) -> Any:
-    """A model without what the exporter notes of itself, such as where this file lies."""
-    graph = model.graph
-    parts = (graph.input, graph.output, graph.node, graph.value_info, graph.initializer)
-    for each in (model, graph, *chain(*parts)):
-        del each.metadata_props[:]
-        each.doc_string = ""
-    return model
+    with _watched(backbone.blocks, watch):
+        for batch in sample:
+            backbone.run(backbone.embed(batch), 0, backbone.layers)
+    return {each: (least.numpy(), most.numpy()) for each, (least, most) in found.items()}
 
 
 @contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Nothing of what torch's exporter has to say about itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def _watched(blocks: nn.ModuleList, watch: Any) -> Iterator[None]:
+    """Every linear layer tells what it is given."""
+    linears = [each for each in blocks.modules() if isinstance(each, nn.Linear)]
+    hooks = [each.register_forward_pre_hook(watch) for each in linears]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        for hook in hooks:
+            hook.remove()
 
 
-def _graph(template: _Template, layer: nn.Module, *, int8: bool) -> Any:
-    """A layer's model, where matrices that multiply the same vectors lie side by side."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    model, arrays = onnx.ModelProto(), template.arrays(layer)
-    model.CopyFrom(template.model)
-    graph = model.graph
-    products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in arrays]
-    alike: dict[str, list[Any]] = {}  # by what they multiply
-    for node in products:
-        alike.setdefault(node.input[0], []).append(node)
-    done = {node.output[0] for node in products}
-    nodes = []
-    for node in graph.node:
-        if node.output[0] not in done:
-            nodes.append(node)
-            continue
-        x = node.input[0]
-        group = alike.pop(x, [])  # all of them where the first one stood
-        if not group:
-            continue
-        weights = [arrays[each.input[1]] for each in group]
-        outputs = [each.output[0] for each in group]
-        whole = outputs[0] if len(outputs) == 1 else f"{x}.products"
-        nodes += (_in_int8 if int8 else _in_float32)(x, whole, np.concatenate(weights, 1), arrays)
-        if len(outputs) > 1:
-            arrays[f"{whole}.sizes"] = np.array([each.shape[1] for each in weights])
-            nodes.append(helper.make_node("Split", [whole, f"{whole}.sizes"], outputs, axis=-1))
-    used = {name for node in nodes for name in node.input}
-    kept = [numpy_helper.from_array(arrays[name], name) for name in arrays if name in used]
-    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
-        del field[:]
-        field.extend(values)
-    del graph.value_info[:]
-    onnx.checker.check_model(model)
-    return model
+def _activation(backbone: Backbone) -> tuple[str, str]:
+    """Operator and domain of the function between the feed-forward matrices."""
+    config = backbone.config
+    name = str(getattr(config, "hidden_act", None) or config.activation)
+    if name not in _ACTIVATIONS:
+        raise FamilyError(
+            f"layers with the activation {name!r} are not exported to ONNX Runtime; those with "
+            f"{', '.join(_ACTIVATIONS)} are. Leave the tier out of `export`"
+        )
+    return _ACTIVATIONS[name]
 
 
-def _chained(models: Sequence[Any]) -> Any:
-    """Graphs of layers as one, which runs them in turn. They share the places of their rows."""
-    import onnx
-
-    if len(models) == 1:
-        return models[0]
-    whole = onnx.ModelProto()
-    whole.CopyFrom(models[0])
-    for field in ("node", "initializer"):
-        del getattr(whole.graph, field)[:]
-    last = len(models) - 1
-    for number, model in enumerate(models):
-        shared = {name: name for name in INPUTS[1:]} | {"": ""}  # an input that is left out
-        shared["hidden"] = f"{number - 1}.out" if number else "hidden"
-        shared["out"] = "out" if number == last else f"{number}.out"
-        for array in model.graph.initializer:
-            array.name = f"{number}.{array.name}"
-        for node in model.graph.node:
-            node.name = ""  # those of two layers would be the same
-            for names in (node.input, node.output):
-                names[:] = [shared.get(name, f"{number}.{name}") for name in names]
-        whole.graph.node.extend(model.graph.node)
-        whole.graph.initializer.extend(model.graph.initializer)
-    onnx.checker.check_model(whole)
-    return whole
+_ACTIVATIONS = {
+    "gelu": ("Gelu", OWN),
+    "gelu_new": ("FastGelu", OWN),
+    "gelu_pytorch_tanh": ("FastGelu", OWN),
+    "relu": ("Relu", ""),
+}
 
 
-def _in_float32(
-    x: str, y: str, weight: NDArray[np.float32], arrays: dict[str, NDArray[Any]]
-) -> Iterable[Any]:
-    """Nodes for y = x @ weight [in, out], whose constants join `arrays`."""
-    from onnx import helper
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """A product x @ weight + bias, [in, out] and [out], and the range of its x if in int8."""
 
-    arrays[f"{y}.weight"] = weight
-    return [helper.make_node("MatMul", [x, f"{y}.weight"], [y])]
+    weight: Array
+    bias: Array
+    range: tuple[Array, Array] | None
+
+    @classmethod
+    def of(cls, linear: nn.Linear, ranges: Ranges | None) -> _Matrix:
+        weight = linear.weight.detach().numpy().T
+        return cls(weight, linear.bias.detach().numpy(), None if ranges is None else ranges[linear])
+
+    def times(self, factor: Array) -> _Matrix:
+        """With outputs [out] multiplied."""
+        return _Matrix(self.weight * factor, self.bias * factor, self.range)
 
 
-def _in_int8(
-    x: str, y: str, weight: NDArray[np.float32], arrays: dict[str, NDArray[Any]]
-) -> Iterable[Any]:
-    """The same with the rounding of `Int8Linear`, and so with the same sums."""
-    from onnx import TensorProto, helper
+@dataclass(slots=True)
+class _Graph:
+    """A graph that layers are added to, each behind the one before."""
 
-    numbers, scales = rounded(torch.from_numpy(weight.T))
-    arrays |= {
-        f"{y}.numbers": np.ascontiguousarray(numbers.numpy().T),
-        f"{y}.scales": (scales / STEPS).float().numpy(),
-        "int8.last": np.array([-1]),
-        "int8.least": np.array(LEAST, np.float32),
-        "int8.step": np.array(1 / STEPS, np.float32),
-        "int8.zero": np.array(ZERO, np.uint8),
-    }
-    call = helper.make_node
-    return [
-        call("Abs", [x], [f"{y}.abs"]),
-        call("ReduceMax", [f"{y}.abs", "int8.last"], [f"{y}.most"], keepdims=1),
-        call("Max", [f"{y}.most", "int8.least"], [f"{y}.scale"]),
-        call("Div", [x, f"{y}.scale"], [f"{y}.share"]),
-        call("QuantizeLinear", [f"{y}.share", "int8.step", "int8.zero"], [f"{y}.rounded"]),
-        call("MatMulInteger", [f"{y}.rounded", f"{y}.numbers", "int8.zero"], [f"{y}.sums"]),
-        call("Cast", [f"{y}.sums"], [f"{y}.float"], to=TensorProto.FLOAT),
-        call("Mul", [f"{y}.float", f"{y}.scales"], [f"{y}.shares"]),
-        call("Mul", [f"{y}.shares", f"{y}.scale"], [y]),
-    ]
+    nodes: list[Any] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    last: str = "hidden"  # what the next layer takes
+    filled: str = ""  # what `mask` gave
+
+    @property
+    def bytes(self) -> int:
+        """Of all constants."""
+        return sum(each.nbytes for each in self.arrays.values())
+
+    def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """A node; returns its output."""
+        from onnx import helper
+
+        output = f"{len(self.nodes)}.{kind}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, value: Array) -> str:
+        """Its name; scalars and shapes are written once."""
+        name = f"constant.{len(self.arrays)}"
+        if value.size <= 4:
+            name = f"{value.dtype}.{value.tolist()}"
+        self.arrays[name] = value
+        return name
+
+    def layer(self, layer: Layer, activation: tuple[str, str], ranges: Ranges | None) -> None:
+        """A transformer's layer, its norms behind the sums."""
+        x, attention = self.last, layer.attention
+        size = attention.attention_head_size
+        query, key, value, attended = (
+            _Matrix.of(each, ranges)
+            for each in (layer.query, layer.key, layer.value, layer.attended)
+        )
+        if attended.range is not None:
+            # what attention mixes comes from the values: their matrix can do the division
+            factor = _factor(attended)
+            value = value.times(1 / factor)
+            attended = _divided(attended, factor)
+        parts = self.products(x, query, key, value)
+        heads = len(query.bias) // size
+        mixed = self.attention(parts, heads, size, float(attention.scaling))
+        (mixed,) = self.products(mixed, attended, divide=False)
+        x = self.norm(mixed, x, layer.first_norm)
+        rising, falling = (_Matrix.of(each, ranges) for each in (layer.rising, layer.falling))
+        (risen,) = self.products(x, rising)
+        kind, domain = activation
+        (fallen,) = self.products(self.add(kind, risen, domain=domain), falling)
+        self.last = self.norm(fallen, x, layer.last_norm)
+
+    def attention(self, parts: Sequence[str], heads: int, size: int, scale: float) -> str:
+        """Of queries, keys and values [t, heads x size], each row by itself: the same shape."""
+        # ONNX Runtime takes rows that are filled up to the longest
+        query, key, value = (self.add("Gather", each, "take", axis=0) for each in parts)
+        mixed = self.add(
+            "MultiHeadAttention",
+            *(query, key, value, "", self.mask()),
+            domain=OWN,
+            num_heads=heads,
+            scale=scale,
+        )
+        flat = self.add("Reshape", mixed, self.constant(np.array([-1, heads * size])))
+        return self.add("Gather", flat, "back", axis=0)
+
+    def mask(self) -> str:
+        """Which places of filled up rows hold tokens, int32 [b, w]; the same for all layers."""
+        from onnx import TensorProto
+
+        if not self.filled:
+            real = self.add("Not", self.add("IsInf", "bias"))
+            numbers = self.add("Cast", real, to=TensorProto.INT32)
+            self.filled = self.add("Reshape", numbers, self.add("Shape", "take"))
+        return self.filled
+
+    def norm(self, x: str, residual: str, norm: nn.LayerNorm) -> str:
+        """The norm of a sum."""
+        scale, shift = (self.constant(each.detach().numpy()) for each in (norm.weight, norm.bias))
+        return self.add(
+            "LayerNormalization", self.add("Add", x, residual), scale, shift, epsilon=norm.eps
+        )
+
+    def products(self, x: str, *matrices: _Matrix, divide: bool = True) -> list[str]:
+        """Of the same x [t, in] with each matrix.
+
+        Args:
+            divide: x is to be divided by the factors of its channels first, in int8.
+        """
+        if matrices[0].range is None:
+            return [
+                self.add("Gemm", x, self.constant(each.weight), self.constant(each.bias))
+                for each in matrices
+            ]
+        if divide:
+            factor = _factor(*matrices)
+            matrices = tuple(_divided(each, factor) for each in matrices)
+            x = self.add("Mul", x, self.constant(1 / factor))
+        step, zero = _steps(matrices[0])
+        scale, middle = self.constant(step), self.constant(zero)
+        x = self.add("QuantizeLinear", x, scale, middle)
+        found = []
+        for each in matrices:
+            numbers, worth = int8.rounded(torch.from_numpy(each.weight.T), top())
+            weight = self.constant(np.ascontiguousarray(numbers.numpy().T))
+            steps, bias = self.constant(worth.float().numpy()), self.constant(each.bias)
+            found.append(
+                self.add(
+                    "MatMulIntegerToFloat", x, weight, scale, steps, middle, "", bias, domain=OWN
+                )
+            )
+        return found
+
+    def model(self, hidden: int) -> Any:
+        """The whole, as an ONNX model."""
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        kind, whole = TensorProto.FLOAT, TensorProto.INT64
+        shapes = (["t", hidden], ["b", "w"], ["t"], ["b", 1, 1, "w"])
+        inputs = [
+            helper.make_tensor_value_info(name, whole if name in ("take", "back") else kind, shape)
+            for name, shape in zip(INPUTS, shapes, strict=True)
+        ]
+        self.nodes[-1].output[0] = "out"
+        graph = helper.make_graph(
+            self.nodes,
+            "layers",
+            inputs,
+            [helper.make_tensor_value_info("out", kind, shapes[0])],
+            [numpy_helper.from_array(array, name) for name, array in self.arrays.items()],
+        )
+        domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)]
+        model = helper.make_model(graph, opset_imports=domains, ir_version=IR, producer_name="")
+        if any(array.dtype == np.int8 for array in self.arrays.values()):
+            helper.set_model_props(model, {WEIGHT_BITS: str(top().bit_length() + 1)})
+        checker.check_model(model)
+        return model
+
+
+def top() -> int:
+    """The greatest weight of int8 graphs: of 8 bits where kernels here sum products exactly."""
+    return 127 if int8.sums_exactly() else int(int8.TOP)
+
+
+def _factor(*matrices: _Matrix) -> Array:
+    """What each channel [in] of their inputs is divided by."""
+    least, most = matrices[0].range  # type: ignore[misc]  # of the same inputs
+    inputs = np.maximum(np.maximum(-least, most), _LEAST)
+    weights = np.maximum(np.max([np.abs(each.weight).max(1) for each in matrices], 0), _LEAST)
+    factor: Array = inputs**SMOOTHING / weights ** (1 - SMOOTHING)
+    return factor.astype(np.float32)
+
+
+_LEAST = 1e-5  # of a channel that is next to nothing throughout
+
+
+def _divided(matrix: _Matrix, factor: Array) -> _Matrix:
+    """The matrix for inputs that were divided."""
+    least, most = matrix.range  # type: ignore[misc]
+    return _Matrix(matrix.weight * factor[:, None], matrix.bias, (least / factor, most / factor))
+
+
+def _steps(matrix: _Matrix) -> tuple[Array, Array]:
+    """What one step of an input is worth, and the step that stands for zero."""
+    least, most = matrix.range  # type: ignore[misc]
+    low, high = min(float(least.min()), 0.0), max(float(most.max()), 0.0)
+    step = max(high - low, int8.LEAST) / 255
+    return np.array(step, np.float32), np.array(round(-low / step), np.uint8)

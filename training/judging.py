@@ -5,6 +5,11 @@ python -m adaptive.training.judging
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,8 @@ from torch import nn
 
 from adaptive.exits.judging import GRAPH, INPUTS, OUTPUTS, judge
 from adaptive.exits.reliability import Reliability
-from adaptive.training.graphs import OPSET, plain, quiet_exporter
+
+OPSET = 18
 
 
 class _Judge(nn.Module):
@@ -49,7 +55,7 @@ def write_graph(file: Path) -> None:
     )
     shapes: tuple[Any, ...] = ({}, {0: b, 1: c}, {0: b, 1: h}, {0: b}, {0: b}, {0: b, 1: h})
     shapes += ({0: b, 1: c}, {0: b}, *({0: k} for _ in fitted))
-    with quiet_exporter():
+    with _quiet_exporter():
         program = torch.onnx.export(
             _Judge(),
             example,
@@ -61,7 +67,33 @@ def write_graph(file: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    onnx.save(plain(program.model_proto), file)
+    onnx.save(_plain(program.model_proto), file)
+
+
+def _plain(model: Any) -> Any:
+    """A model without what the exporter notes of itself, such as where this file lies."""
+    graph = model.graph
+    parts = (graph.input, graph.output, graph.node, graph.value_info, graph.initializer)
+    for each in (model, graph, *chain(*parts)):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    return model
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Nothing of what torch's exporter has to say about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 if __name__ == "__main__":

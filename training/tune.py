@@ -88,7 +88,7 @@ def tune(
     with tempfile.TemporaryDirectory() as made, _threads_kept():
         for tier in tiers:
             where, scratch = folder / LAYOUT.tier(tier.name), Path(made) / tier.name
-            here, lacking = prepare(where, cpu, scratch)
+            here, lacking = prepare(where, cpu, scratch, _batches(bundle, 8, tokens))
             left_out |= lacking
             for count in threads:
                 torch.set_num_threads(count)  # sessions take as many when they are opened

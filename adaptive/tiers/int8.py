@@ -13,6 +13,7 @@ measured to be several times worse.
 
 from __future__ import annotations
 
+import platform
 import warnings
 
 import torch
@@ -23,7 +24,7 @@ from adaptive.errors import FamilyError
 ENGINE = "fbgemm"
 STEPS = 127.0  # of an activation on either side of zero
 ZERO = 128  # the unsigned number that stands for zero
-_TOP = 63.0  # greatest weight
+TOP = 63  # greatest weight
 LEAST = 1e-30  # scale of a token or an output that is zero throughout
 
 
@@ -97,10 +98,20 @@ def check_kind(blocks: nn.ModuleList) -> None:
         )
 
 
-def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A weight [out, in] as whole numbers int8 [out, in], and what one is worth, float64 [out]."""
+def sums_exactly() -> bool:
+    """Whether this processor's kernels sum products of 8 bits in 32: by VNNI, or it is no x86."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or bool(torch.cpu._is_vnni_supported())
+
+
+def rounded(weight: torch.Tensor, top: int = TOP) -> tuple[torch.Tensor, torch.Tensor]:
+    """A weight [out, in] as whole numbers int8 [out, in], and what one is worth, float64 [out].
+
+    Args:
+        top: the greatest number.
+    """
     weight = weight.double()
-    scales = (weight.abs().amax(1) / _TOP).clamp_min(LEAST)
+    scales = (weight.abs().amax(1) / top).clamp_min(LEAST)
     return (weight / scales.unsqueeze(1)).round().to(torch.int8), scales
 
 

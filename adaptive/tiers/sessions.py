@@ -10,7 +10,7 @@ import torch
 from adaptive.errors import BundleError
 
 
-def open_session(file: Path, told: str) -> Any:
+def open_session(file: Path, told: str, *, exact: bool = False) -> Any:
     """A session that runs a graph, on as many threads as torch has now.
 
     Each has threads of its own, which sleep while other graphs run: spinning, two threads were 1.4
@@ -21,6 +21,8 @@ def open_session(file: Path, told: str) -> Any:
 
     Args:
         told: what the graph is called in errors.
+        exact: products of 8 bits are summed in 32 though the processor has no VNNI, which is
+            slower; else sums that go beyond 16 bits would be cut off there.
 
     Raises:
         BundleError: ONNX Runtime is not installed, or the graph is missing or damaged.
@@ -35,6 +37,8 @@ def open_session(file: Path, told: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3  # errors
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -13,6 +13,7 @@ import joblib
 import pytest
 import torch
 from tiny_cascade import tiny_texts
+from tiny_transformers import packed, tiny_rows
 
 from adaptive.bundle.contents import Bundle
 from adaptive.pipeline import AdaptivePipeline
@@ -93,7 +94,8 @@ def test_tiers_in_int8_and_in_onnx_runtime_are_copied(
     pytest.importorskip("onnxruntime")
     save_tier(tiny_cascade.tiers[1], tmp_path)
     plain = load_tier(tmp_path)
-    write_graphs(backbone_of(plain), plain.depths, tmp_path / "layers", int8=int8)
+    sample = [packed(tiny_rows())] if int8 else None
+    write_graphs(backbone_of(plain), plain.depths, tmp_path / "layers", sample=sample)
     for graphs in (False, tmp_path / "layers"):
         tier = load_tier(tmp_path, int8=int8, graphs=graphs)
         tiers = (tiny_cascade.tiers[0], tier, tiny_cascade.tiers[2])

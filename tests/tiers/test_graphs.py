@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from adaptive.errors import BuildError, BundleError, FamilyError
 from adaptive.tiers import graphs
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.bag import Bag
-from adaptive.tiers.graphs import FOLDER, LEAST, Graphs, blocks, name_of, places
+from adaptive.tiers.graphs import FOLDER, MOST, Graphs, blocks, name_of, places
 from adaptive.tiers.int8 import available, quantise
 from adaptive.tiers.store import in_torch, load_tier, reference_of, save_tier
 from adaptive.tiers.surgery import Shape, shrink
@@ -26,9 +27,9 @@ from adaptive.training.graphs import write_graphs
 from adaptive.types import TokenBatch
 
 pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
 
 LABELS = ("bad", "good", "so-so")
+SAMPLE = [packed(tiny_rows(tuple(range(1, 41))))]
 KINDS = ["float32", pytest.param("int8", marks=pytest.mark.skipif(not available(), reason="none"))]
 
 
@@ -39,7 +40,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tier = Tier("full", tiny_backbone("bert"), (0, 2, 4), LABELS, own_head=True)
     save_tier(tier, folder / "tier")
     for kind in ("float32", "int8"):
-        write_graphs(tiny_backbone("bert"), tier.depths, folder / kind, int8=kind == "int8")
+        sample = SAMPLE if kind == "int8" else None
+        write_graphs(tiny_backbone("bert"), tier.depths, folder / kind, sample=sample)
     return folder
 
 
@@ -58,22 +60,56 @@ def both(folder: Path, kind: str) -> tuple[Backbone, Backbone]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6))
 @settings(max_examples=20, deadline=None)
-def test_graphs_answer_as_torch_does(written: Path, kind: str, lengths: list[int]) -> None:
-    ours, theirs = both(written, kind)
+def test_graphs_answer_as_torch_does(written: Path, lengths: list[int]) -> None:
+    ours, theirs = both(written, "float32")
     batch = packed(tiny_rows(tuple(lengths)))
     found, expected = states(theirs, batch), states(ours, batch)
-    # int8: a number at the border of two steps may fall on either side, and all that follows
-    assert (found - expected).norm() <= (2e-2 if kind == "int8" else 1e-5) * expected.norm()
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_graphs_round_as_torch_does(written: Path, kind: str) -> None:
-    ours, theirs = both(written, kind)
-    batch = packed(tiny_rows((40, 30, 20)))  # without a number at such a border
-    torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
+@pytest.mark.skipif(not available(), reason="none")
+def test_int8_graphs_come_as_near_as_torchs_int8_layers(written: Path) -> None:
+    exact = both(written, "float32")[0]
+    torchs, graphs = both(written, "int8")
+    rows = [packed(tiny_rows(lengths)) for lengths in ((40, 3), (9,), (25, 12, 5), (1, 1))]
+    expected = torch.cat([states(exact, batch) for batch in rows])
+    far = [
+        float((torch.cat([states(each, batch) for batch in rows]) - expected).norm())
+        for each in (graphs, torchs)
+    ]
+    assert far[0] <= 1.2 * far[1] <= 0.1 * expected.norm()
+
+
+def test_a_channel_of_great_numbers_does_not_decide_the_steps_of_others(tmp_path: Path) -> None:
+    """One that is a thousand times the others would leave them a step or none without factors."""
+    plain, graphs = tiny_backbone("bert"), tiny_backbone("bert")
+    for each in (plain, graphs):
+        with torch.no_grad():
+            norm = each.blocks[0].attention.output.LayerNorm
+            norm.weight[3] *= 1000
+            each.blocks[0].intermediate.dense.weight[:, 3] /= 1000
+    write_graphs(graphs, (1, 4), tmp_path, sample=SAMPLE)
+    graphs.graphs = Graphs(tmp_path, 4)
+    batch = SAMPLE[0]
+    with torch.inference_mode():
+        found, expected = (each.run(each.embed(batch), 0, 1).hidden[0] for each in (graphs, plain))
+    others = [i for i in range(32) if i != 3]
+    assert (found - expected)[:, others].norm() <= 0.12 * expected[:, others].norm()
+
+
+def test_a_number_beyond_the_sample_is_cut_and_not_turned_round(written: Path) -> None:
+    """Wrapped around it would be a great number of the other sign."""
+    ours, theirs = both(written, "float32")[0], both(written, "int8")[1]
+    batch = packed(tiny_rows((9, 4)))
+    state = ours.embed(batch)
+    with torch.inference_mode():
+        great = state.hidden * 30
+        expected = ours.run(replace(state, hidden=great), 0, 2).hidden
+        found = theirs.run(replace(theirs.embed(batch), hidden=great), 0, 2).hidden
+    alike = torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0)
+    assert alike > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +126,7 @@ def test_families_whose_layers_see_their_row_alone_are_exported(
     tmp_path: Path, family: str
 ) -> None:
     ours, theirs = (tiny_backbone(family) for _ in range(2))
-    write_graphs(tiny_backbone(family), (1, 4), tmp_path, int8=False)
+    write_graphs(tiny_backbone(family), (1, 4), tmp_path)
     theirs.graphs = Graphs(tmp_path, 4)
     batch = packed(tiny_rows())
     torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
@@ -108,7 +144,7 @@ def test_a_graph_ends_where_an_exit_is(written: Path) -> None:
 
 
 def test_graphs_of_layers_as_format_1_has_them_are_read(written: Path, tmp_path: Path) -> None:
-    write_graphs(tiny_backbone("bert"), range(5), tmp_path, int8=False)
+    write_graphs(tiny_backbone("bert"), range(5), tmp_path)
     for layer in range(4):
         (tmp_path / name_of(layer, layer + 1)).rename(tmp_path / f"{layer:02}.onnx")
     former, theirs = tiny_backbone("bert"), both(written, "float32")[1]
@@ -121,47 +157,93 @@ def test_a_segment_that_is_too_large_for_a_file_is_parted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(written_by, "MOST_BYTES", 1)
-    write_graphs(tiny_backbone("bert"), (4,), tmp_path, int8=False)
+    write_graphs(tiny_backbone("bert"), (4,), tmp_path)
     assert Graphs(tmp_path, 4).stops == {0: 1, 1: 2, 2: 3, 3: 4}
 
 
 def test_layers_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
     shape = Shape((0, 2), ((0, 1), (3,)), (tuple(range(16)), tuple(range(32))))
     ours = shrink(tiny_backbone("bert"), shape)
-    write_graphs(shrink(tiny_backbone("bert"), shape), (2,), tmp_path, int8=False)
+    write_graphs(shrink(tiny_backbone("bert"), shape), (2,), tmp_path)
     theirs = shrink(tiny_backbone("bert"), shape)
     theirs.graphs = Graphs(tmp_path, 2)
     batch = packed(tiny_rows())
     torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-5, atol=1e-5)
 
 
+def test_an_activation_without_an_operator_is_refused(tmp_path: Path) -> None:
+    backbone = tiny_backbone("bert", hidden_act="silu")
+    with pytest.raises(FamilyError, match=r"activation 'silu' are not exported.*gelu, gelu_new"):
+        write_graphs(backbone, (4,), tmp_path)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_other_activations_are_exported(tmp_path: Path, activation: str) -> None:
+    ours, theirs = (tiny_backbone("bert", hidden_act=activation) for _ in range(2))
+    write_graphs(ours, (4,), tmp_path)
+    theirs.graphs = Graphs(tmp_path, 4)
+    batch = packed(tiny_rows())
+    torch.testing.assert_close(states(theirs, batch), states(ours, batch), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_have_eight_bits_where_sums_are_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    """Elsewhere graphs of 8 bits are opened in the precise way, which others have no need of."""
+    import onnx
+
+    seen: list[bool] = []
+    opens = graphs.open_session
+
+    def watched(file: Path, told: str, *, exact: bool = False) -> object:
+        seen.append(exact)
+        return opens(file, told, exact=exact)
+
+    monkeypatch.setattr(graphs, "open_session", watched)
+    monkeypatch.setattr(written_by.int8, "sums_exactly", lambda: bits == 8)
+    write_graphs(tiny_backbone("bert"), (4,), tmp_path, sample=SAMPLE)
+    arrays = onnx.load(tmp_path / name_of(0, 4)).graph.initializer
+    most = [
+        np.abs(onnx.numpy_helper.to_array(each).astype(int)).max()
+        for each in arrays
+        if each.data_type == 3
+    ]
+    assert set(most) == {2 ** (bits - 1) - 1}
+    Graphs(tmp_path, 4)
+    monkeypatch.setattr(graphs.int8, "sums_exactly", lambda: False)
+    Graphs(tmp_path, 4)
+    assert seen == ([False, False, True] if bits == 8 else [False, False])
+
+
 @pytest.mark.parametrize("family", ["qwen3", "modernbert", "deberta-v2", "mpnet"])
 def test_families_whose_layers_take_more_are_refused(tmp_path: Path, family: str) -> None:
     with pytest.raises(FamilyError, match=r"not exported.*Leave the tier out of `export`"):
-        write_graphs(tiny_backbone(family), (4,), tmp_path, int8=False)
+        write_graphs(tiny_backbone(family), (4,), tmp_path)
 
 
-def test_rows_unlike_in_length_run_in_blocks_of_their_own(
+def test_rows_that_run_in_blocks_come_to_the_same(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The very same numbers: filled up in attention or not, a row sees itself alone."""
+    """Filled up in attention or not, a row sees itself alone."""
     batch = packed(tiny_rows((40, 40, 40, 12, 12, 3, 40)))
     _, whole = both(written, "float32")
     expected = states(whole, batch)
-    monkeypatch.setattr(graphs, "LEAST", 10)
+    monkeypatch.setattr(graphs, "MOST", 50)
     parts = blocks(batch.lengths)
-    assert [(part.start, part.stop) for part in parts] == [(0, 3), (3, 6), (6, 7)]
+    assert [(part.start, part.stop) for part in parts] == [(0, 1), (1, 2), (2, 4), (4, 7)]
     torch.testing.assert_close(states(whole, batch), expected, rtol=1e-5, atol=1e-5)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60))
-def test_blocks_hold_every_row_once_and_enough_tokens(lengths: list[int]) -> None:
+def test_blocks_hold_every_row_once_and_few_tokens(lengths: list[int]) -> None:
     rows = np.array(sorted(lengths, reverse=True))
     parts = blocks(rows)
     assert np.concatenate([np.arange(p.start, p.stop) for p in parts]).tolist() == [
         *range(len(rows))
     ]
-    assert len(parts) == 1 or min(int(rows[part].sum()) for part in parts) >= LEAST
+    assert all(p.stop - p.start == 1 or rows[p].sum() < MOST + rows[p].max() for p in parts)
+    assert len(parts) <= rows.sum() // MOST + 1
 
 
 def test_places_part_the_rows_of_a_batch() -> None:
@@ -244,6 +326,6 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(BundleError, match=r"pip install 'adaptive-cascade\[onnx\]'"):
         Graphs(written / "float32", 4)
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(BuildError, match=r"onnxscript.*pip install 'adaptive-cascade\[onnx\]'"):
-        write_graphs(tiny_backbone("bert"), (4,), tmp_path, int8=False)
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(BuildError, match=r"onnx is not.*pip install 'adaptive-cascade\[onnx\]'"):
+        write_graphs(tiny_backbone("bert"), (4,), tmp_path)

@@ -202,7 +202,7 @@ def test_what_is_not_installed_is_told(
 ) -> None:
     monkeypatch.setattr("adaptive.tiers.runners.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"export": {"tiers": ["full"]}})
-    assert "onnx, onnxscript, onnxruntime is not installed; pip install" in str(error)
+    assert "onnx, onnxruntime is not installed; pip install" in str(error)
     monkeypatch.setattr("adaptive.training.preflight.find_spec", lambda name: None)
     error = refused(sources, tmp_path, {"tracking": "wandb"})
     assert "tracking: wandb is not installed; pip install" in str(error)

@@ -24,13 +24,16 @@ SECONDS = 60.0  # that all rounds of a tier may take, about; large tiers are run
 ALIKE = 0.97  # of the least time: what is within it counts as as quick
 
 
-def prepare(tier: Path, device: torch.device, scratch: Path) -> tuple[list[str], dict[str, str]]:
+def prepare(
+    tier: Path, device: torch.device, scratch: Path, sample: Sequence[TokenBatch]
+) -> tuple[list[str], dict[str, str]]:
     """Make ready every runner that this machine has.
 
     Args:
         tier: its folder.
         device: where it is to run.
         scratch: graphs are written into folders in it, one a runner.
+        sample: texts that decide the steps of int8 graphs.
 
     Returns:
         The runners' names, in the table's order, and of the others why they are left out.
@@ -47,7 +50,8 @@ def prepare(tier: Path, device: torch.device, scratch: Path) -> tuple[list[str],
                 why = str(error).partition(";")[0].partition(". Leave")[0]
             else:
                 goal = scratch / name
-                write_graphs(backbone_of(plain), plain.depths, goal, int8=runner.int8)
+                texts = sample if runner.int8 else None
+                write_graphs(backbone_of(plain), plain.depths, goal, sample=texts)
         if why is None:
             found.append(name)
         else:
