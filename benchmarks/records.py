@@ -13,6 +13,15 @@ import torch
 import transformers
 
 HERE = Path(__file__).parent
+INSTRUCTIONS = (  # as Linux calls them
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -44,6 +53,14 @@ def processor() -> str:
         if names:
             return names[0].partition(":")[2].strip()
     return platform.processor()
+
+
+def flags() -> list[str]:
+    """Which instructions this CPU has, of those that decide how fast products are."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    has = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [name for name in INSTRUCTIONS if name in has]
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,8 @@ alone.
 
     python benchmarks/runtime_cpu.py --only peers --bundles FOLDER --data FOLDER --threads 2
 
-takes finished bundles and real text instead, see `runtime_peers`; so does `ahead`, on two cores,
+takes finished bundles and real text instead, see `runtime_peers`, and has a part of the record for
+each kind of CPU; so does `ahead`, on two cores,
 see `runtime_ahead`.
 """
 
@@ -96,7 +97,10 @@ def measure(
 ) -> dict[str, Any]:
     """A section's parts of the record, beside what was kept."""
     if name == "peers":
-        return runtime_peers.peers(given, kept)
+        cpus, here = kept.get("cpus", {}), records.processor()
+        found = runtime_peers.peers(given, cpus.get(here, {}))
+        told = {"flags": records.flags(), "versions": records.versions()}
+        return {"cpus": cpus | {here: found | told | {"commit": records.commit()}}}
     beside = {}
     if name == "scaling":
         found = scaling(given)

@@ -20,6 +20,7 @@ from tiny_outcomes import random_table
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import peer_memory
 import peer_models
+import records
 import runtime_cpu
 import runtime_peers as benchmark
 
@@ -99,7 +100,10 @@ def measure(
         few = ["--texts", "20", "--batches", "1", "8", "--repeats", "1"]
         sys.argv = ["runtime_cpu", "--only", "peers", "--peers", *chosen, *told, *few]
         runtime_cpu.main()
-        found: dict[str, Any] = json.loads(file.read_text())
+        record = json.loads(file.read_text())
+        assert record.get("breakdown") in (None, [1])  # other sections are left alone
+        found: dict[str, Any] = record["cpus"][records.processor()]
+        assert found["flags"] == records.flags()
         return found
 
     monkeypatch.setattr(sys, "argv", [])
@@ -110,10 +114,12 @@ def test_peers_are_recorded_beside_what_was_there(
     measure: Callable[[], dict[str, Any]], tmp_path: Path
 ) -> None:
     other = {"peer": "x", "data": "ag_news"}
-    there = {"breakdown": [1], "peers": [other, {"peer": "x", "data": "sst2"}]}
+    here = {"peers": [other, {"peer": "x", "data": "sst2"}]}
+    there = {"breakdown": [1], "cpus": {"another": here, records.processor(): here}}
     (tmp_path / "record.json").write_text(json.dumps(there))
     found = measure()
-    assert found["breakdown"] == [1] and found["peers"][0] == other
+    kept = json.loads((tmp_path / "record.json").read_text())["cpus"]["another"]
+    assert kept == here and found["peers"][0] == other
     lines = found["peers"][1:]
     assert [(line["peer"], line["batch"]) for line in lines] == [
         (peer, batch) for batch in (1, 8) for peer in ("torch eager", "wrong")
