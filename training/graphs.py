@@ -62,9 +62,9 @@ def write_graphs(
         raise BuildError(
             f"export.tiers: {error.name} is not installed; pip install 'adaptive-cascade[onnx]'"
         ) from None
-    check_family(backbone)
+    check_exportable(backbone)
     layers = [layer_of(backbone.family.name, each) for each in backbone.blocks]
-    activation = _activation(backbone)
+    activation = _ACTIVATIONS[_activation(backbone)]
     ranges = None if sample is None else measure_ranges(backbone, sample)
     folder.mkdir(parents=True, exist_ok=True)
     graph, begun, bytes_of_one = _Graph(), 0, 0
@@ -113,16 +113,21 @@ def _watched(blocks: nn.ModuleList, watch: Any) -> Iterator[None]:
             hook.remove()
 
 
-def _activation(backbone: Backbone) -> tuple[str, str]:
-    """Operator and domain of the function between the feed-forward matrices."""
-    config = backbone.config
-    name = str(getattr(config, "hidden_act", None) or config.activation)
+def check_exportable(backbone: Backbone) -> None:
+    """Raise FamilyError where its layers cannot be written as graphs."""
+    check_family(backbone)
+    name = _activation(backbone)
     if name not in _ACTIVATIONS:
         raise FamilyError(
             f"layers with the activation {name!r} are not exported to ONNX Runtime; those with "
             f"{', '.join(_ACTIVATIONS)} are. Leave the tier out of `export`"
         )
-    return _ACTIVATIONS[name]
+
+
+def _activation(backbone: Backbone) -> str:
+    """Name of the function between the feed-forward matrices."""
+    config = backbone.config
+    return str(getattr(config, "hidden_act", None) or config.activation)
 
 
 _ACTIVATIONS = {

@@ -18,11 +18,11 @@ from adaptive.errors import AdaptiveError, BuildError, ConfigError
 from adaptive.runners import AUTO, PLAIN
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.find import find_source
-from adaptive.tiers.graphs import check_family
 from adaptive.tiers.runners import lacking
 from adaptive.training import full, teach
 from adaptive.training.adapting import adapt
 from adaptive.training.data import load_data
+from adaptive.training.graphs import check_exportable
 from adaptive.training.groups import load_with_groups
 from adaptive.training.kinds import KINDS
 from adaptive.training.prepare import SPLITS, output_names
@@ -146,7 +146,7 @@ def _check_model(recipe: Recipe, backbone: Backbone, labels: tuple[str, ...]) ->
     """Raise AdaptiveError where the tiers that the recipe asks for cannot be made of the model."""
     full.check(recipe, backbone, labels)
     if recipe.exported:
-        check_family(backbone)
+        check_exportable(backbone)
     tier = full.untrained(recipe, backbone, labels)
     for each in recipe.small:
         KINDS[each.kind].check(each, tier)

@@ -11,12 +11,11 @@ import torch
 
 from adaptive.errors import FamilyError
 from adaptive.runners import RUNNERS
-from adaptive.tiers.graphs import check_family
 from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.runners import lacking
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.graphs import write_graphs
+from adaptive.training.graphs import check_exportable, write_graphs
 from adaptive.types import TokenBatch
 
 ROUNDS = 5
@@ -45,7 +44,7 @@ def prepare(
         if why is None and runner.graphs:
             plain = opened(tier, next(iter(RUNNERS)), device, scratch)
             try:
-                check_family(backbone_of(plain))
+                check_exportable(backbone_of(plain))
             except FamilyError as error:
                 why = str(error).partition(";")[0].partition(". Leave")[0]
             else:
