@@ -5,6 +5,7 @@ Everything heavy is imported inside, so that `import adaptive` stays quick.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,7 @@ def certify(
     ask: Ask | None = None,
     looks: int = 1,
     count_repeats: bool = False,
+    choose_runners: bool = False,
     quiet: bool = True,
     on_event: Listener | None = None,
 ) -> Certificate:
@@ -160,6 +162,8 @@ def certify(
             Only texts that decide are asked about; for one `accuracy_drop` over all texts.
         looks: designs that are planned to be tested on these rows, each at delta over so many.
         count_repeats: whether rows of the same text are separate requests, and count each.
+        choose_runners: serve each tier by what is quickest on this machine, tried on up to 256 of
+            the labelled rows, which then do not count.
         quiet: no progress bar.
         on_event: is told how far it is, see `adaptive.events`.
 
@@ -175,6 +179,7 @@ def certify(
     if ask is None and isinstance(data, Dataset):
         data = _known(pipeline, data)
     how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
+    how |= {"choose_runners": choose_runners}
     with listening(quiet=quiet, on_event=on_event) as tell:
         bundle = certified(pipeline, data, target, levels=levels, ask=ask, on_event=tell, **how)
     assert bundle.certificate is not None
@@ -188,6 +193,7 @@ def certified(
     *,
     on_event: Listener,
     ask: Ask | None = None,
+    choose_runners: bool = False,
     **how: Any,
 ) -> Bundle:
     """What `certify` does, of rows whose labels are the bundle's.
@@ -207,6 +213,8 @@ def certified(
         raise BundleError(f"{folder}: only a local folder can be certified; download it first")
     targets = pipeline.bundle.targets if target is None else target
     how |= {"batch_size": pipeline.preset.batch_size, "on_event": on_event}
+    if choose_runners and (ask is not None or not isinstance(data, Dataset)):
+        raise DataError("runners are chosen on labelled rows; certify with `ask` afterwards")
     if ask is not None:
         texts = data.items if isinstance(data, Dataset) else list(data)
         bundle = certify_by_asking(pipeline, texts, ask, target=targets, **how)
@@ -214,17 +222,38 @@ def certified(
         raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
     else:
         rows = data if how.get("count_repeats") else data.take(distinct_rows(data))
-        bundle = recertify(
-            pipeline.bundle,
-            pipeline.tokenize(rows.texts, rows.pairs),
-            _labels(pipeline, rows),
-            targets,
-            groups=rows.groups,
-            pairs=rows.pairs is not None,
-            **how,
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            served = pipeline.bundle
+            if choose_runners:
+                served, rows = _served_here(pipeline, rows, folder, Path(scratch))
+            bundle = recertify(
+                served,
+                pipeline.tokenize(rows.texts, rows.pairs),
+                _labels(pipeline, rows),
+                targets,
+                groups=rows.groups,
+                pairs=rows.pairs is not None,
+                **how,
+            )
+            card = render_card(bundle)
+            recertify_bundle(bundle, folder, card=card, runners=choose_runners)
+        return bundle
     recertify_bundle(bundle, folder, card=render_card(bundle))
     return bundle
+
+
+def _served_here(
+    pipeline: AdaptivePipeline, rows: Dataset, folder: Path, scratch: Path
+) -> tuple[Bundle, Dataset]:
+    """The bundle in the quickest runners of this machine, and the rows that did not choose them."""
+    from adaptive.training.served_here import parted, served_here
+
+    chosen, others = parted(len(rows))
+    sample = rows.take(chosen)
+    tokens = pipeline.tokenize(sample.texts, sample.pairs)
+    batch_size = pipeline.preset.batch_size
+    bundle = served_here(pipeline.bundle, folder, tokens, batch_size, scratch)
+    return bundle, rows.take(others)
 
 
 def curve(

@@ -8,15 +8,17 @@ recorded with it, and what is lost against float32 is certified.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from adaptive.cells import Labels
 from adaptive.measure.timing import machine
 from adaptive.runners import PLAIN, RUNNERS
 from adaptive.text import tokens as token_rows
-from adaptive.training.learn.runners import milliseconds, opened, prepare, quickest
+from adaptive.training.learn.runners import Choice, choose
 from adaptive.training.parts import steps_by_tier, task_of
 from adaptive.training.quantise import compare, sample
 from adaptive.training.steps import Context, Figures, Step, section
@@ -41,21 +43,30 @@ def _choose(context: Context, name: str, folder: Path, tokens: Tokens, labels: L
         token_rows.pack(tokens, rows, device)
         for rows in token_rows.batches(tokens.lengths, batch_size)
     ]
-    here, left_out = prepare(tier, device, folder, batches)
-    tiers = {runner: opened(tier, runner, device, folder) for runner in here}
-    took = milliseconds(tiers, batches, device)
-    chosen, exits = quickest(took), []
+    found, exits = choose(tier, device, folder, batches), []
+    chosen = found.runner
     if chosen != PLAIN:
-        both = tiers[PLAIN], tiers[chosen]
+        both = found.tiers[PLAIN], found.tiers[chosen]
         exits = compare(*both, tokens, labels, batch_size, task_of(context))["exits"]
     if RUNNERS[chosen].graphs:
         shutil.copytree(folder / chosen, folder, dirs_exist_ok=True)
     for runner in RUNNERS:
         shutil.rmtree(folder / runner, ignore_errors=True)
+    return figures_of(found, exits, batch_size, device)
+
+
+def figures_of(
+    found: Choice, exits: Sequence[Any], batch_size: int, device: torch.device
+) -> Figures:
+    """What `sentence` tells.
+
+    Args:
+        exits: how many answers stayed at each, where they were compared with torch's.
+    """
     return {
-        "runner": chosen,
-        "milliseconds": took,
-        "left_out": left_out,
+        "runner": found.runner,
+        "milliseconds": dict(found.milliseconds),
+        "left_out": dict(found.left_out),
         "exits": exits,
         "batch_size": batch_size,
         **machine(device),

@@ -125,10 +125,10 @@ def advice(tuning: Tuning, batch_size: int) -> str:
         )
     told = ", ".join(f"serve: {runner} for {tier}" for tier, runner in better.items())
     return (
-        f"In batches of {batch_size} quicker: {told}. Say so in the recipe's tiers and run "
-        "`adaptive build` again in the same work folder: what is trained stays, outcomes are "
-        "recorded with the new runners and the certificate is taken anew. A bundle that is served "
-        "otherwise than it was certified is refused."
+        f"In batches of {batch_size} quicker: {told}. `adaptive certify BUNDLE DATA "
+        "--choose-runners` puts them into the bundle and certifies it anew, on labelled rows that "
+        "served for nothing else. A bundle that is served otherwise than it was certified is "
+        "refused."
     )
 
 

@@ -27,7 +27,7 @@ from adaptive.bundle.outcomes import load_outcomes, save_outcomes
 from adaptive.bundle.page import render_certificate
 from adaptive.certificate.promises import Certificate
 from adaptive.errors import BuildError, BundleError
-from adaptive.tiers.store import save_tier
+from adaptive.tiers.store import save_tier, write_runner
 from adaptive.types import OutcomeTable, Stage
 
 if TYPE_CHECKING:
@@ -57,16 +57,19 @@ def save_bundle(bundle: Bundle, folder: Path | str, *, card: str, recipe: str) -
     return _replace(goal, lambda part: _write(bundle, part, card, recipe))
 
 
-def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
+def recertify_bundle(
+    bundle: Bundle, folder: Path | str, *, card: str, runners: bool = False
+) -> Path:
     """Put a bundle's certificate and what it certifies into a folder, whole or not at all.
 
     Targets, policies, costs, certification rows, card and certificate are written. The tiers and
     all else that answers stay as they are on disk, byte for byte, whatever the dtype they were
-    loaded in.
+    loaded in, unless they have other runners.
 
     Args:
         bundle: as loaded from the folder, with a new certificate.
         folder: the bundle to change.
+        runners: its tiers have others than on disk, and all outcomes are to be written.
 
     Raises:
         BundleError: the folder is no whole bundle, or there is no certificate.
@@ -79,7 +82,10 @@ def recertify_bundle(bundle: Bundle, folder: Path | str, *, card: str) -> Path:
 
     def write(part: Path) -> None:
         _copy(goal, part)
-        _write_promise(bundle, certificate, part, card, ("certify",))
+        for tier in bundle.tiers if runners else ():
+            write_runner(tier, part / LAYOUT.tier(tier.name))
+        splits = tuple(bundle.outcomes) if runners else ("certify",)
+        _write_promise(bundle, certificate, part, card, splits)
 
     return _replace(goal, write)
 

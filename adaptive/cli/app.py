@@ -388,6 +388,14 @@ def certify(
             help="Rows of the same text are separate requests: each counts, not the first alone.",
         ),
     ] = False,
+    choose_runners: Annotated[
+        bool,
+        typer.Option(
+            "--choose-runners",
+            help="Serve each tier by what is quickest on this machine, tried on up to 256 of the "
+            "rows, which then do not count.",
+        ),
+    ] = False,
     tiers: outcomes.Tiers = None,
     unit: outcomes.Unit = None,
     prices: outcomes.PriceFile = None,
@@ -490,7 +498,14 @@ def certify(
         context.obj.emit(told, lambda console: asking.show(told, console))
         return
     facts = certify(
-        pipeline, rows, wanted, levels, context.obj, looks=looks, count_repeats=count_repeats
+        pipeline,
+        rows,
+        wanted,
+        levels,
+        context.obj,
+        looks=looks,
+        count_repeats=count_repeats,
+        choose_runners=choose_runners,
     )
     context.obj.emit(facts, lambda console: show_certificate(facts, console))
 

@@ -82,12 +82,14 @@ def certify(
     *,
     looks: int = 1,
     count_repeats: bool = False,
+    choose_runners: bool = False,
 ) -> dict[str, Any]:
     """Certify an opened bundle on data, and put the certificate into its folder.
 
     Args:
         looks: designs that are planned to be tested on these data.
         count_repeats: whether rows of the same text are separate requests, and count each.
+        choose_runners: serve each tier by what is quickest here; see `adaptive.certify`.
 
     Raises:
         BundleError: the bundle does not lie in a folder of its own, or cannot be certified.
@@ -97,14 +99,29 @@ def certify(
     from adaptive.public import certified
 
     how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
+    how |= {"choose_runners": choose_runners}
     with session.listening() as tell:
         bundle = certified(pipeline, data, tuple(targets), levels=levels, on_event=tell, **how)
     assert bundle.certificate is not None
     facts, known = facts_of(bundle.certificate), bundle.certificate.conditions.known
-    repeated = len(data) - (known or 0) - facts["n"]
-    told = {"known": known, "repeated": repeated, "without_rows": list(without_rows(bundle))}
+    tried = _tried(data, count_repeats=count_repeats) if choose_runners else 0
+    repeated = len(data) - (known or 0) - facts["n"] - tried
+    told = {
+        "known": known,
+        "tried": tried,
+        "repeated": repeated,
+        "without_rows": list(without_rows(bundle)),
+    }
     folder = Path(pipeline.preset.bundle).expanduser()
     return {"result": str(folder.resolve()), **facts, **told}
+
+
+def _tried(data: Dataset, *, count_repeats: bool) -> int:
+    """Rows that runners were tried on."""
+    from adaptive.training.served_here import parted
+    from adaptive.training.splits import distinct_rows
+
+    return len(parted(len(data) if count_repeats else len(distinct_rows(data)))[0])
 
 
 def facts_of(certificate: Certificate | None) -> dict[str, Any]:
@@ -169,6 +186,8 @@ def show_certificate(facts: dict[str, Any], console: Console) -> None:
         lines.append(
             f"{facts['known']:,} rows were trained, fitted or searched on and do not count"
         )
+    if facts.get("tried"):
+        lines.append(f"{facts['tried']:,} rows chose the runners and do not count")
     if facts["repeated"]:
         lines.append(f"{facts['repeated']:,} rows repeat the text of another and do not count")
     if facts["without_rows"]:

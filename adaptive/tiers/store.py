@@ -12,7 +12,7 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -57,6 +57,21 @@ def save_tier(tier: Tier, folder: str | Path) -> None:
     # the heads name the backbone and labels they were trained for
     bond = {"backbone": card.sha256, "labels": json.dumps(card.labels)}
     _save(tier.heads, folder / HEADS, bond)
+    _write_card(card, folder)
+
+
+def write_runner(tier: Tier, folder: Path) -> None:
+    """Let a tier's folder say how the tier is served, with its graphs; weights stay as they are."""
+    graphs = tier.backbone.graphs
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    if graphs is not None:
+        shutil.copytree(graphs.folder, folder / FOLDER)
+    dtype = str(_dtype_of(tier)).removeprefix("torch.")
+    card = replace(read_card(folder), dtype=dtype, int8=tier.int8, graphs=graphs is not None)
+    _write_card(card, folder)
+
+
+def _write_card(card: Card, folder: Path) -> None:
     text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
 

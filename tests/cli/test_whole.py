@@ -24,6 +24,8 @@ from adaptive.bundle.store import load_bundle, save_bundle
 from adaptive.cli import app
 from adaptive.cli.labelled import load_labelled
 from adaptive.config import load_recipe
+from adaptive.pipeline import AdaptivePipeline
+from adaptive.tiers.runners import lacking
 from adaptive.training.data import load_data
 from adaptive.training.splits import make_splits
 
@@ -400,6 +402,30 @@ def test_certify_counts_repeated_rows_once_and_names_classes_without_rows(
     shown = run("certify", copy, data, "--target", "agreement=0.2").stdout
     assert "298 rows repeat the text of another and do not count" in shown
     assert "no row has: label = bad" in shown
+
+
+@pytest.mark.parametrize("runner", ["torch", "torch-int8", "onnxruntime-int8"])
+def test_certify_serves_tiers_by_the_quickest_runner_here_if_asked(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    if why := lacking(runner, "cpu", preparing=True):
+        pytest.skip(why)
+    monkeypatch.setattr("adaptive.training.learn.runners.quickest", lambda took: runner)
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    data = write_data(tmp_path / "new.csv", 300, seed=6)
+    how = ["--target", "agreement=0.2", "--choose-runners"]
+    found = json.loads(run("certify", copy, data, *how, "--json").stdout)
+    assert found["tried"] > 5
+    assert found["n"] + found["known"] + found["repeated"] + found["tried"] == 300
+    card = json.loads((copy / "tiers" / "full" / "tier.json").read_text())
+    assert card["int8"] == ("int8" in runner) and card["graphs"] == ("onnx" in runner)
+    assert f"Runner of the full tier: {runner}, the quickest on" in (copy / "README.md").read_text()
+    again = AdaptivePipeline.from_config(copy)
+    assert again.bundle.certificate is not None and again(["a fine great film"])[0]["label"]
+    shown = run("certify", copy, data, *how)
+    assert f"{found['tried']} rows chose the runners and do not count" in shown.stdout
+    text = (copy / "README.md").read_text()
+    assert text.count("Runner of the full tier") == 1
 
 
 def test_certify_leaves_out_what_the_build_used_and_counts_requests_where_told(

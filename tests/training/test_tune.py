@@ -29,7 +29,7 @@ def test_the_quickest_is_advised_and_how_to_certify_it() -> None:
     found = tuning(torch=4.0, torch_int8=2.0)
     assert found.best(32) == {"full": ("torch-int8", 1)}
     told = advice(found, 32)
-    assert "serve: torch-int8 for full" in told and "the certificate is taken anew" in told
+    assert "serve: torch-int8 for full" in told and "--choose-runners` puts them" in told
 
 
 def test_nothing_is_advised_where_the_bundle_is_about_as_quick() -> None:

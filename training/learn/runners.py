@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,29 @@ def prepare(
         else:
             left_out[name] = why
     return found, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The quickest runner of a tier, and how it was found."""
+
+    runner: str
+    milliseconds: Mapping[str, float]  # a text in each runner that this machine has
+    left_out: Mapping[str, str]  # why, of the others
+    tiers: Mapping[str, Tier]  # opened in each
+
+
+def choose(tier: Path, device: torch.device, scratch: Path, sample: Sequence[TokenBatch]) -> Choice:
+    """Try every runner of this machine on the same batches, in turns.
+
+    Args:
+        tier, device, scratch: as of `prepare`. The graphs of what is chosen stay in `scratch`.
+        sample: texts to be timed on, which decide the steps of int8 graphs too.
+    """
+    here, left_out = prepare(tier, device, scratch, sample)
+    tiers = {runner: opened(tier, runner, device, scratch) for runner in here}
+    took = milliseconds(tiers, sample, device)
+    return Choice(quickest(took), took, left_out, tiers)
 
 
 def opened(tier: Path, name: str, device: torch.device, scratch: Path) -> Tier:
