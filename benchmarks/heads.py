@@ -6,8 +6,8 @@ FOLDER holds finished builds, NAME/full, NAME/teacher and NAME/data. Heads of ea
 on the same recorded states for the same optimiser steps, from labels and the full tier's answers as
 a build trains them, and judged on the search rows. Shapes:
 
-linear          LayerNorm and a linear layer, as by default
-hidden          a hidden layer as wide as the states before it (`exits.head_width`)
+linear          LayerNorm and a linear layer
+hidden          a hidden layer as wide as the states before it, as by default
 two layers      linear, on the pooled states of this depth and the one before
 all layers      linear, on those of every depth so far
 both            a hidden layer, on those of every depth so far
