@@ -276,7 +276,12 @@ class _Graph:
         from onnx import TensorProto, checker, helper, numpy_helper
 
         kind, whole = TensorProto.FLOAT, TensorProto.INT64
-        shapes = (["t", hidden], ["b", "w"], ["t"], ["b", 1, 1, "w"])
+        shapes: tuple[list[str | int | None], ...] = (
+            ["t", hidden],
+            ["b", "w"],
+            ["t"],
+            ["b", 1, 1, "w"],
+        )
         inputs = [
             helper.make_tensor_value_info(name, whole if name in ("take", "back") else kind, shape)
             for name, shape in zip(INPUTS, shapes, strict=True)
