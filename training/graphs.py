@@ -1,7 +1,7 @@
 """Writing a transformer's segments as ONNX graphs, for `adaptive.tiers.graphs` to run.
 
 The nodes are those that ONNX Runtime is quickest at, some of them its own (`MatMulIntegerToFloat`,
-`Gelu`), so that a layer is some thirty calls. In int8 the inputs of every product are rounded in
+`Gelu`), so that a layer is 24 calls. In int8 the inputs of every product are rounded in
 steps that were measured once, on rows of text: nothing is looked for at run time, and what a token
 comes to depends on no other. Before it is rounded, each number is divided by a factor of its
 channel, by which the weights are multiplied, so that a few channels of great numbers do not decide

@@ -36,7 +36,7 @@ class _Judge(nn.Module):
 def write_graph(file: Path) -> None:
     """Write the graph, for any numbers of texts, classes, hidden units and stages.
 
-    It needs the extra `onnx`.
+    It needs `onnx` and `onnxscript`, which the extra `dev` brings.
     """
     import onnx
 
