@@ -225,7 +225,7 @@ def certified(
         with tempfile.TemporaryDirectory() as scratch:
             served = pipeline.bundle
             if choose_runners:
-                served, rows = _served_here(pipeline, rows, folder, Path(scratch))
+                served, rows = _served_here(pipeline, rows, folder, Path(scratch), on_event)
             bundle = recertify(
                 served,
                 pipeline.tokenize(rows.texts, rows.pairs),
@@ -243,7 +243,7 @@ def certified(
 
 
 def _served_here(
-    pipeline: AdaptivePipeline, rows: Dataset, folder: Path, scratch: Path
+    pipeline: AdaptivePipeline, rows: Dataset, folder: Path, scratch: Path, on_event: Listener
 ) -> tuple[Bundle, Dataset]:
     """The bundle in the quickest runners of this machine, and the rows that did not choose them."""
     from adaptive.training.served_here import parted, served_here
@@ -252,7 +252,7 @@ def _served_here(
     sample = rows.take(chosen)
     tokens = pipeline.tokenize(sample.texts, sample.pairs)
     batch_size = pipeline.preset.batch_size
-    bundle = served_here(pipeline.bundle, folder, tokens, batch_size, scratch)
+    bundle = served_here(pipeline.bundle, folder, tokens, batch_size, scratch, on_event)
     return bundle, rows.take(others)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
 from adaptive.bundle.layout import LAYOUT
+from adaptive.events import Listener, counted, ignore
 from adaptive.policy.worth import reclassified
 from adaptive.text import tokens as token_rows
 from adaptive.tiers.tier import Tier
@@ -34,7 +35,12 @@ def parted(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def served_here(
-    bundle: Bundle, folder: Path, tokens: Tokens, batch_size: int, scratch: Path
+    bundle: Bundle,
+    folder: Path,
+    tokens: Tokens,
+    batch_size: int,
+    scratch: Path,
+    on_event: Listener = ignore,
 ) -> Bundle:
     """The bundle with each tier in the runner that is quickest here; it has no certificate.
 
@@ -51,14 +57,13 @@ def served_here(
         token_rows.pack(tokens, rows, bundle.device)
         for rows in token_rows.batches(tokens.lengths, batch_size)
     ]
-    tiers, told = [], []
-    for tier in bundle.tiers:
-        if not tier.backbone.layers:
-            tiers.append(tier)
-            continue
-        found, sentence_of = _quickest(tier, folder, batches, batch_size, scratch)
-        tiers.append(found)
-        told.append(sentence_of)
+    layered = [tier for tier in bundle.tiers if tier.backbone.layers]
+    found = {
+        tier.name: _quickest(tier, folder, batches, batch_size, scratch)
+        for tier in counted(on_event, "trying runners", layered, "tiers")
+    }
+    tiers = tuple(found[t.name][0] if t.name in found else t for t in bundle.tiers)
+    told = [sentence_of for _, sentence_of in found.values()]
     steps = [each for each in bundle.info.get("steps") or [] if not each.startswith(TOLD)]
     costs = None if bundle.costs is None else replace(bundle.costs, measured={})
     outcomes = dict(bundle.outcomes)
@@ -66,7 +71,7 @@ def served_here(
         outcomes = {name: _apart(each) for name, each in outcomes.items()}
     return replace(
         bundle,
-        tiers=tuple(tiers),
+        tiers=tiers,
         costs=costs,
         outcomes=outcomes,
         certificate=None,
