@@ -23,8 +23,8 @@ from adaptive.config.recipe import Recipe
 from adaptive.events import ignore
 from adaptive.tiers import store
 from adaptive.tiers.tier import Tier
-from adaptive.training import choose_runners
 from adaptive.training.build import build
+from adaptive.training.learn import runners
 from adaptive.training.steps import Context
 
 GOOD, BAD = ["fine", "great", "warm", "clever"], ["dull", "poor", "flat", "tired"]
@@ -136,7 +136,7 @@ def build_in(folder: Path, changes: dict[str, Any] | None = None) -> Path:
 
 def favouring(runner: str) -> Callable[..., dict[str, float]]:
     """Measures runners as a build does, and then finds this one the quickest."""
-    measure = choose_runners.milliseconds
+    measure = runners.milliseconds
 
     def measured(*given: Any) -> dict[str, float]:
         found = measure(*given)

@@ -28,6 +28,7 @@ from adaptive.certifying.recertify import recertify
 from adaptive.cli.pool import Waiting, asker
 from adaptive.config.recipe import Recipe
 from adaptive.errors import BuildError, BundleError, ConfigError
+from adaptive.text import tokens as token_rows
 from adaptive.text.redact import KINDS, redact
 from adaptive.training import prepare
 from adaptive.training.published import to_yaml
@@ -101,17 +102,16 @@ def redacting(tiny_cascade: Bundle, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def read(tiny_cascade: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """All that any tokenizer reads."""
     found: list[str] = []
-    kind: Any = type(tiny_cascade.tokenizer)
-    call: Callable[..., Any] = kind.__call__
+    call: Callable[..., Any] = token_rows._encodings
 
-    def spy(self: Any, text: list[str], text_pair: list[str] | None = None, **more: Any) -> Any:
-        found.extend([*text, *(text_pair or ())])
-        return call(self, text, text_pair=text_pair, **more)
+    def spy(tokenizer: Any, texts: list[str], pairs: list[str] | None) -> Any:
+        found.extend([*texts, *(pairs or ())])
+        return call(tokenizer, texts, pairs)
 
-    monkeypatch.setattr(kind, "__call__", spy)
+    monkeypatch.setattr(token_rows, "_encodings", spy)
     yield found
     assert found
 

@@ -115,7 +115,7 @@ def _mixed(found: Certified, layout: Layout, table: OutcomeTable) -> Router:
         path=path,
         thresholds=(NEVER, *levels[1:-1], ALWAYS),
         risk_weight=1.0,
-        entry_cost=(0.0, *(0.0 for _ in path[:-1]), gap),
+        entry_cost=(0.0, 0.0, *(gap for _ in path[1:])),
     )
     return Router(layout, policy, found.judges, found.certificate, {}, "", "")
 

@@ -14,9 +14,9 @@ from adaptive.config import load_recipe
 from adaptive.config.tiers import upgraded
 from adaptive.pipeline import AdaptivePipeline
 from adaptive.tiers import int8
-from adaptive.training import choose_runners
 from adaptive.training.build import build
 from adaptive.training.choose_runners import sentence
+from adaptive.training.learn import runners as learn_runners
 from adaptive.training.learn.runners import quickest
 
 
@@ -63,7 +63,7 @@ def test_a_bundle_is_recorded_certified_and_served_by_the_runner_that_was_chosen
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     monkeypatch.setattr("adaptive.tiers.runners.has_bfloat16", lambda: True)
-    monkeypatch.setattr(choose_runners, "milliseconds", favouring(runner))
+    monkeypatch.setattr(learn_runners, "milliseconds", favouring(runner))
     write_model(tmp_path / "model")
     write_data(tmp_path / "data.csv")
     told: dict[str, Any] = upgraded(recipe_in(tmp_path).model_dump(mode="json"))

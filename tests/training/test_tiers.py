@@ -16,8 +16,8 @@ from adaptive.config import Recipe, load_recipe
 from adaptive.config.tiers import upgraded
 from adaptive.tiers.int8 import available
 from adaptive.tiers.store import load_tier
-from adaptive.training import choose_runners
 from adaptive.training.build import build
+from adaptive.training.learn import runners as learn_runners
 
 NARROW = {
     "name": "narrow",
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("adaptive.tiers.runners.find_spec", lambda name: None)
         patched.setattr("adaptive.tiers.runners.has_bfloat16", lambda: False)
-        patched.setattr(choose_runners, "milliseconds", favouring(RUNNER))
+        patched.setattr(learn_runners, "milliseconds", favouring(RUNNER))
         build(recipe_of(folder), folder / "run", quiet=True)
     return folder
 
