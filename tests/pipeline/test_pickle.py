@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import torch
 from tiny_cascade import tiny_texts
-from tiny_transformers import packed, tiny_rows
 
 from adaptive.bundle.contents import Bundle
 from adaptive.pipeline import AdaptivePipeline
+from adaptive.text.tokens import pack, tokenize
 from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.store import load_tier, save_tier
 from adaptive.training.graphs import write_graphs
@@ -94,7 +95,8 @@ def test_tiers_in_int8_and_in_onnx_runtime_are_copied(
     pytest.importorskip("onnxruntime")
     save_tier(tiny_cascade.tiers[1], tmp_path)
     plain = load_tier(tmp_path)
-    sample = [packed(tiny_rows())] if int8 else None
+    rows = tokenize(tiny_cascade.tokenizer, TEXTS, max_length=tiny_cascade.max_length)
+    sample = [pack(rows, np.arange(len(rows)))] if int8 else None
     write_graphs(backbone_of(plain), plain.depths, tmp_path / "layers", sample=sample)
     for graphs in (False, tmp_path / "layers"):
         tier = load_tier(tmp_path, int8=int8, graphs=graphs)
