@@ -261,7 +261,7 @@ class _Graph:
         x = self.add("QuantizeLinear", x, scale, middle)
         found = []
         for each in matrices:
-            numbers, worth = int8.rounded(torch.from_numpy(each.weight.T), top())
+            numbers, worth = int8.rounded(torch.from_numpy(each.weight.T), _top())
             weight = self.constant(np.ascontiguousarray(numbers.numpy().T))
             steps, bias = self.constant(worth.float().numpy()), self.constant(each.bias)
             found.append(
@@ -297,12 +297,12 @@ class _Graph:
         domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)]
         model = helper.make_model(graph, opset_imports=domains, ir_version=IR, producer_name="")
         if any(array.dtype == np.int8 for array in self.arrays.values()):
-            helper.set_model_props(model, {WEIGHT_BITS: str(top().bit_length() + 1)})
+            helper.set_model_props(model, {WEIGHT_BITS: str(_top().bit_length() + 1)})
         checker.check_model(model)
         return model
 
 
-def top() -> int:
+def _top() -> int:
     """The greatest weight of int8 graphs: of 8 bits where kernels here sum products exactly."""
     return 127 if int8.sums_exactly() else int(int8.TOP)
 
