@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
@@ -18,7 +19,7 @@ from adaptive.bundle.hub import resolve
 from adaptive.bundle.store import load_bundle
 from adaptive.certifying.coverage import Coverage, Use
 from adaptive.config import Preset
-from adaptive.engine import answer
+from adaptive.engine import Engine, answer, answer_by
 from adaptive.engine.ahead import has_spare_core, one_ahead
 from adaptive.errors import InputError
 from adaptive.measure.work import work_of
@@ -40,7 +41,7 @@ from adaptive.options import (
 from adaptive.text import inputs as items
 from adaptive.text import streams
 from adaptive.text import tokens as token_rows
-from adaptive.types import Policy, Target, Tokens
+from adaptive.types import Answers, Policy, Target, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # texts taken through the cascade together; bounds memory
 AHEAD = 8  # batches of a piece that an iterator is read by
+ENGINES = 8  # that are kept for further calls of few rows
 Faults = dict[int, str]
 # the last: whether they are pairs of texts, None where none is one
 Ready = tuple[Tokens, Faults, bool | None]
@@ -90,6 +92,7 @@ class AdaptivePipeline:
         self._stride = choose_stride(bundle, self.preset)
         self._chosen = self.policy
         self._origin: dict[str, Any] | None = None  # arguments of `from_config`
+        self._engines = _no_engines()
 
     @classmethod
     def from_config(
@@ -153,15 +156,19 @@ class AdaptivePipeline:
 
     def __copy__(self) -> AdaptivePipeline:
         """Another pipeline of the same bundle."""
-        return self._with(self.__dict__)
+        return self._with(self._lasting())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptivePipeline:
         """Another pipeline with a bundle of its own."""
-        return self._with(copy.deepcopy(self.__dict__, memo))
+        return self._with(copy.deepcopy(self._lasting(), memo))
+
+    def _lasting(self) -> dict[str, Any]:
+        """All attributes but the engines, which each pipeline makes for itself."""
+        return {name: each for name, each in self.__dict__.items() if name != "_engines"}
 
     def _with(self, attributes: Mapping[str, Any]) -> AdaptivePipeline:
         other = object.__new__(type(self))
-        other.__dict__.update(attributes)
+        other.__dict__.update(attributes, _engines=_no_engines())
         return other
 
     def __repr__(self) -> str:
@@ -391,13 +398,33 @@ class AdaptivePipeline:
         top_k = 1 if options.top_k == "" else options.top_k
         # windows are averaged
         whole = self.bundle.task.whole or top_k != 1 or len(tokens) != len(tokens.truncated)
-        rows = answer(self.bundle, tokens, self.policy, options.batch_size, whole=whole)
+        rows = self._by_engine(tokens, options.batch_size, whole)
         cuts = options.overflow == "truncate"
         use = Use(options.batch_size, options.length, cuts, paired)
         prices = replace(self._prices, covered=bool(self._coverage(self.policy, use)))
         joined = join_windows(self.bundle, self.policy, prices, tokens, rows)
         answers = answer_dicts(self.bundle, applied(joined, options.function), joined, top_k)
         return answers if options.nested else [own[0] for own in answers]
+
+    def _by_engine(self, tokens: Tokens, batch_size: int, whole: bool) -> Answers:
+        """What an engine answers; of few rows on a CPU one that was used before.
+
+        A new one takes a tenth of a single short text's time. Threads find engines that no other
+        one uses, since a call takes its own out.
+        """
+        few = len(tokens) <= batch_size and self.bundle.device.type == "cpu"
+        if not few:
+            return answer(self.bundle, tokens, self.policy, batch_size, whole=whole)
+        wanted = (self.policy, batch_size, whole)
+        try:
+            made_for, engine = self._engines.pop()
+        except IndexError:
+            made_for = engine = None
+        if engine is None or made_for != wanted or engine.bundle is not self.bundle:
+            engine = Engine(self.bundle, self.policy, batch_size, whole=whole)
+        found = answer_by(engine, tokens)
+        self._engines.append((wanted, engine))
+        return found
 
     def _rows(
         self, texts: list[str], pairs: list[str] | None, options: Options
@@ -412,6 +439,11 @@ class AdaptivePipeline:
             stride=stride_within(self._stride, options.length, self.bundle),
             redact=self.bundle.redact,
         )
+
+
+def _no_engines() -> deque[tuple[Any, Engine]]:
+    """Room for engines without rows, with what each was made for."""
+    return deque(maxlen=ENGINES)
 
 
 def _mark(answers: list[Any], faults: Faults, options: Options) -> None:

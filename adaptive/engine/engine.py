@@ -43,7 +43,6 @@ IN_FLIGHT_ON_CPU, IN_FLIGHT_ELSEWHERE = 1, 2
 Result = TypeVar("Result")
 
 
-@torch.inference_mode()
 def answer(
     bundle: Bundle,
     tokens: Tokens,
@@ -65,7 +64,16 @@ def answer(
     Raises:
         RuntimeError: what a batch raised, as it was raised.
     """
-    engine = Engine(bundle, policy, batch_size, budget, whole=whole)
+    return answer_by(Engine(bundle, policy, batch_size, budget, whole=whole), tokens)
+
+
+@torch.inference_mode()
+def answer_by(engine: Engine, tokens: Tokens) -> Answers:
+    """The same by an engine that has no other rows, and has none afterwards.
+
+    Raises:
+        RuntimeError: what a batch raised; the engine may hold rows then.
+    """
     engine.submit(tokens)
     parts = []
     while not engine.idle:
@@ -74,8 +82,9 @@ def answer(
         except BatchError as error:
             raise error.cause from None
     slots, found = collect(parts)
-    if whole and found.probabilities is None:  # there are no rows
-        found = replace(found, probabilities=np.zeros((0, len(bundle.labels)), np.float32))
+    if engine.settings.whole and found.probabilities is None:  # there are no rows
+        labels = len(engine.bundle.labels)
+        found = replace(found, probabilities=np.zeros((0, labels), np.float32))
     return in_order(found, np.argsort(slots))
 
 
