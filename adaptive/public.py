@@ -178,8 +178,11 @@ def certify(
     pipeline = _opened(source)
     if ask is None and isinstance(data, Dataset):
         data = _known(pipeline, data)
-    how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
-    how |= {"choose_runners": choose_runners}
+    how: dict[str, Any] = {
+        "looks": looks,
+        "count_repeats": count_repeats,
+        "choose_runners": choose_runners,
+    }
     with listening(quiet=quiet, on_event=on_event) as tell:
         bundle = certified(pipeline, data, target, levels=levels, ask=ask, on_event=tell, **how)
     assert bundle.certificate is not None

@@ -47,20 +47,20 @@ def machine() -> dict[str, Any]:
 
 def processor() -> str:
     """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        if names:
-            return names[0].partition(":")[2].strip()
-    return platform.processor()
+    return _cpuinfo("model name") or platform.processor()
 
 
 def flags() -> list[str]:
     """Which instructions this CPU has, of those that decide how fast products are."""
+    has = _cpuinfo("flags").split()
+    return [name for name in INSTRUCTIONS if name in has]
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux tells of the first processor, nothing elsewhere."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    has = next((line.split() for line in lines if line.startswith("flags")), [])
-    return [name for name in INSTRUCTIONS if name in has]
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith(field)), "")
 
 
 def versions() -> dict[str, str]:

@@ -10,8 +10,8 @@ the steps of all (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, equation 4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,12 @@ def write_graphs(
             f"export.tiers: {error.name} is not installed; pip install 'adaptive-cascade[onnx]'"
         ) from None
     check_exportable(backbone)
-    layers = [layer_of(backbone.family.name, each) for each in backbone.blocks]
+    layers = _plain_layers(backbone)
     activation = _ACTIVATIONS[_activation(backbone)]
     ranges = None if sample is None else measure_ranges(backbone, sample)
     folder.mkdir(parents=True, exist_ok=True)
     graph, begun, bytes_of_one = _Graph(), 0, 0
     for number, layer in enumerate(layers):
-        if layer is None:
-            raise FamilyError(
-                f"layer {number} of the {backbone.family.name} holds other matrices than plain "
-                "ones, such as adapters; merge them, or leave the tier out of `export`"
-            )
         before = graph.bytes
         graph.layer(layer, activation, ranges)
         bytes_of_one = max(bytes_of_one, graph.bytes - before)
@@ -95,22 +90,13 @@ def measure_ranges(backbone: Backbone, sample: Sequence[TokenBatch]) -> Ranges:
             most = torch.maximum(most, found[module][1])
         found[module] = least, most
 
-    with _watched(backbone.blocks, watch):
+    linears = [each for each in backbone.blocks.modules() if isinstance(each, nn.Linear)]
+    with ExitStack() as hooks:
+        for each in linears:
+            hooks.callback(each.register_forward_pre_hook(watch).remove)
         for batch in sample:
             backbone.run(backbone.embed(batch), 0, backbone.layers)
     return {each: (least.numpy(), most.numpy()) for each, (least, most) in found.items()}
-
-
-@contextmanager
-def _watched(blocks: nn.ModuleList, watch: Any) -> Iterator[None]:
-    """Every linear layer tells what it is given."""
-    linears = [each for each in blocks.modules() if isinstance(each, nn.Linear)]
-    hooks = [each.register_forward_pre_hook(watch) for each in linears]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def check_exportable(backbone: Backbone) -> None:
@@ -122,6 +108,20 @@ def check_exportable(backbone: Backbone) -> None:
             f"layers with the activation {name!r} are not exported to ONNX Runtime; those with "
             f"{', '.join(_ACTIVATIONS)} are. Leave the tier out of `export`"
         )
+
+
+def _plain_layers(backbone: Backbone) -> list[Layer]:
+    """The modules of each layer; FamilyError where a matrix is no plain one."""
+    found = []
+    for number, each in enumerate(backbone.blocks):
+        layer = layer_of(backbone.family.name, each)
+        if layer is None:
+            raise FamilyError(
+                f"layer {number} of the {backbone.family.name} holds other matrices than plain "
+                "ones, such as adapters; merge them, or leave the tier out of `export`"
+            )
+        found.append(layer)
+    return found
 
 
 def _activation(backbone: Backbone) -> str:

@@ -98,8 +98,11 @@ def certify(
     from adaptive.certifying.recertify import without_rows
     from adaptive.public import certified
 
-    how: dict[str, Any] = {"looks": looks, "count_repeats": count_repeats}
-    how |= {"choose_runners": choose_runners}
+    how: dict[str, Any] = {
+        "looks": looks,
+        "count_repeats": count_repeats,
+        "choose_runners": choose_runners,
+    }
     with session.listening() as tell:
         bundle = certified(pipeline, data, tuple(targets), levels=levels, on_event=tell, **how)
     assert bundle.certificate is not None

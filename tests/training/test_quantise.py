@@ -34,7 +34,11 @@ from adaptive.training.record_outcomes import load_table
 from adaptive.types import ALWAYS, Policy, Target
 
 DTYPE = "float32, int8 in mid and full"
-CHANGES: dict[str, Any] = {"quantise": {"tiers": ["mid", "full"]}}
+# linear heads: wider ones are so sure of these sentences that reliabilities do not differ
+CHANGES: dict[str, Any] = {
+    "quantise": {"tiers": ["mid", "full"]},
+    "exits": {"head_width": None, "epochs": 3, "learning_rate": 1e-2},
+}
 
 pytestmark = pytest.mark.skipif(not int8.available(), reason="this torch build has no int8 kernel")
 
@@ -97,7 +101,7 @@ def test_outcomes_hold_the_answers_of_the_full_tier_in_float32(built: Path, bund
     expected = outcomes(plain, tokens, unknown, 32)
     assert expected.worth.own
     assert np.array_equal(found.reference, expected.predictions[:, -1])
-    assert bundle.tiers[-1].int8 and not plain.tiers[-1].int8
+    assert not np.array_equal(found.reliability, expected.reliability)
 
 
 def test_the_step_tells_what_int8_does_to_each_exit(built: Path, bundle: Bundle) -> None:

@@ -16,7 +16,7 @@ from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.runners import lacking
 from adaptive.tiers.store import load_tier
 from adaptive.tiers.tier import Tier
-from adaptive.training.graphs import check_exportable, write_graphs
+from adaptive.training.graphs import write_graphs
 from adaptive.types import TokenBatch
 
 ROUNDS = 5
@@ -44,14 +44,11 @@ def prepare(
         why = lacking(name, device.type, preparing=True)
         if why is None and runner.graphs:
             plain = opened(tier, next(iter(RUNNERS)), device, scratch)
+            texts = sample if runner.int8 else None
             try:
-                check_exportable(backbone_of(plain))
+                write_graphs(backbone_of(plain), plain.depths, scratch / name, sample=texts)
             except FamilyError as error:
                 why = str(error).partition(";")[0].partition(". Leave")[0]
-            else:
-                goal = scratch / name
-                texts = sample if runner.int8 else None
-                write_graphs(backbone_of(plain), plain.depths, goal, sample=texts)
         if why is None:
             found.append(name)
         else:
