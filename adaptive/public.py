@@ -218,15 +218,15 @@ def certified(
     how |= {"batch_size": pipeline.preset.batch_size, "on_event": on_event}
     if choose_runners and (ask is not None or not isinstance(data, Dataset)):
         raise DataError("runners are chosen on labelled rows; certify with `ask` afterwards")
-    if ask is not None:
-        texts = data.items if isinstance(data, Dataset) else list(data)
-        bundle = certify_by_asking(pipeline, texts, ask, target=targets, **how)
-    elif not isinstance(data, Dataset):
-        raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
-    else:
-        rows = data if how.get("count_repeats") else data.take(distinct_rows(data))
-        with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:  # for graphs, until they are in the folder
+        if ask is not None:
+            texts = data.items if isinstance(data, Dataset) else list(data)
+            bundle = certify_by_asking(pipeline, texts, ask, target=targets, **how)
+        elif not isinstance(data, Dataset):
+            raise DataError("texts without labels need `ask`; labelled rows come by `load_data`")
+        else:
             served = pipeline.bundle
+            rows = data if how.get("count_repeats") else data.take(distinct_rows(data))
             if choose_runners:
                 served, rows = _served_here(pipeline, rows, folder, Path(scratch), on_event)
             bundle = recertify(
@@ -238,10 +238,7 @@ def certified(
                 pairs=rows.pairs is not None,
                 **how,
             )
-            card = render_card(bundle)
-            recertify_bundle(bundle, folder, card=card, runners=choose_runners)
-        return bundle
-    recertify_bundle(bundle, folder, card=render_card(bundle))
+        recertify_bundle(bundle, folder, card=render_card(bundle), runners=choose_runners)
     return bundle
 
 
