@@ -33,6 +33,7 @@ from adaptive.engine.scheduler import Scheduler
 from adaptive.errors import BatchError
 from adaptive.policy.lookup import choose_entry
 from adaptive.routers.features import router_features, token_statistics
+from adaptive.tiers.graphs import torch_threads
 from adaptive.types import Answers, Policy, Tokens
 
 # An exit before the first layer takes this many rows at once: it is a few small calls.
@@ -135,6 +136,7 @@ class Engine:
         on_cpu = bundle.device.type == "cpu"
         self.in_flight = IN_FLIGHT_ON_CPU if on_cpu else IN_FLIGHT_ELSEWHERE
         shallow = SHALLOW_ON_CPU if on_cpu else SHALLOW_ELSEWHERE
+        self.torch_threads = torch_threads(bundle.tiers)
         self.routed = policy.risk_weight is not None
         self.settings = HopSettings(
             reliability=bundle.reliability,
@@ -222,10 +224,11 @@ class Engine:
         Raises:
             BatchError: the batch failed. Its rows have left, unanswered; all others go on.
         """
-        if torch.is_inference_mode_enabled():  # entering it takes as long as some of the rest
-            return self._step(more)
-        with torch.inference_mode():
-            return self._step(more)
+        with self.torch_threads():
+            if torch.is_inference_mode_enabled():  # entering it takes as long as some of the rest
+                return self._step(more)
+            with torch.inference_mode():
+                return self._step(more)
 
     def _step(self, more: bool) -> Finished:
         while len(self.running) < self.in_flight:

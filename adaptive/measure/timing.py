@@ -29,6 +29,7 @@ from adaptive.routers import Router
 from adaptive.routers.features import STATISTICS, router_features
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.text.tokens import places
+from adaptive.tiers.graphs import torch_threads
 from adaptive.tiers.tier import Tier
 from adaptive.types import TokenBatch, Tokens
 
@@ -72,7 +73,8 @@ def measure_costs(
     for column, length in enumerate(counted(on_event, "costs", lengths, "lengths")):
         batch = _batch(batch_size, length, tiers[-1], device)
         for repeat in range(-2, repeats):  # two rounds warm up
-            times = _round(tiers, reliability, batch, device, task)
+            with torch_threads(tiers)():
+                times = _round(tiers, reliability, batch, device, task)
             if repeat >= 0:
                 embed[repeat, :, column], segment[repeat, :, column], head[repeat, :, column] = (
                     times

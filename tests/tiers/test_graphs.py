@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,9 +197,9 @@ def test_weights_have_eight_bits_where_sums_are_exact(
     seen: list[bool] = []
     opens = graphs.open_session
 
-    def watched(file: Path, told: str, *, exact: bool = False) -> object:
+    def watched(file: Path, told: str, threads: int, *, exact: bool = False) -> object:
         seen.append(exact)
-        return opens(file, told, exact=exact)
+        return opens(file, told, threads, exact=exact)
 
     monkeypatch.setattr(graphs, "open_session", watched)
     monkeypatch.setattr(written_by.int8, "sums_exactly", lambda: bits == 8)
@@ -233,6 +234,62 @@ def test_rows_that_run_in_blocks_come_to_the_same(
     parts = blocks(batch.lengths)
     assert [(part.start, part.stop) for part in parts] == [(0, 1), (1, 2), (2, 4), (4, 7)]
     torch.testing.assert_close(states(whole, batch), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """So many for what is opened in the test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.usefixtures("three_threads")
+def test_several_threads_come_to_the_same(
+    written: Path, monkeypatch: pytest.MonkeyPatch, kind: str, shared: bool
+) -> None:
+    _, several = both(written, kind)
+    torch.set_num_threads(1)
+    _, one = both(written, kind)
+    monkeypatch.setattr(graphs, "SHARED", 0 if shared else 10**12)
+    for lengths in ((9,), (9, 8), (12, 9, 8), (40, 40, 40, 12, 12, 3, 2, 1)):
+        batch = packed(tiny_rows(lengths))
+        torch.testing.assert_close(states(several, batch), states(one, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_share_a_product_where_rows_are_few_and_work_is_much(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, backbone = both(written, "float32")
+    asked: list[int] = []
+    opens = graphs.open_session
+
+    def watched(file: Path, told: str, threads: int, *, exact: bool = False) -> object:
+        asked.append(threads)
+        return opens(file, told, threads, exact=exact)
+
+    monkeypatch.setattr(graphs, "open_session", watched)
+    size = sum(each.stat().st_size for each in (written / "float32").iterdir()) // 4
+    monkeypatch.setattr(graphs, "SHARED", 20 * size)
+    states(backbone, packed(tiny_rows((10, 9))))  # too little
+    states(backbone, packed(tiny_rows((10, 10, 10))))  # a row for each thread
+    assert asked == []
+    states(backbone, packed(tiny_rows((10, 10))))
+    assert asked == [3, 3]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 9))
+def test_as_many_blocks_as_keep_all_threads_busy(lengths: list[int], threads: int) -> None:
+    rows = np.array(sorted(lengths, reverse=True))
+    parts = blocks(rows, threads)
+    assert sum(p.stop - p.start for p in parts) == len(rows)
+    assert len(parts) <= -(-(rows.sum() // MOST + 1) // threads) * threads
+    if len(rows) >= threads and rows.max() * threads <= rows.sum():
+        assert len(parts) >= threads
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60))

@@ -12,6 +12,7 @@ import torch
 
 from adaptive.errors import FamilyError
 from adaptive.runners import RUNNERS
+from adaptive.tiers.graphs import torch_threads
 from adaptive.tiers.kinds import backbone_of
 from adaptive.tiers.runners import lacking
 from adaptive.tiers.store import load_tier
@@ -117,11 +118,12 @@ def milliseconds(
 
 def _seconds(tier: Tier, batches: Sequence[TokenBatch], device: torch.device) -> float:
     begun = time.perf_counter()
-    for batch in batches:
-        state = tier.embed(batch)
-        for exit in range(len(tier.depths)):
-            state = tier.advance(state, exit)
-            tier.answer(state, exit)
+    with torch_threads([tier])():
+        for batch in batches:
+            state = tier.embed(batch)
+            for exit in range(len(tier.depths)):
+                state = tier.advance(state, exit)
+                tier.answer(state, exit)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - begun
