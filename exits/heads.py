@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+
+# Names of a head's weights in graphs, in the order in which they are used.
+LINEAR_HEAD = ("head.scale", "head.shift", "head.matrix", "head.bias")
+HIDDEN_HEAD = (*LINEAR_HEAD[:2], "head.inner_matrix", "head.inner_bias", *LINEAR_HEAD[2:])
 
 
 class ExitHead(nn.Module):
@@ -26,3 +32,9 @@ class ExitHead(nn.Module):
         """Logits [b, classes] of pooled hidden states [b, hidden]."""
         logits: torch.Tensor = self.classifier(self.norm(pooled))
         return logits
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The weights as they are now and will be, by the names of graphs; matrices [out, in]."""
+        weights = [each.detach().numpy() for each in self.parameters()]
+        names = LINEAR_HEAD if len(weights) == len(LINEAR_HEAD) else HIDDEN_HEAD
+        return dict(zip(names, weights, strict=True))

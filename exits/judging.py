@@ -1,90 +1,93 @@
-"""How sure an exit is of its answers, from its logits to its reliability in one call.
+"""How sure an exit is of its answers, from what its head reads to its reliability in one call.
 
-In torch these are some fifty small operations, which on a CPU take as long as a layer on a short
-text. `judge.onnx` is the same function, written by `adaptive.training.judging` from the code here,
-and ONNX Runtime needs about two thirds of that. It is used where ONNX Runtime runs layers anyway.
+In torch these are some sixty small operations, which on a CPU take as long as a layer on a short
+text, or two. Graphs of ONNX Runtime say the same in less than half of that; they are used where it
+runs layers anyway. `adaptive.training.judging` writes them, into the package.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from adaptive.exits.measures import History, measure
+from adaptive.exits.heads import HIDDEN_HEAD, LINEAR_HEAD
+from adaptive.exits.measures import History
 from adaptive.exits.reliability import Reliability
 
-GRAPH = Path(__file__).with_name("judge.onnx")
-INPUTS = ("stage", "logits", "pooled", "prediction", "streak", "previous", "anchor", "log_length")
+GRAPHS = Path(__file__).with_name("graphs")
+# What an exit reads, by the name of the graph that begins with it: what its own head made of that,
+# or the weights of an `ExitHead`.
+READS = {"logits": ("logits",), "linear": LINEAR_HEAD, "hidden": HIDDEN_HEAD}
+FITTED = ("temperature", "mean", "scale", "weight", "bias")  # of the exit's reliability
 OUTPUTS = ("probabilities", "prediction_", "streak_", "reliability")
-Judged = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Read = Mapping[str, NDArray[Any]]
 
 
-def judge(
+def judge_in_graph(
     reliability: Reliability,
-    stage: int | torch.Tensor,
-    logits: torch.Tensor,
+    stage: int,
+    read: Read,
     pooled: torch.Tensor,
-    prediction: torch.Tensor,
-    streak: torch.Tensor,
-    previous: torch.Tensor | None,
+    past: History,
     anchor: torch.Tensor | None,
     log_length: torch.Tensor,
-) -> Judged:
-    """What an exit makes of b texts.
+) -> tuple[torch.Tensor, History, torch.Tensor]:
+    """What an exit makes of b texts, in float32 on a CPU.
 
     Args:
-        stage: its number in the cascade; a tensor [] where a graph is written.
-        logits: [b, c] as the head gives them.
-        pooled: [b, h] what it read.
-        prediction, streak, previous: the `History` of the tier's previous exit.
-        anchor: [b, c] probabilities at the first stage; not read, and may be None, at the first
-            stage itself.
+        stage: its number in the cascade.
+        read: `logits` [b, c], or the weights of a head as `ExitHead.arrays` gives them.
+        pooled: [b, h] what the head reads.
+        past: of the tier's previous exit.
+        anchor: [b, c] probabilities at the first stage; may be None at the first stage itself.
         log_length: [b].
 
     Returns:
-        probabilities [b, c], prediction and streak [b] for the next exit, reliability [b].
+        Probabilities [b, c], the history for the tier's next exit, reliability [b].
     """
-    logits = reliability.temper(stage, logits)
-    probabilities = logits.softmax(1)
-    if isinstance(stage, torch.Tensor):
-        assert anchor is not None
-        anchor = torch.where(stage == 0, probabilities, anchor)
-    elif stage == 0:
-        anchor = probabilities
-    history = History(prediction, streak, previous)
-    features, later = measure(logits, pooled, history, anchor, log_length)
-    return probabilities, later.prediction, later.streak, reliability(stage, features)
-
-
-def judge_in_graph(reliability: Reliability, stage: int, *given: torch.Tensor | None) -> Judged:
-    """The same by ONNX Runtime, of float32 on a CPU; `given` as `judge` takes them."""
-    named = zip(INPUTS[1:], given, strict=True)
-    feed = {name: each.numpy() for name, each in named if each is not None}
-    if "previous" not in feed:  # the cosine with zeros is zero
-        feed["previous"] = np.zeros_like(feed["pooled"])
-    if "anchor" not in feed:  # the first stage is its own
-        feed["anchor"] = np.zeros_like(feed["logits"])
-    feed |= reliability.arrays()
-    feed["stage"] = _number(stage)
-    probabilities, later, run, score = map(torch.from_numpy, _session().run(OUTPUTS, feed))
-    return probabilities, later, run, score
+    kind = next(kind for kind, names in READS.items() if names == tuple(read))
+    classes = len(read["head.bias"]) if "head.bias" in read else read["logits"].shape[1]
+    feed = {
+        **read,
+        **reliability.rows(stage),
+        "pooled": pooled.numpy(),
+        "prediction": past.prediction.numpy()[:, None],
+        "streak": past.streak.numpy()[:, None],
+        "log_length": log_length.numpy()[:, None],
+        **_numbers(stage == 0, classes),
+    }
+    # the cosine with zeros is zero
+    feed["previous"] = np.zeros_like(feed["pooled"]) if past.pooled is None else past.pooled.numpy()
+    # the first stage is its own
+    feed["anchor"] = (
+        np.zeros((len(pooled), classes), np.float32) if anchor is None else anchor.numpy()
+    )
+    found = _session(kind).run(OUTPUTS, feed)
+    probabilities, prediction, streak, score = map(torch.from_numpy, found)
+    later = History(prediction.squeeze(1), streak.squeeze(1), pooled)
+    return probabilities, later, score.squeeze(1)
 
 
 @cache
-def _number(stage: int) -> Any:
-    return torch.tensor(stage).numpy()
+def _numbers(first: bool, classes: int) -> dict[str, NDArray[Any]]:
+    """Whether it is the first stage, and what makes of an entropy a share of the greatest."""
+    return {"first": np.array(first), "share": np.array(-1.0 / math.log(classes), np.float32)}
 
 
 @cache
-def _session() -> Any:
+def _session(kind: str) -> Any:
     """Opened once; one thread, since more would not pay on so little."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(GRAPH, options, providers=["CPUExecutionProvider"])
+    file = GRAPHS / f"{kind}.onnx"
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""`judging.judge` as one Triton kernel, for GPUs.
+"""An exit's measures and reliability as one Triton kernel, for GPUs.
 
 In torch it is some fifty small kernels, which on a GPU take as long as a few layers on a short
 text. Here one program computes one text: its logits, pooled states and anchor are read once.
@@ -37,7 +37,7 @@ def judge_by_kernel(
     anchor: torch.Tensor | None,
     log_length: torch.Tensor | None,
 ) -> Judged:
-    """The same as `judging.judge`.
+    """What `measures.measure` and the reliability make of b texts.
 
     Args:
         logits: [b, c] as the head gives them.

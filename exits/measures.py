@@ -154,7 +154,7 @@ def measure(
     columns = [
         top,
         top - next_best,
-        (shares.exp() * shares).sum(1, keepdim=True) / -_log_classes(logits),
+        (shares.exp() * shares).sum(1, keepdim=True) / -math.log(logits.shape[1]),
         first - logits.amax(1, keepdim=True),
         first - second - others.log(),
         streak.clamp(max=1),
@@ -164,13 +164,6 @@ def measure(
         log_length.unsqueeze(1),
     ]
     return torch.cat(columns, dim=1), later
-
-
-def _log_classes(logits: torch.Tensor) -> float | torch.Tensor:
-    """log c: of a number, but where a graph is written that leaves the number of classes open."""
-    if torch.compiler.is_exporting():
-        return torch.ones_like(logits[0]).sum().log()
-    return math.log(logits.shape[1])
 
 
 def cosine(pooled: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:

@@ -42,11 +42,11 @@ class Reliability(nn.Module):
         """How many stages it knows."""
         return len(self.temperature)
 
-    def temper(self, stage: int | torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def temper(self, stage: int, logits: torch.Tensor) -> torch.Tensor:
         """Logits [b, c] of a stage over its temperature, float32 (Guo et al. 2017)."""
         return logits.float() / self.temperature[stage]
 
-    def forward(self, stage: int | torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         """Reliability [b] in [0, 1] of a stage's answers with features [b, F]."""
         standard = (features.float() - self.mean[stage]) / self.scale[stage]
         return torch.sigmoid(standard @ self.weight[stage] + self.bias[stage])
@@ -62,10 +62,15 @@ class Reliability(nn.Module):
             buffer[stage] = torch.as_tensor(values, dtype=torch.float32)
         self.bias[stage] = float(bias)
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The buffers by name, on the host, as they are now and will be."""
+    def rows(self, stage: int) -> dict[str, NDArray[np.float32]]:
+        """A stage's numbers by name, on the host, as they are now and will be.
+
+        temperature and bias [1], mean and scale [1, F], weight [F, 1].
+        """
         # a module's attributes would take a microsecond each
-        return {name: each.numpy() for name, each in self._buffers.items() if each is not None}
+        buffers = self._buffers.items()
+        rows = {name: each.numpy()[stage : stage + 1] for name, each in buffers if each is not None}
+        return rows | {"weight": rows["weight"].T}
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """The buffers by name, on the host, for a safetensors file."""

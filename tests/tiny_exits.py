@@ -1,4 +1,4 @@
-"""Exits of made-up numbers, and a reliability that judges them."""
+"""Exits of made-up numbers, a reliability that judges them, and what torch makes of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptive.exits.measures import FEATURES
+from adaptive.exits.judging import Read, judge_in_graph
+from adaptive.exits.measures import FEATURES, History, measure
 from adaptive.exits.reliability import Reliability
 
 
@@ -41,3 +42,29 @@ def an_exit(b: int, c: int, h: int, *, first: bool, size: float, seed: int) -> l
         draw(b, c).softmax(1),
         draw(b).abs(),
     ]
+
+
+Judged = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def judged_by_torch(reliability: Reliability, stage: int, *seen: Any) -> Judged:
+    """Probabilities, prediction, streak and reliability; `seen` as `an_exit` gives it."""
+    logits, pooled, prediction, streak, previous, anchor, log_length = seen
+    logits = reliability.temper(stage, logits)
+    probabilities = logits.softmax(1)
+    history = History(prediction, streak, previous)
+    first = anchor if stage else probabilities
+    features, later = measure(logits, pooled, history, first, log_length)
+    return probabilities, later.prediction, later.streak, reliability(stage, features)
+
+
+def judged_in_graph(
+    reliability: Reliability, stage: int, *seen: Any, read: Read | None = None
+) -> Judged:
+    """The same by ONNX Runtime, from the logits or what is read in their place."""
+    logits, pooled, prediction, streak, previous, anchor, log_length = seen
+    read = {"logits": logits.numpy()} if read is None else read
+    history = History(prediction, streak, previous)
+    given = (read, pooled, history, anchor if stage else None, log_length)
+    probabilities, later, score = judge_in_graph(reliability, stage, *given)
+    return probabilities, later.prediction, later.streak, score

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,9 @@ from adaptive.tiers import int8
 from adaptive.tiers.backbone import Backbone
 from adaptive.tiers.fused import Layer, layer_of
 from adaptive.tiers.graphs import INPUTS, WEIGHT_BITS, check_family, name_of
+from adaptive.training.onnx_nodes import INT32, OWN, Nodes, Shape
 from adaptive.types import TokenBatch
 
-OPSET, IR = 18, 9
-OWN = "com.microsoft"  # domain of ONNX Runtime's own operators
 MOST_BYTES = 2**30  # of a graph; twice as many are more than a file of protobuf can hold
 # Of a channel's factor: 0 leaves all to the weights, 1 all to the inputs.
 SMOOTHING = 0.8
@@ -73,7 +72,7 @@ def write_graphs(
         graph.layer(layer, activation, ranges)
         bytes_of_one = max(bytes_of_one, graph.bytes - before)
         if number + 1 in depths or graph.bytes + bytes_of_one > MOST_BYTES:
-            onnx.save(graph.model(backbone.hidden), folder / name_of(begun, number + 1))
+            onnx.save(graph.segment(backbone.hidden), folder / name_of(begun, number + 1))
             graph, begun = _Graph(), number + 1
 
 
@@ -157,34 +156,11 @@ class _Matrix:
 
 
 @dataclass(slots=True)
-class _Graph:
+class _Graph(Nodes):
     """A graph that layers are added to, each behind the one before."""
 
-    nodes: list[Any] = field(default_factory=list)
-    arrays: dict[str, Array] = field(default_factory=dict)
     last: str = "hidden"  # what the next layer takes
     filled: str = ""  # what `mask` gave
-
-    @property
-    def bytes(self) -> int:
-        """Of all constants."""
-        return sum(each.nbytes for each in self.arrays.values())
-
-    def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """A node; returns its output."""
-        from onnx import helper
-
-        output = f"{len(self.nodes)}.{kind}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
-        return output
-
-    def constant(self, value: Array) -> str:
-        """Its name; scalars and shapes are written once."""
-        name = f"constant.{len(self.arrays)}"
-        if value.size <= 4:
-            name = f"{value.dtype}.{value.tolist()}"
-        self.arrays[name] = value
-        return name
 
     def layer(self, layer: Layer, activation: tuple[str, str], ranges: Ranges | None) -> None:
         """A transformer's layer, its norms behind the sums."""
@@ -226,11 +202,9 @@ class _Graph:
 
     def mask(self) -> str:
         """Which places of filled up rows hold tokens, int32 [b, w]; the same for all layers."""
-        from onnx import TensorProto
-
         if not self.filled:
             real = self.add("Not", self.add("IsInf", "bias"))
-            numbers = self.add("Cast", real, to=TensorProto.INT32)
+            numbers = self.add("Cast", real, to=INT32)
             self.filled = self.add("Reshape", numbers, self.add("Shape", "take"))
         return self.filled
 
@@ -271,35 +245,14 @@ class _Graph:
             )
         return found
 
-    def model(self, hidden: int) -> Any:
+    def segment(self, hidden: int) -> Any:
         """The whole, as an ONNX model."""
-        from onnx import TensorProto, checker, helper, numpy_helper
-
-        kind, whole = TensorProto.FLOAT, TensorProto.INT64
-        shapes: tuple[list[str | int | None], ...] = (
-            ["t", hidden],
-            ["b", "w"],
-            ["t"],
-            ["b", 1, 1, "w"],
-        )
-        inputs = [
-            helper.make_tensor_value_info(name, whole if name in ("take", "back") else kind, shape)
-            for name, shape in zip(INPUTS, shapes, strict=True)
-        ]
-        self.nodes[-1].output[0] = "out"
-        graph = helper.make_graph(
-            self.nodes,
-            "layers",
-            inputs,
-            [helper.make_tensor_value_info("out", kind, shapes[0])],
-            [numpy_helper.from_array(array, name) for name, array in self.arrays.items()],
-        )
-        domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)]
-        model = helper.make_model(graph, opset_imports=domains, ir_version=IR, producer_name="")
-        if any(array.dtype == np.int8 for array in self.arrays.values()):
-            helper.set_model_props(model, {WEIGHT_BITS: str(_top().bit_length() + 1)})
-        checker.check_model(model)
-        return model
+        shapes: tuple[Shape, ...] = (["t", hidden], ["b", "w"], ["t"], ["b", 1, 1, "w"])
+        kinds = (np.float32, np.int64, np.int64, np.float32)
+        inputs = dict(zip(INPUTS, zip(kinds, shapes, strict=True), strict=True))
+        in_int8 = any(array.dtype == np.int8 for array in self.arrays.values())
+        properties = {WEIGHT_BITS: str(_top().bit_length() + 1)} if in_int8 else {}
+        return self.model("layers", inputs, {"out": (self.last, np.float32, shapes[0])}, properties)
 
 
 def _top() -> int:

@@ -1,100 +1,134 @@
-"""Writes `exits/judge.onnx` from `adaptive.exits.judging`; to be run whenever that changes.
+"""Writes the graphs of `adaptive.exits.judging`, `exits/graphs/*.onnx`.
 
-python -m adaptive.training.judging
+To be run whenever they or the measures change: python -m adaptive.training.judging
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
 
-from adaptive.exits.judging import GRAPH, INPUTS, OUTPUTS, judge
-from adaptive.exits.reliability import Reliability
+from adaptive.exits.judging import FITTED, GRAPHS, OUTPUTS, READS
+from adaptive.exits.measures import FEATURES
+from adaptive.training.onnx_nodes import FLOAT, OWN, Nodes, Shape
 
-OPSET = 18
-
-
-class _Judge(nn.Module):
-    """`judge` as a function of tensors alone, the stage's number and what was fitted among them."""
-
-    def forward(self, stage: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        seen, fitted = given[: len(INPUTS) - 1], given[len(INPUTS) - 1 :]
-        reliability = Reliability(1)
-        for (name, _), buffer in zip(list(reliability.named_buffers()), fitted, strict=True):
-            setattr(reliability, name, buffer)
-        return judge(reliability, stage, *seen)
+FAR = np.array(1e30, np.float32)  # below any logit
+TINY = np.array(1e-8, np.float32)  # of the norms that a cosine is divided by
+ONE, ZERO_AT, ONE_AT, TWO_AT = np.array(1.0, np.float32), *(np.array([i]) for i in range(3))
 
 
-def write_graph(file: Path) -> None:
-    """Write the graph, for any numbers of texts, classes, hidden units and stages.
+def write_graphs(folder: Path) -> None:
+    """Write a graph for each way to read, for any numbers of texts, classes and hidden units.
 
-    It needs `onnx` and `onnxscript`, which the extra `dev` brings.
+    It needs `onnx`, which the extra of that name brings.
     """
     import onnx
 
-    b, c, h, k = (torch.export.Dim(name, min=2) for name in ("b", "c", "h", "k"))
-    rows, fitted = 3, dict(Reliability(4).named_buffers())
-    example = (
-        torch.tensor(1),
-        torch.randn(rows, 5),
-        torch.randn(rows, 7),
-        torch.zeros(rows, dtype=torch.long),
-        torch.zeros(rows),
-        torch.randn(rows, 7),
-        torch.rand(rows, 5),
-        torch.rand(rows),
-        *fitted.values(),
+    folder.mkdir(exist_ok=True)
+    for kind in READS:
+        onnx.save(_graph(kind), folder / f"{kind}.onnx")
+
+
+def _graph(kind: str) -> Any:
+    width = len(FEATURES)
+    sizes: dict[str, Shape] = {
+        "logits": ["b", "c"],
+        "head.scale": ["h"],
+        "head.shift": ["h"],
+        "head.inner_matrix": ["u", "h"],
+        "head.inner_bias": ["u"],
+        "head.matrix": ["c", "u" if kind == "hidden" else "h"],
+        "head.bias": ["c"],
+    }
+    others: dict[str, Shape] = {
+        "pooled": ["b", "h"],
+        "previous": ["b", "h"],
+        "anchor": ["b", "c"],
+        "prediction": ["b", 1],
+        "streak": ["b", 1],
+        "log_length": ["b", 1],
+        "first": [],
+        "share": [],
+        **dict(zip(FITTED, ([1], [1, width], [1, width], [width, 1], [1]), strict=True)),
+    }
+    dtypes = {"prediction": np.int64, "first": np.bool_}
+    inputs = {
+        name: (dtypes.get(name, np.float32), shape)
+        for name, shape in ({each: sizes[each] for each in READS[kind]} | others).items()
+    }
+    graph = Nodes()
+    probabilities, prediction, streak, score = _exit(graph, _logits(graph, kind))
+    outputs: dict[str, tuple[str, Any, Shape]] = {
+        "probabilities": (probabilities, np.float32, ["b", "c"]),
+        "prediction_": (prediction, np.int64, ["b", 1]),
+        "streak_": (streak, np.float32, ["b", 1]),
+        "reliability": (score, np.float32, ["b", 1]),
+    }
+    assert tuple(outputs) == OUTPUTS
+    return graph.model("exit", inputs, outputs)
+
+
+def _logits(graph: Nodes, kind: str) -> str:
+    """As `ExitHead` has them."""
+    if kind == "logits":
+        return "logits"
+    x = graph.add("LayerNormalization", "pooled", "head.scale", "head.shift", epsilon=1e-5)
+    if kind == "hidden":
+        x = graph.add("Gemm", x, "head.inner_matrix", "head.inner_bias", transB=1)
+        x = graph.add("Gelu", x, domain=OWN)
+    return graph.add("Gemm", x, "head.matrix", "head.bias", transB=1)
+
+
+def _exit(graph: Nodes, logits: str) -> tuple[str, str, str, str]:
+    """As `measures.measure` and `Reliability` have it: the outputs. All but matrices are [b, 1]."""
+    add, constant = graph.add, graph.constant
+    logits = add("Div", logits, "temperature")
+    probabilities = add("Softmax", logits, axis=1)
+    best, place = graph.parts(2, "TopK", logits, constant(TWO_AT), axis=1)
+    prediction = add("Slice", place, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
+    energy_below = add("ReduceLogSumExp", logits, constant(ONE_AT))
+    greatest = add("Slice", best, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
+    top, second = graph.parts(
+        2, "Split", add("Exp", add("Sub", best, energy_below)), axis=1, num_outputs=2
     )
-    shapes: tuple[Any, ...] = ({}, {0: b, 1: c}, {0: b, 1: h}, {0: b}, {0: b}, {0: b, 1: h})
-    shapes += ({0: b, 1: c}, {0: b}, *({0: k} for _ in fitted))
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            _Judge(),
-            example,
-            input_names=[*INPUTS, *fitted],
-            output_names=OUTPUTS,
-            dynamic_shapes=(shapes[0], shapes[1:]),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    onnx.save(_plain(program.model_proto), file)
+    weighed = add("Mul", probabilities, add("Sub", logits, energy_below))
+    entropy = add("Mul", add("ReduceSum", weighed, constant(ONE_AT)), "share")
+    others = add("ScatterElements", logits, prediction, add("Sub", greatest, constant(FAR)), axis=1)
+    log_odds = add("Sub", greatest, add("ReduceLogSumExp", others, constant(ONE_AT)))
+    same = add("Cast", add("Equal", prediction, "prediction"), to=FLOAT)
+    streak = add("Mul", add("Add", "streak", constant(ONE)), same)
+    anchor = add("Where", "first", probabilities, "anchor")
+    largest, choice = graph.parts(2, "TopK", anchor, constant(ONE_AT), axis=1)
+    measured = {
+        "max_probability": top,
+        "margin": add("Sub", top, second),
+        "entropy": entropy,
+        "energy": add("Neg", energy_below),
+        "log_odds": log_odds,
+        "agrees_previous": add("Min", streak, constant(ONE)),
+        "streak": streak,
+        "saturation": _cosine(graph, "pooled", "previous"),
+        "agrees_anchor": add("Cast", add("Equal", choice, prediction), to=FLOAT),
+        "anchor_probability": add("GatherElements", anchor, prediction, axis=1),
+        "anchor_max_probability": largest,
+        "log_length": "log_length",
+    }
+    features = add("Concat", *(measured[name] for name in FEATURES), axis=1)
+    standard = add("Div", add("Sub", features, "mean"), "scale")
+    score = add("Sigmoid", add("Gemm", standard, "weight", "bias"))
+    return probabilities, prediction, streak, score
 
 
-def _plain(model: Any) -> Any:
-    """A model without what the exporter notes of itself, such as where this file lies."""
-    graph = model.graph
-    parts = (graph.input, graph.output, graph.node, graph.value_info, graph.initializer)
-    for each in (model, graph, *chain(*parts)):
-        del each.metadata_props[:]
-        each.doc_string = ""
-    return model
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Nothing of what torch's exporter has to say about itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _cosine(graph: Nodes, one: str, other: str) -> str:
+    add, columns = graph.add, graph.constant(ONE_AT)
+    product = add("ReduceSum", add("Mul", one, other), columns)
+    norms = [
+        add("Max", add("ReduceL2", each, columns), graph.constant(TINY)) for each in (one, other)
+    ]
+    return add("Div", product, add("Mul", *norms))
 
 
 if __name__ == "__main__":
-    write_graph(GRAPH)
+    write_graphs(GRAPHS)

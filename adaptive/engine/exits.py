@@ -105,10 +105,13 @@ def run_exit(
         anchor: [b, c] scores at the first stage; None at the first stage itself.
         log_length: [b]; as `anchor`, needed where everything is read.
         stage: the exit's number in the cascade.
-        in_graph: ONNX Runtime computes the reliability, of a tier in float32; on a CPU and of
-            exclusive classes alone.
+        in_graph: ONNX Runtime computes all that follows pooling, of a tier in float32; on a CPU
+            and of exclusive classes alone.
         task: what the answers are.
     """
+    if in_graph and read != "answer" and state.hidden.dtype == torch.float32:
+        given = (unpacked(history), anchor, log_length)
+        return _in_graph(tier, exit, state, *given, stage=stage, reliability=reliability)
     logits, pooled = tier.answer(state, exit)
     if task.exclusive and by_kernel(logits):
         before = None if read == "answer" else packed(history)
@@ -121,15 +124,36 @@ def run_exit(
         temper = partial(reliability.temper, stage)
         return ExitOutput(history=task.remember(logits, temper, past, pooled))
     assert log_length is not None
-    if in_graph and pooled.dtype == torch.float32:
-        given = (logits, pooled, past.prediction, past.streak, past.pooled, anchor, log_length)
-        probabilities, prediction, streak, score = judge_in_graph(reliability, stage, *given)
-        return ExitOutput(probabilities, pooled, History(prediction, streak, pooled), score)
     logits = reliability.temper(stage, logits)
     scores = task.scores(logits)
     first = anchor if stage else scores
     features, later = task.measure(logits, pooled, past, first, log_length)
     return ExitOutput(scores, pooled, later, reliability(stage, features))
+
+
+def _in_graph(
+    tier: Tier,
+    exit: int,
+    state: State,
+    history: History | None,
+    anchor: torch.Tensor | None,
+    log_length: torch.Tensor | None,
+    *,
+    stage: int,
+    reliability: Reliability,
+) -> ExitOutput:
+    """The same by ONNX Runtime, the head too where it is no transformer's own."""
+    head = tier.head_arrays(exit)
+    if head is None:
+        logits, pooled = tier.answer(state, exit)
+        head = {"logits": logits.numpy()}
+    else:
+        pooled = tier.pool(state)
+    past = history or History.start(len(pooled), pooled.device)
+    assert log_length is not None
+    found = judge_in_graph(reliability, stage, head, pooled, past, anchor, log_length)
+    probabilities, later, score = found
+    return ExitOutput(probabilities, pooled, later, score)
 
 
 def _by_kernel(

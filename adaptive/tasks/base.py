@@ -44,7 +44,7 @@ class Task(Protocol):
 
         Such answers alone have a class a stage in outcome tables, and with it groups by class,
         labels asked for where they decide, and expected losses; and they alone have kernels and
-        graphs of their own (`adaptive.exits.kernel`, `judge.onnx`).
+        graphs of their own (`adaptive.exits.kernel`, `adaptive.exits.judging`).
         """
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from adaptive.device.captures import Captures
@@ -78,6 +80,7 @@ class Tier(nn.Module):
         self.head_width = head_width
         self.last_linear = last_linear
         self.captures = Captures()
+        self._head_arrays: dict[int, Mapping[str, NDArray[np.float32]]] = {}  # once asked for
         self._fused: bool | None = None  # whether attention takes packed rows; asked once
         self.most_tokens = most_tokens(backbone)
         table = backbone.embedding_table
@@ -123,9 +126,21 @@ class Tier(nn.Module):
         """The same kernel by kernel, as part of a larger capture for one."""
         return self.backbone.run(state, self._start(0 if past else exit), self.depths[exit])
 
+    def pool(self, state: State) -> torch.Tensor:
+        """[b, h] what heads read; see `Backbone.pool`."""
+        return self.backbone.pool(state)
+
+    def head_arrays(self, exit: int) -> Mapping[str, NDArray[np.float32]] | None:
+        """An exit head's weights, as `ExitHead.arrays` gives them; None of the model's own head."""
+        if exit == len(self.heads):
+            return None
+        if exit not in self._head_arrays:
+            self._head_arrays[exit] = self.heads[exit].arrays()
+        return self._head_arrays[exit]
+
     def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [b, c] and pooled hidden states [b, h] at an exit."""
-        pooled = self.backbone.pool(state)
+        pooled = self.pool(state)
         if exit == len(self.heads):
             return self.backbone.classify(state), pooled
         return self.heads[exit](pooled), pooled
@@ -153,7 +168,7 @@ class Tier(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Tier:
         """Moved or cast, the weights lie elsewhere than graphs would look for them."""
-        self.captures, self._fused = Captures(), None
+        self.captures, self._fused, self._head_arrays = Captures(), None, {}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 

@@ -10,9 +10,8 @@ import torch
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytest.importorskip("triton")
 
-from tiny_exits import an_exit, fitted
+from tiny_exits import an_exit, fitted, judged_by_torch
 
-from adaptive.exits.judging import judge
 from adaptive.exits.kernel import judge_by_kernel
 from adaptive.exits.measures import History
 from adaptive.tiers.bag import Bag
@@ -45,7 +44,7 @@ def test_an_exit_is_judged_as_by_torch(b: int, c: int, h: int, first: bool, size
     logits, pooled, prediction, streak, previous, anchor, log_length = seen
     history = None if first else History(prediction, streak, previous).packed()
     for stage in (0, 1, 3):
-        probabilities, later, run, score = judge(reliability, stage, *seen)
+        probabilities, later, run, score = judged_by_torch(reliability, stage, *seen)
         given = (logits, pooled, history, anchor if stage else None, log_length)
         here = [None if each is None else each.to(DEVICE) for each in given]
         found = judge_by_kernel(reliability.to(DEVICE), stage, *here)

@@ -105,7 +105,8 @@ def test_wheel_holds_the_folders_under_one_name(wheel: Path) -> None:
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs" / "outcomes").iterdir()}
         | {f"adaptive/reporting/page.{kind}" for kind in ("css", "html", "js")}
-        | {"adaptive/py.typed", "adaptive/recorded/outcomes.schema.json", "exits/judge.onnx"}
+        | {f"exits/graphs/{kind}.onnx" for kind in ("logits", "linear", "hidden")}
+        | {"adaptive/py.typed", "adaptive/recorded/outcomes.schema.json"}
         | {"adaptive/serve/page.html"}
     }
     info = {name for name in names if ".dist-info/" in name}

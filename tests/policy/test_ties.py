@@ -74,9 +74,8 @@ def test_kernel_graph_and_torch_find_the_same_tie() -> None:
     pytest.importorskip("onnxruntime")
     if torch.cuda.is_available():
         pytest.skip("the kernel's tensors would have to lie on the GPU")
-    from tiny_exits import an_exit
+    from tiny_exits import an_exit, judged_by_torch, judged_in_graph
 
-    from adaptive.exits.judging import judge, judge_in_graph
     from adaptive.exits.kernel import judge_by_kernel
 
     reliability = even_handed(2)
@@ -85,6 +84,6 @@ def test_kernel_graph_and_torch_find_the_same_tie() -> None:
     for stage in (0, 1):
         given = (logits, pooled, None, anchor if stage else None, log_length)
         by_kernel = judge_by_kernel(reliability, stage, *given).answer[:, 2]
-        for found in (judge(reliability, stage, *seen)[3], by_kernel):
+        for found in (judged_by_torch(reliability, stage, *seen)[3], by_kernel):
             assert (found == np.float32(HALF)).all()
-        assert (judge_in_graph(reliability, stage, *seen)[3] == np.float32(HALF)).all()
+        assert (judged_in_graph(reliability, stage, *seen)[3] == np.float32(HALF)).all()

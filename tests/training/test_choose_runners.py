@@ -61,7 +61,7 @@ def test_a_bundle_is_recorded_certified_and_served_by_the_runner_that_was_chosen
 ) -> None:
     """In bfloat16, which torch computes on any CPU, if slowly."""
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnx")
     monkeypatch.setattr("adaptive.tiers.runners.has_bfloat16", lambda: True)
     monkeypatch.setattr(learn_runners, "milliseconds", favouring(runner))
     write_model(tmp_path / "model")
