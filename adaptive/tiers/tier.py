@@ -135,7 +135,9 @@ class Tier(nn.Module):
         if exit == len(self.heads):
             return None
         if exit not in self._head_arrays:
-            self._head_arrays[exit] = self.heads[exit].arrays()
+            head = self.heads[exit]
+            assert isinstance(head, ExitHead)
+            self._head_arrays[exit] = head.arrays()
         return self._head_arrays[exit]
 
     def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
