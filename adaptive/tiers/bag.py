@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from adaptive.device.captures import by_kernel
@@ -13,6 +16,8 @@ from adaptive.text.tokens import ranges
 from adaptive.tiers.projection import project
 from adaptive.tiers.state import Packed, Parted, State
 from adaptive.types import TokenBatch
+
+Ids = TypeVar("Ids", torch.Tensor, NDArray[np.int64])
 
 
 class Bag(nn.Module):
@@ -82,6 +87,8 @@ class Bag(nn.Module):
 
             pooled = bag_means(batch.ids, layout.ends, self.table.weight, self.score, self.pairs)
             return _one_token_each(pooled)
+        if len(batch.lengths) == 1 and batch.seen is None and batch.ids.device.type == "cpu":
+            return _one_token_each(self._of_one(batch.ids).unsqueeze(0))
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:
             weight = weight * batch.seen
@@ -90,6 +97,16 @@ class Bag(nn.Module):
             pairs = self._told_pair_mean if told else self._pair_mean
             pooled = pooled + pairs(batch, self.pairs, layout)
         return _one_token_each(pooled)
+
+    def _of_one(self, ids: torch.Tensor) -> torch.Tensor:
+        """One text's vector [h], from its tokens [t] on the host: the same in half of the calls."""
+        table = self.table.weight
+        share = self.score.index_select(0, ids).float().softmax(0)
+        found = share @ table.index_select(0, ids).float()
+        if self.pairs is not None and len(ids) > 1:
+            buckets = torch.from_numpy(self._buckets(ids.numpy()))
+            found = found + self.pairs.index_select(0, buckets).float().mean(0)
+        return found.to(table.dtype)
 
     def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
         """One row as what each token adds to its vector: its own share, and half of each pair's.
@@ -137,7 +154,7 @@ class Bag(nn.Module):
         """There is no own head."""
         return 0
 
-    def _buckets(self, ids: torch.Tensor) -> torch.Tensor:
+    def _buckets(self, ids: Ids) -> Ids:
         """Where each token's pair with the next one is found, [t - 1] of [t]."""
         # multiplicative hashing; the products stay below 2^63 for any vocabulary
         mixed = ids[:-1] * 2654435761 + ids[1:] * 2246822519

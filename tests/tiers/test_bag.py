@@ -11,6 +11,7 @@ from tiny_transformers import VOCABULARY, packed, tiny_rows
 
 from adaptive.errors import FamilyError
 from adaptive.tiers.bag import Bag
+from adaptive.types import TokenBatch
 
 
 def _bag(buckets: int = 0) -> Bag:
@@ -110,3 +111,13 @@ def test_it_has_no_head_of_its_own() -> None:
     bag = _bag()
     with pytest.raises(FamilyError, match="no head of its own"):
         bag.classify(bag.embed(packed(tiny_rows())))
+
+
+@pytest.mark.parametrize("buckets", [0, 7])
+@pytest.mark.parametrize("length", [0, 1, 2, 9])
+@torch.inference_mode()
+def test_a_text_alone_comes_to_the_same_as_in_company(buckets: int, length: int) -> None:
+    bag, ids, other = _bag(buckets), torch.arange(length) % VOCABULARY, torch.tensor([3, 4])
+    alone = bag.embed(TokenBatch(ids, np.array([length]))).hidden[0, 0]
+    both = bag.embed(TokenBatch(torch.cat([other, ids]), np.array([2, length]))).hidden[0, 1]
+    torch.testing.assert_close(alone, both)
