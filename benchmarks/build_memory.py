@@ -41,8 +41,9 @@ RECIPE = {
     "teacher": {"augment": 0},
     "tiers": [
         {"name": "tiny", "kind": "bag", "bigrams": 16384, "epochs": 1},
-        {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5, "epochs": 1},
-        {"name": "full", "kind": "checkpoint", "tune": "full", "epochs": 1},
+        {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5, "epochs": 1}
+        | {"serve": "torch"},
+        {"name": "full", "kind": "checkpoint", "tune": "full", "epochs": 1, "serve": "torch"},
     ],
     "exits": {"epochs": 1},
     "target": {"metric": "accuracy_drop", "level": 0.01},

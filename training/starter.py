@@ -41,16 +41,7 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
     if config.num_hidden_layers > 1:
         heads = 0.5 if family_of(config).pruning.heads else 1.0
         layers = (config.num_hidden_layers + 1) // 2
-        tiers += [
-            {
-                "name": "mid",
-                "kind": "pruned",
-                "layers": layers,
-                "heads": heads,
-                "ffn": 0.5,
-                "serve": "auto",
-            }
-        ]
+        tiers += [{"name": "mid", "kind": "pruned", "layers": layers, "heads": heads, "ffn": 0.5}]
     tune = "none" if classifies else "full"
     several = classifies and problem_of(config) == MultiLabel().problem_type
     target: dict[str, Any] = {"level": round(1.0 - keep, 9)}
@@ -59,7 +50,7 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
         "output": f"bundles/{name or 'cascade'}",
         "model": {"id": model},
         "data": {"source": source, "text": text, "label": label},
-        "tiers": [*tiers, {"name": "full", "kind": "checkpoint", "tune": tune, "serve": "auto"}],
+        "tiers": [*tiers, {"name": "full", "kind": "checkpoint", "tune": tune}],
         **({"task": {"kind": "multi_label"}} if several else {}),
         "target": target if several else {"metric": "accuracy_drop", **target},
     }

@@ -33,7 +33,7 @@ from adaptive.config.tiers import (
     tier_faults,
 )
 from adaptive.policy.metrics import METRICS, metric_of
-from adaptive.runners import AUTO, RUNNERS
+from adaptive.runners import AUTO, PLAIN, RUNNERS
 from adaptive.text.redact import Kinds
 from adaptive.types import Target
 
@@ -209,8 +209,11 @@ class Recipe(Section):
 
     @property
     def served(self) -> dict[str, str]:
-        """Name of each tier, cheapest first -> what runs its layers, as the recipe says."""
-        return {each.name: each.serve for each in (*self.small, self.last)}
+        """Name of each tier, cheapest first -> what runs its layers: the quickest runner here
+        where the recipe does not say, but torch in another dtype than float32.
+        """
+        usual = AUTO if self.cost.dtype == "float32" else PLAIN
+        return {each.name: each.serve or usual for each in (*self.small, self.last)}
 
     @property
     def int8(self) -> tuple[str, ...]:

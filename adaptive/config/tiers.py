@@ -19,7 +19,7 @@ from adaptive.config.steps import (
     MidConfig,
     TransformerConfig,
 )
-from adaptive.runners import AUTO, PLAIN, RUNNERS, named
+from adaptive.runners import AUTO, RUNNERS, named
 
 if TYPE_CHECKING:
     from adaptive.config.recipe import Recipe
@@ -51,6 +51,7 @@ def _known(name: str) -> str:
 TierName = Annotated[
     str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32), AfterValidator(_free)
 ]
+# None: the quickest here, or in another dtype than float32 torch, which is what that is about
 RunnerName = Annotated[str, AfterValidator(_known)]
 
 
@@ -67,7 +68,7 @@ class NarrowTier(TransformerConfig):
 
     told_apart: ClassVar[frozenset[str]] = _HOW
     name: TierName
-    serve: RunnerName = PLAIN
+    serve: RunnerName | None = None
 
 
 class PrunedTier(MidConfig):
@@ -76,7 +77,7 @@ class PrunedTier(MidConfig):
     told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["pruned"] = "pruned"
     name: TierName
-    serve: RunnerName = PLAIN
+    serve: RunnerName | None = None
 
 
 class JointTier(JointConfig):
@@ -85,7 +86,7 @@ class JointTier(JointConfig):
     told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["joint"] = "joint"
     name: TierName
-    serve: RunnerName = PLAIN
+    serve: RunnerName | None = None
 
 
 class CheckpointTier(FullConfig):
@@ -94,7 +95,7 @@ class CheckpointTier(FullConfig):
     told_apart: ClassVar[frozenset[str]] = _HOW_SECTIONS
     kind: Literal["checkpoint"] = "checkpoint"
     name: Literal["full"] = "full"
-    serve: RunnerName = PLAIN
+    serve: RunnerName | None = None
 
 
 _TINY: Mapping[str, Callable[..., BagTier | NarrowTier]] = {  # what section `tiny` stands for
@@ -147,9 +148,10 @@ def upgraded(value: Mapping[str, Any]) -> dict[str, Any]:
         if value.get(name) is None and name != "full":
             continue
         head = {"name": name} | ({} if kind is None else {"kind": kind})
+        options = dict(value.get(name) or {})
+        layered = options.get("kind") != "bag"
         runner = named(int8=name in int8, graphs=name in exported)
-        serve = {} if runner == PLAIN else {"serve": runner}
-        tiers.append(head | dict(value.get(name) or {}) | serve)
+        tiers.append(head | options | ({"serve": runner} if layered else {}))
     place = list(kept).index("data") + 1  # behind model and data
     items = list(kept.items())
     return dict([*items[:place], ("tiers", tiers), *items[place:]])
@@ -194,7 +196,7 @@ def _serving_faults(recipe: Recipe) -> list[str]:
 
 def _dtype_faults(recipe: Recipe, path: str) -> list[str]:
     small, last = listed(recipe)
-    plain = all(each.serve in _OF_ANY_DTYPE for each in (*small, last))
+    plain = all(each.serve in (None, *_OF_ANY_DTYPE) for each in (*small, last))
     if plain or recipe.cost.dtype == "float32":
         return []
     return [f"cost.dtype: {recipe.cost.dtype} does not go with {path}; use float32"]

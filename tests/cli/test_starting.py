@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from adaptive.cli import app
 from adaptive.cli.session import dumps
 
-AUTO = {"serve": "auto"}
 START = ["build", "--data", "tickets.csv", "--text", "body", "--label", "queue", "--check"]
 
 
@@ -47,8 +46,8 @@ def test_a_classifier_is_taken_as_it_is_and_halved_for_the_mid_tier(folder: Path
         "data": {"source": "tickets.csv", "text": "body", "label": "queue"},
         "tiers": [
             {"name": "tiny", "kind": "bag", "bigrams": 65536},
-            {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5} | AUTO,
-            {"name": "full", "kind": "checkpoint", "tune": "none"} | AUTO,
+            {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5},
+            {"name": "full", "kind": "checkpoint", "tune": "none"},
         ],
         "target": {"metric": "accuracy_drop", "level": 0.02},
     }

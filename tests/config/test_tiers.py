@@ -49,7 +49,7 @@ def test_sections_and_list_say_the_same() -> None:
 def test_sections_are_written_as_the_list() -> None:
     assert upgraded(SECTIONS) == BASE | {"tiers": TIERS}
     assert upgraded(BASE | {"tiers": TIERS}) == BASE | {"tiers": TIERS}
-    assert upgraded(BASE)["tiers"] == [{"name": "full", "kind": "checkpoint"}]
+    assert upgraded(BASE)["tiers"] == [{"name": "full", "kind": "checkpoint", "serve": "torch"}]
 
 
 @pytest.mark.parametrize("told", [SECTIONS, BASE | {"tiers": TIERS}])
@@ -99,6 +99,14 @@ def test_a_runner_may_be_left_to_the_build() -> None:
     recipe = load_recipe(BASE | {"tiers": [*TIERS[:2], {"kind": "checkpoint", "serve": "auto"}]})
     assert recipe.measured == ("full",) and recipe.served["mid"] == "onnxruntime-int8"
     assert (recipe.int8, recipe.exported) == (("mid",), ("mid",))
+
+
+def test_the_quickest_runner_serves_where_the_recipe_does_not_say() -> None:
+    tiers = [TIERS[0], {"name": "mid", "kind": "pruned", "layers": 2}, {"kind": "checkpoint"}]
+    recipe = load_recipe(BASE | {"tiers": tiers})
+    assert recipe.served == {"tiny": "torch", "mid": "auto", "full": "auto"}
+    halved = load_recipe(BASE | {"tiers": tiers, "cost": {"dtype": "bfloat16"}})
+    assert set(halved.served.values()) == {"torch"}
 
 
 def test_a_list_beside_sections_is_refused() -> None:

@@ -34,6 +34,8 @@ NARROW = {
 CPU = torch.device("cpu")
 RUNNER = "torch-int8" if available() else "torch"
 
+DEEP = {"name": "deep", "kind": "joint", "epochs": 1, "learning_rate": 1e-3, "serve": "torch"}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_of(folder: Path) -> Recipe:
     told: dict[str, Any] = upgraded(recipe_in(folder).model_dump(mode="json"))
     told["tiers"].insert(1, NARROW)
-    told["tiers"].insert(3, {"name": "deep", "kind": "joint", "epochs": 1, "learning_rate": 1e-3})
+    told["tiers"].insert(3, DEEP)
     return load_recipe(told)
 
 
