@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from adaptive.config import Recipe, load_recipe
 from adaptive.config.steps import SearchConfig
 from adaptive.measure.evaluation import REPEATS, TIMED, in_float32, report, timings
 from adaptive.measure.recording import outcomes
+from adaptive.measure.timing import measure_costs
 from adaptive.policy.costs import CostTable
 from adaptive.policy.fronts import front, order
 from adaptive.policy.lookup import Lookup, predicted, tier_alone
@@ -64,6 +66,8 @@ WORDS = {
     "has seen; then the data's own test, which is of another kind, stands in shifted_test",
     "over_splits": "the same search and test where the rows of search, certify and those judged "
     "on are dealt anew at random: cost_ratio is time_ratio_certified by the cost table",
+    "deals_later": "over_splits of the same build again: by its cost table, and by one measured at "
+    "the commit named",
     "type1": "wrong certificates among so many draws; allowed is delta and three Monte-Carlo "
     "standard errors",
 }
@@ -75,6 +79,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--work", type=Path, default=Path("runs/certificate"))
     parser.add_argument("--force", help="a step of the builds to do again, such as costs")
+    parser.add_argument("--deals", action="store_true", help="only these, by costs of now")
     parser.add_argument("--record", type=Path, default=HERE / "records" / "certificate.json")
     given = parser.parse_args()
     for part in given.only:
@@ -87,7 +92,11 @@ def main() -> None:
             found = certificate_errors.everything(bundle, pool, recipe.search)
         else:
             recipe, data = built(part, given.data, given.work, given.force)
-            found = run(recipe, data, given.work / part) | {"floor": FLOORS[part]}
+            if given.deals:
+                before = records.read(given.record)[part]
+                found = before | {"deals_later": deals(recipe, data, given.work / part)}
+            else:
+                found = run(recipe, data, given.work / part) | {"floor": FLOORS[part]}
         record = records.read(given.record) | {"words": WORDS, part: found}
         records.write(given.record, record)
         print(json.dumps({part: found}, indent=1))
@@ -135,6 +144,24 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
     if judged is spare:
         found["shifted_test"] = figures(bundle, test[0], outcomes(bundle, *test, BATCH), sweeps)
     return found
+
+
+def deals(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
+    """The rows of a finished build dealt anew, by its cost table and by one measured now."""
+    bundle = load_bundle(recipe.output)
+    test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
+    pool = pool_of(bundle, work, spare if len(spare[0]) else test)
+    found = {"before": over_splits(bundle, pool, recipe.search)}
+    costs = measure_costs(
+        bundle.tiers,
+        bundle.reliability,
+        bundle.device,
+        batch_size=recipe.cost.batch_size,
+        lengths=[int(each) for each in prices(bundle).lengths],
+        repeats=recipe.cost.repeats,
+    )
+    now = over_splits(replace(bundle, costs=costs), pool, recipe.search)
+    return found | {"now": now, "commit": records.commit()}
 
 
 def figures(bundle: Bundle, tokens: Tokens, table: OutcomeTable, sweeps: int) -> dict[str, Any]:

@@ -251,12 +251,21 @@ class Worker:
         return done
 
     def closed_call(self) -> Any:
-        """`answer`, wherever this version has it."""
-        if self.has_engine:
-            from adaptive.engine import answer
-        else:
+        """`answer`, wherever this version has it; of the engine as the pipeline calls it."""
+        if not self.has_engine:
             from adaptive.cascade import answer
-        return answer
+
+            return answer
+        from adaptive.engine import Engine, answer_by
+
+        engines: dict[int, Engine] = {}  # the pipeline keeps them for calls of few rows
+
+        def call(bundle: Any, rows: Any, policy: Any, size: int, *, whole: bool) -> Any:
+            if size not in engines:
+                engines[size] = Engine(bundle, policy, size, whole=whole)
+            return answer_by(engines[size], rows)
+
+        return call
 
     def part(self, rows: NDArray[np.int64]) -> Any:
         """The given rows, as a call's."""
