@@ -51,7 +51,7 @@ def _known(name: str) -> str:
 TierName = Annotated[
     str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32), AfterValidator(_free)
 ]
-# None: the quickest here, or in another dtype than float32 torch, which is what that is about
+# None: the quickest runner of the machine; torch where cost.dtype is not float32
 RunnerName = Annotated[str, AfterValidator(_known)]
 
 

@@ -87,7 +87,9 @@ class Bag(nn.Module):
 
             pooled = bag_means(batch.ids, layout.ends, self.table.weight, self.score, self.pairs)
             return _one_token_each(pooled)
-        if len(batch.lengths) == 1 and batch.seen is None and batch.ids.device.type == "cpu":
+        plain = batch.seen is None and batch.ids.device.type == "cpu"
+        # where there are gradients they may have to be sparse
+        if plain and len(batch.lengths) == 1 and not torch.is_grad_enabled():
             return _one_token_each(self._of_one(batch.ids).unsqueeze(0))
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:

@@ -121,3 +121,19 @@ def test_a_text_alone_comes_to_the_same_as_in_company(buckets: int, length: int)
     alone = bag.embed(TokenBatch(ids, np.array([length]))).hidden[0, 0]
     both = bag.embed(TokenBatch(torch.cat([other, ids]), np.array([2, length]))).hidden[0, 1]
     torch.testing.assert_close(alone, both)
+
+
+@torch.inference_mode()
+def test_a_text_alone_may_have_tokens_to_be_overlooked() -> None:
+    bag, ids, seen = _bag(7), torch.arange(4), torch.tensor([True, False, True, True])
+    all_seen, some = (TokenBatch(ids, np.array([4]), seen=each) for each in (seen | True, seen))
+    plain = bag.embed(TokenBatch(ids, np.array([4]))).hidden
+    torch.testing.assert_close(bag.embed(all_seen).hidden, plain)
+    assert not torch.allclose(bag.embed(some).hidden, plain)
+
+
+def test_gradients_of_a_text_alone_are_sparse_where_they_have_to_be() -> None:
+    bag = _bag(7)
+    bag.sparse = True
+    bag.embed(TokenBatch(torch.arange(4), np.array([4]))).hidden.sum().backward()
+    assert all(table.grad is not None and table.grad.is_sparse for table in bag.tables)
