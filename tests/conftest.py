@@ -79,6 +79,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     assert not attempts, f"the test tried to reach {attempts}"
 
 
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """Torch has so many, and what is opened meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_cascade() -> Bundle:
     """A three-tier cascade of random weights, see `tests/tiny_cascade.py`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +58,19 @@ def both(folder: Path, kind: str) -> tuple[Backbone, Backbone]:
         quantise(ours.blocks)
     theirs.graphs = Graphs(folder / kind, 4)
     return ours, theirs
+
+
+def watched_sessions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Threads of each session that is opened from here on, and whether it sums exactly."""
+    opened: list[tuple[int, bool]] = []
+    opens = graphs.open_session
+
+    def watched(file: Path, told: str, threads: int, *, exact: bool = False) -> object:
+        opened.append((threads, exact))
+        return opens(file, told, threads, exact=exact)
+
+    monkeypatch.setattr(graphs, "open_session", watched)
+    return opened
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6))
@@ -194,14 +206,7 @@ def test_weights_have_eight_bits_where_sums_are_exact(
     """Elsewhere graphs of 8 bits are opened in the precise way, which others have no need of."""
     import onnx
 
-    seen: list[bool] = []
-    opens = graphs.open_session
-
-    def watched(file: Path, told: str, threads: int, *, exact: bool = False) -> object:
-        seen.append(exact)
-        return opens(file, told, threads, exact=exact)
-
-    monkeypatch.setattr(graphs, "open_session", watched)
+    opened = watched_sessions(monkeypatch)
     monkeypatch.setattr(written_by.int8, "sums_exactly", lambda: bits == 8)
     write_graphs(tiny_backbone("bert"), (4,), tmp_path, sample=SAMPLE)
     arrays = onnx.load(tmp_path / name_of(0, 4)).graph.initializer
@@ -214,6 +219,7 @@ def test_weights_have_eight_bits_where_sums_are_exact(
     Graphs(tmp_path, 4)
     monkeypatch.setattr(graphs.int8, "sums_exactly", lambda: False)
     Graphs(tmp_path, 4)
+    seen = [exact for _, exact in opened]
     assert seen == ([False, False, True] if bits == 8 else [False, False])
 
 
@@ -236,15 +242,6 @@ def test_rows_that_run_in_blocks_come_to_the_same(
     torch.testing.assert_close(states(whole, batch), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.fixture
-def three_threads() -> Iterator[None]:
-    """So many for what is opened in the test."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.usefixtures("three_threads")
@@ -265,21 +262,14 @@ def test_threads_share_a_product_where_rows_are_few_and_work_is_much(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, backbone = both(written, "float32")
-    asked: list[int] = []
-    opens = graphs.open_session
-
-    def watched(file: Path, told: str, threads: int, *, exact: bool = False) -> object:
-        asked.append(threads)
-        return opens(file, told, threads, exact=exact)
-
-    monkeypatch.setattr(graphs, "open_session", watched)
+    opened = watched_sessions(monkeypatch)
     size = sum(each.stat().st_size for each in (written / "float32").iterdir()) // 4
     monkeypatch.setattr(graphs, "SHARED", 20 * size)
     states(backbone, packed(tiny_rows((10, 9))))  # too little
     states(backbone, packed(tiny_rows((10, 10, 10))))  # a row for each thread
-    assert asked == []
+    assert opened == []
     states(backbone, packed(tiny_rows((10, 10))))
-    assert asked == [3, 3]
+    assert [threads for threads, _ in opened] == [3, 3]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 9))
