@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ WORDS = {
     "on are dealt anew at random: cost_ratio is time_ratio_certified by the cost table",
     "deals_later": "over_splits of the same build again: by its cost table, and by one measured at "
     "the commit named",
+    "deals_with": "over_splits of a build whose recipe differs so, by its own cost table",
     "type1": "wrong certificates among so many draws; allowed is delta and three Monte-Carlo "
     "standard errors",
 }
@@ -79,6 +81,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--work", type=Path, default=Path("runs/certificate"))
     parser.add_argument("--force", help="a step of the builds to do again, such as costs")
+    parser.add_argument("--set", nargs="*", default=[], help="of the recipe, with --deals")
     parser.add_argument("--deals", action="store_true", help="only these, by costs of now")
     parser.add_argument("--record", type=Path, default=HERE / "records" / "certificate.json")
     given = parser.parse_args()
@@ -91,10 +94,15 @@ def main() -> None:
             pool = pool_of(bundle, given.work / "sst2", unused(recipe, data, bundle))
             found = certificate_errors.everything(bundle, pool, recipe.search)
         else:
-            recipe, data = built(part, given.data, given.work, given.force)
+            recipe, data = built(part, given.data, given.work, given.force, given.set)
             if given.deals:
                 before = records.read(given.record)[part]
-                found = before | {"deals_later": deals(recipe, data, given.work / part)}
+                found = deals(recipe, data, given.work / part)
+                if given.set:
+                    told = {" ".join(given.set): found["before"] | {"commit": found["commit"]}}
+                    found = before | {"deals_with": before.get("deals_with", {}) | told}
+                else:
+                    found = before | {"deals_later": found}
             else:
                 found = run(recipe, data, given.work / part) | {"floor": FLOORS[part]}
         record = records.read(given.record) | {"words": WORDS, part: found}
@@ -102,11 +110,13 @@ def main() -> None:
         print(json.dumps({part: found}, indent=1))
 
 
-def built(name: str, data: Path, work: Path, force: str | None = None) -> tuple[Recipe, Dataset]:
+def built(
+    name: str, data: Path, work: Path, force: str | None = None, changes: Sequence[str] = ()
+) -> tuple[Recipe, Dataset]:
     """A data set's recipe and rows, with its bundle where the recipe says."""
     recipe = load_recipe(
         HERE / "recipes" / "certificate" / f"{name}.yaml",
-        [f"data.source={data / name}", f"output={work / name / 'bundle'}"],
+        [f"data.source={data / name}", f"output={work / name / 'bundle'}", *changes],
     )
     rows = held_out(name, load_data(recipe.data, recipe.seed))
     build(recipe, work / name, data=rows, force=force)
