@@ -25,7 +25,7 @@ import certificate_errors
 import certificate_power
 import numpy as np
 import records
-from certificate_rows import BATCH, Pool, held_out, pool_of, unused
+from certificate_rows import BATCH, Labelled, Pool, held_out, pool_of, unused
 from numpy.typing import NDArray
 
 from adaptive.bundle.contents import Bundle
@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--deals", action="store_true", help="only these, by costs of now")
     parser.add_argument("--record", type=Path, default=HERE / "records" / "certificate.json")
     given = parser.parse_args()
+    if given.set and not given.deals:
+        parser.error("--set changes what is certified: it goes with --deals alone")
     for part in given.only:
         if part == "power":
             found: Any = certificate_power.powers(0)
@@ -96,13 +98,8 @@ def main() -> None:
         else:
             recipe, data = built(part, given.data, given.work, given.force, given.set)
             if given.deals:
-                before = records.read(given.record)[part]
-                found = deals(recipe, data, given.work / part)
-                if given.set:
-                    told = {" ".join(given.set): found["before"] | {"commit": found["commit"]}}
-                    found = before | {"deals_with": before.get("deals_with", {}) | told}
-                else:
-                    found = before | {"deals_later": found}
+                kept = records.read(given.record)[part]
+                found = kept | deals(recipe, data, given.work / part, given.set, kept)
             else:
                 found = run(recipe, data, given.work / part) | {"floor": FLOORS[part]}
         record = records.read(given.record) | {"words": WORDS, part: found}
@@ -128,9 +125,8 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
     bundle = load_bundle(recipe.output)
     certificate, sweeps = bundle.certificate, recipe.search.sweeps
     assert certificate is not None, "the recipe asks for no certificate"
-    test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
-    judged = spare if len(spare[0]) else test
-    pool = pool_of(bundle, work, judged)  # the rows judged on come last
+    test, judged, pool = rows_of(recipe, data, work, bundle)
+    spare = judged is not test
     rows = json.loads((work / "data" / "step.json").read_text())["figures"]
     found = {
         "verdict": certificate.verdict,
@@ -141,9 +137,9 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "confidence_proved": certificate.confidence_proved,
         "delta": round(certificate.delta, 6),
         "targets": targets_to_json(certificate.targets),
-        "rows": rows | {"unused": len(spare[0])},
+        "rows": rows | {"unused": len(judged[0]) if spare else 0},
         "front": {"policies": len(certificate.front), "certified": certificate.certified},
-        "judged_on": "unused" if judged is spare else "test",
+        "judged_on": "unused" if spare else "test",
         **figures(bundle, judged[0], pool.table.take(slice(-len(judged[0]), None)), sweeps),
         "router": None if bundle.router is None else bundle.router.kind,
         "policy": policy_to_json(bundle.policy),
@@ -151,17 +147,24 @@ def run(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         "commit": records.commit(),
         "over_splits": over_splits(bundle, pool, recipe.search),
     }
-    if judged is spare:
+    if spare:
         found["shifted_test"] = figures(bundle, test[0], outcomes(bundle, *test, BATCH), sweeps)
     return found
 
 
-def deals(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
-    """The rows of a finished build dealt anew, by its cost table and by one measured now."""
+def deals(
+    recipe: Recipe, data: Dataset, work: Path, changes: Sequence[str], kept: dict[str, Any]
+) -> dict[str, Any]:
+    """The rows of a finished build dealt anew.
+
+    By its cost table, and by one measured now where it is not of a changed recipe.
+    """
     bundle = load_bundle(recipe.output)
-    test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
-    pool = pool_of(bundle, work, spare if len(spare[0]) else test)
-    found = {"before": over_splits(bundle, pool, recipe.search)}
+    pool = rows_of(recipe, data, work, bundle)[2]
+    own = over_splits(bundle, pool, recipe.search)
+    if changes:
+        told = {" ".join(changes): own | {"commit": records.commit()}}
+        return {"deals_with": kept.get("deals_with", {}) | told}
     costs = measure_costs(
         bundle.tiers,
         bundle.reliability,
@@ -171,7 +174,16 @@ def deals(recipe: Recipe, data: Dataset, work: Path) -> dict[str, Any]:
         repeats=recipe.cost.repeats,
     )
     now = over_splits(replace(bundle, costs=costs), pool, recipe.search)
-    return found | {"now": now, "commit": records.commit()}
+    return {"deals_later": {"before": own, "now": now, "commit": records.commit()}}
+
+
+def rows_of(
+    recipe: Recipe, data: Dataset, work: Path, bundle: Bundle
+) -> tuple[Labelled, Labelled, Pool]:
+    """Test rows, those to judge on, and all that may be dealt, the rows judged on last."""
+    test, spare = load_rows(work / "data" / "test.safetensors"), unused(recipe, data, bundle)
+    judged = spare if len(spare[0]) else test
+    return test, judged, pool_of(bundle, work, judged)
 
 
 def figures(bundle: Bundle, tokens: Tokens, table: OutcomeTable, sweeps: int) -> dict[str, Any]:

@@ -88,12 +88,12 @@ def _exit(graph: Nodes, logits: str) -> tuple[str, str, str, str]:
     probabilities = add("Softmax", logits, axis=1)
     best, place = graph.parts(2, "TopK", logits, constant(TWO_AT), axis=1)
     prediction = add("Slice", place, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
-    energy_below = add("ReduceLogSumExp", logits, constant(ONE_AT))
+    log_sum = add("ReduceLogSumExp", logits, constant(ONE_AT))
     greatest = add("Slice", best, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
     top, second = graph.parts(
-        2, "Split", add("Exp", add("Sub", best, energy_below)), axis=1, num_outputs=2
+        2, "Split", add("Exp", add("Sub", best, log_sum)), axis=1, num_outputs=2
     )
-    weighed = add("Mul", probabilities, add("Sub", logits, energy_below))
+    weighed = add("Mul", probabilities, add("Sub", logits, log_sum))
     entropy = add("Mul", add("ReduceSum", weighed, constant(ONE_AT)), "share")
     others = add("ScatterElements", logits, prediction, add("Sub", greatest, constant(FAR)), axis=1)
     log_odds = add("Sub", greatest, add("ReduceLogSumExp", others, constant(ONE_AT)))
@@ -105,7 +105,7 @@ def _exit(graph: Nodes, logits: str) -> tuple[str, str, str, str]:
         "max_probability": top,
         "margin": add("Sub", top, second),
         "entropy": entropy,
-        "energy": add("Neg", energy_below),
+        "energy": add("Neg", log_sum),
         "log_odds": log_odds,
         "agrees_previous": add("Min", streak, constant(ONE)),
         "streak": streak,

@@ -17,6 +17,7 @@ from adaptive.cells import Labels, known_labels
 from adaptive.tasks import SINGLE_LABEL, Task
 from adaptive.tasks.base import share_of
 from adaptive.text import tokens as token_rows
+from adaptive.tiers.graphs import torch_threads
 from adaptive.tiers.tier import Tier
 from adaptive.training.parts import load_built, steps_by_tier, task_of
 from adaptive.training.rows import load_rows
@@ -75,10 +76,11 @@ def _run(tier: Tier, tokens: Tokens, batch_size: int, task: Task) -> tuple[list[
     seconds = 0.0
     for number, rows in enumerate([batches[0], *batches]):
         begun = time.perf_counter()
-        state = tier.embed(token_rows.pack(tokens, rows, torch.device("cpu")))
-        for exit in range(len(tier.depths)):
-            state = tier.advance(state, exit)
-            found[exit, rows] = tier.answer(state, exit)[0].float()
+        with torch_threads([tier])():
+            state = tier.embed(token_rows.pack(tokens, rows, torch.device("cpu")))
+            for exit in range(len(tier.depths)):
+                state = tier.advance(state, exit)
+                found[exit, rows] = tier.answer(state, exit)[0].float()
         if number:  # the first batch warms up
             seconds += time.perf_counter() - begun
     return [task.answers(task.scores(logits)) for logits in found], seconds

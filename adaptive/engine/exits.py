@@ -103,7 +103,7 @@ def run_exit(
     Args:
         history: of the same rows at the tier's previous exit; None at its first.
         anchor: [b, c] scores at the first stage; None at the first stage itself.
-        log_length: [b]; as `anchor`, needed where everything is read.
+        log_length: [b]; as `anchor`, needed where everything is read, or in a graph.
         stage: the exit's number in the cascade.
         in_graph: ONNX Runtime computes all that follows pooling, of a tier in float32; on a CPU
             and of exclusive classes alone.
@@ -148,7 +148,7 @@ def _in_graph(
         logits, pooled = tier.answer(state, exit)
         head = {"logits": logits.numpy()}
     else:
-        pooled = tier.pool(state)
+        pooled = tier.backbone.pool(state)
     past = history or History.start(len(pooled), pooled.device)
     assert log_length is not None
     found = judge_in_graph(reliability, stage, head, pooled, past, anchor, log_length)

@@ -204,7 +204,8 @@ def _router_milliseconds(bundle: Bundle, router: Router, batch_size: int) -> flo
         shares = bundle.task.distribution(anchor)
         return router.risk(router_features(pooled, shares, statistics)).cpu()
 
-    took = [_timed(bundle.device, ask)[1] for _ in range(2 + REPEATS)][2:]  # two warm up
+    with torch_threads(bundle.tiers)():
+        took = [_timed(bundle.device, ask)[1] for _ in range(2 + REPEATS)][2:]  # two warm up
     return 1e3 * float(np.median(took)) / batch_size
 
 

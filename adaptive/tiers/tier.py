@@ -126,10 +126,6 @@ class Tier(nn.Module):
         """The same kernel by kernel, as part of a larger capture for one."""
         return self.backbone.run(state, self._start(0 if past else exit), self.depths[exit])
 
-    def pool(self, state: State) -> torch.Tensor:
-        """[b, h] what heads read; see `Backbone.pool`."""
-        return self.backbone.pool(state)
-
     def head_arrays(self, exit: int) -> Mapping[str, NDArray[np.float32]] | None:
         """An exit head's weights, as `ExitHead.arrays` gives them; None of the model's own head."""
         if exit == len(self.heads):
@@ -142,7 +138,7 @@ class Tier(nn.Module):
 
     def answer(self, state: State, exit: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [b, c] and pooled hidden states [b, h] at an exit."""
-        pooled = self.pool(state)
+        pooled = self.backbone.pool(state)
         if exit == len(self.heads):
             return self.backbone.classify(state), pooled
         return self.heads[exit](pooled), pooled
