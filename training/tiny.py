@@ -62,6 +62,8 @@ def _work(config: BagTier | NarrowTier, context: Context, folder: Path) -> Figur
         task=task_of(context),
     )
     backbone.sparse = False
+    if isinstance(backbone, Bag):
+        backbone.halve_pairs()
     save_tier(tier, folder / "tier")
     figures = student_figures(context, tier)
     return {"kind": config.kind, "optimiser_steps": done, **figures}

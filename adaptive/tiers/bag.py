@@ -64,6 +64,11 @@ class Bag(nn.Module):
             bag.table.weight.copy_(project(table, hidden))
         return bag
 
+    def halve_pairs(self) -> None:
+        """Keep the pairs in float16 from now on, in half of the memory. They learn no further."""
+        if self.pairs is not None:
+            self.pairs = nn.Parameter(self.pairs.detach().half(), requires_grad=False)
+
     @property
     def embedding_table(self) -> torch.Tensor:
         """Weights of the token table [V, h]."""
@@ -97,7 +102,7 @@ class Bag(nn.Module):
         pooled = _mean(self.table.weight, batch.ids, weight, layout, self.sparse)
         if self.pairs is not None:
             pairs = self._told_pair_mean if told else self._pair_mean
-            pooled = pooled + pairs(batch, self.pairs, layout)
+            pooled = (pooled + pairs(batch, self.pairs, layout)).to(pooled.dtype)
         return _one_token_each(pooled)
 
     def _of_one(self, ids: torch.Tensor) -> torch.Tensor:

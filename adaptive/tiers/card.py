@@ -29,6 +29,7 @@ class Card:
     widths: list[int] = field(default_factory=list)  # feed-forward neurons of each layer
     vocabulary: int = 0  # of a bag
     buckets: int = 0  # of a bag
+    half_pairs: bool = False  # a bag's table of pairs is in float16, whatever the dtype
     int8: bool = False  # the layers are served in int8; the weights beside are not
     graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
     prefix: int = 0  # tokens of a prefix in each layer
@@ -52,7 +53,7 @@ def read_card(folder: Path) -> Card:
 
 def _card_fault(card: Card) -> str | None:
     plain: dict[str, type] = {"name": str}
-    plain |= dict.fromkeys(("own_head", "int8", "graphs", "last_linear"), bool)
+    plain |= dict.fromkeys(("own_head", "int8", "graphs", "last_linear", "half_pairs"), bool)
     plain |= dict.fromkeys(("vocabulary", "hidden", "buckets", "prefix"), int)
     for name, kind in plain.items():
         if type(getattr(card, name)) is not kind:

@@ -79,11 +79,18 @@ def _empty_transformer(folder: Path, card: Card, dtype: torch.dtype) -> Backbone
 
 
 def _bag_sizes(bag: Bag) -> dict[str, Any]:
-    return {"vocabulary": len(bag.embedding_table), "buckets": bag.buckets}
+    return {
+        "vocabulary": len(bag.embedding_table),
+        "buckets": bag.buckets,
+        "half_pairs": bag.pairs is not None and bag.pairs.dtype == torch.float16,
+    }
 
 
 def _empty_bag(folder: Path, card: Card, dtype: torch.dtype) -> Bag:
-    return Bag(card.vocabulary, card.hidden, card.buckets).to(dtype)
+    bag = Bag(card.vocabulary, card.hidden, card.buckets).to(dtype)
+    if card.half_pairs:
+        bag.halve_pairs()
+    return bag
 
 
 KINDS = {

@@ -132,6 +132,21 @@ def test_a_text_alone_may_have_tokens_to_be_overlooked() -> None:
     assert not torch.allclose(bag.embed(some).hidden, plain)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_pairs_in_half_precision_say_the_same_in_half_of_the_memory(dtype: torch.dtype) -> None:
+    bag, batch = _bag(16).to(dtype), packed(tiny_rows())
+    seen = replace(batch, seen=torch.arange(len(batch.ids)) % 3 > 0)
+    alone = packed(tiny_rows()[:1])
+    before = [bag.embed(each).hidden for each in (batch, seen, alone)]
+    bag.halve_pairs()
+    assert bag.pairs is not None and bag.pairs.dtype == torch.float16
+    for each, expected in zip((batch, seen, alone), before, strict=True):
+        found = bag.embed(each).hidden
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=1e-2, atol=5e-3)
+
+
 def test_gradients_of_a_text_alone_are_sparse_where_they_have_to_be() -> None:
     bag = _bag(7)
     bag.sparse = True

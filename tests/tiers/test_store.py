@@ -68,6 +68,18 @@ def test_a_bag_answers_as_before(tmp_path: Path) -> None:
     torch.testing.assert_close(_answers(loaded, batch), _answers(tier, batch), rtol=0, atol=0)
 
 
+def test_pairs_of_a_bag_stay_in_half_precision(tmp_path: Path) -> None:
+    tier = _bag()
+    tier.backbone.pairs.data.normal_()
+    tier.backbone.halve_pairs()
+    save_tier(tier, tmp_path)
+    loaded = load_tier(tmp_path)
+    assert loaded.backbone.pairs.dtype == torch.float16
+    assert loaded.backbone.embedding_table.dtype == torch.float32
+    batch = packed(tiny_rows())
+    torch.testing.assert_close(_answers(loaded, batch), _answers(tier, batch), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_whole_tier_is_a_plain_transformers_checkpoint(name: str, tmp_path: Path) -> None:
     tier = Tier("full", tiny_backbone(name), (0, 4), LABELS, own_head=True).eval()

@@ -332,6 +332,7 @@ def test_the_tiny_tier_is_a_bag_of_the_width_asked_for(context: Context) -> None
     tiny = load_tiers(context)[0]
     assert isinstance(tiny.backbone, Bag)
     assert (tiny.backbone.hidden, tiny.backbone.buckets, tiny.depths) == (16, 64, (0,))
+    assert tiny.backbone.pairs is not None and tiny.backbone.pairs.dtype == torch.float16
 
 
 def test_the_front_is_ordered_and_as_cheap_as_the_search_found(context: Context) -> None:
