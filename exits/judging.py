@@ -30,12 +30,17 @@ OUTPUTS = ("probabilities", "prediction_", "streak_", "reliability")
 Read = Mapping[str, NDArray[Any]]
 
 
+def graph_name(kind: str, first: bool) -> str:
+    """Of `READS`; at the first stage there is nothing to compare with, and less to compute."""
+    return f"first_{kind}" if first else kind
+
+
 def judge_in_graph(
     reliability: Reliability,
     stage: int,
     read: Read,
     pooled: torch.Tensor,
-    past: History,
+    past: History | None,
     anchor: torch.Tensor | None,
     log_length: torch.Tensor,
 ) -> tuple[torch.Tensor, History, torch.Tensor]:
@@ -45,8 +50,9 @@ def judge_in_graph(
         stage: its number in the cascade.
         read: `logits` [b, c], or the weights of a head as `ExitHead.arrays` gives them.
         pooled: [b, h] what the head reads.
-        past: of the tier's previous exit.
-        anchor: [b, c] probabilities at the first stage; may be None at the first stage itself.
+        past: of the tier's previous exit; None at its first.
+        anchor: [b, c] probabilities at the first stage; None at the first stage itself, which is
+            its tier's first exit.
         log_length: [b].
 
     Returns:
@@ -57,37 +63,45 @@ def judge_in_graph(
     feed = {
         **read,
         **reliability.rows(stage),
-        "pooled": pooled.numpy(),
-        "prediction": past.prediction.numpy()[:, None],
-        "streak": past.streak.numpy()[:, None],
         "log_length": log_length.numpy()[:, None],
-        **_numbers(stage == 0, classes),
+        "share": _share(classes),
     }
-    # the cosine with zeros is zero
-    feed["previous"] = np.zeros_like(feed["pooled"]) if past.pooled is None else past.pooled.numpy()
-    # the first stage is its own
-    feed["anchor"] = (
-        np.zeros((len(pooled), classes), np.float32) if anchor is None else anchor.numpy()
-    )
-    found = _session(kind).run(OUTPUTS, feed)
+    if anchor is not None:
+        feed |= _before(pooled, past or History.start(len(pooled), "cpu"), anchor)
+    elif kind != "logits":
+        feed["pooled"] = pooled.numpy()
+    found = _session(graph_name(kind, first=anchor is None)).run(OUTPUTS, feed)
     probabilities, prediction, streak, score = map(torch.from_numpy, found)
     later = History(prediction.squeeze(1), streak.squeeze(1), pooled)
     return probabilities, later, score.squeeze(1)
 
 
-@cache
-def _numbers(first: bool, classes: int) -> dict[str, NDArray[Any]]:
-    """Whether it is the first stage, and what makes of an entropy a share of the greatest."""
-    return {"first": np.array(first), "share": np.array(-1.0 / math.log(classes), np.float32)}
+def _before(pooled: torch.Tensor, past: History, anchor: torch.Tensor) -> dict[str, Any]:
+    """What earlier exits said, and the state of now that is compared with theirs."""
+    here = pooled.numpy()
+    return {
+        "pooled": here,
+        # the cosine with zeros is zero
+        "previous": np.zeros_like(here) if past.pooled is None else past.pooled.numpy(),
+        "prediction": past.prediction.numpy()[:, None],
+        "streak": past.streak.numpy()[:, None],
+        "anchor": anchor.numpy(),
+    }
 
 
 @cache
-def _session(kind: str) -> Any:
+def _share(classes: int) -> NDArray[np.float32]:
+    """What makes of an entropy a share of the greatest."""
+    return np.array(-1.0 / math.log(classes), np.float32)
+
+
+@cache
+def _session(name: str) -> Any:
     """Opened once; one thread, since more would not pay on so little."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    file = GRAPHS / f"{kind}.onnx"
+    file = GRAPHS / f"{name}.onnx"
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -61,10 +61,13 @@ def judged_by_torch(reliability: Reliability, stage: int, *seen: Any) -> Judged:
 def judged_in_graph(
     reliability: Reliability, stage: int, *seen: Any, read: Read | None = None
 ) -> Judged:
-    """The same by ONNX Runtime, from the logits or what is read in their place."""
+    """The same by ONNX Runtime, from the logits or what is read in their place.
+
+    Before the first stage there is no exit: there `seen` has to be a first exit's.
+    """
     logits, pooled, prediction, streak, previous, anchor, log_length = seen
     read = {"logits": logits.numpy()} if read is None else read
-    history = History(prediction, streak, previous)
+    history = None if previous is None else History(prediction, streak, previous)
     given = (read, pooled, history, anchor if stage else None, log_length)
     probabilities, later, score = judge_in_graph(reliability, stage, *given)
     return probabilities, later.prediction, later.streak, score

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from adaptive.exits.judging import FITTED, GRAPHS, OUTPUTS, READS
+from adaptive.exits.judging import FITTED, GRAPHS, OUTPUTS, READS, graph_name
 from adaptive.exits.measures import FEATURES
 from adaptive.training.onnx_nodes import FLOAT, OWN, Nodes, Shape
 
-FAR = np.array(1e30, np.float32)  # below any logit
 TINY = np.array(1e-8, np.float32)  # of the norms that a cosine is divided by
-ONE, ZERO_AT, ONE_AT, TWO_AT = np.array(1.0, np.float32), *(np.array([i]) for i in range(3))
+ZERO, ONE = (np.array(each, np.float32) for each in (0.0, 1.0))
+ZERO_AT, ONE_AT, TWO_AT = (np.array([each]) for each in range(3))
 
 
 def write_graphs(folder: Path) -> None:
@@ -28,10 +28,11 @@ def write_graphs(folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     for kind in READS:
-        onnx.save(_graph(kind), folder / f"{kind}.onnx")
+        for first in (False, True):
+            onnx.save(_graph(kind, first), folder / f"{graph_name(kind, first)}.onnx")
 
 
-def _graph(kind: str) -> Any:
+def _graph(kind: str, first: bool) -> Any:
     width = len(FEATURES)
     sizes: dict[str, Shape] = {
         "logits": ["b", "c"],
@@ -42,24 +43,28 @@ def _graph(kind: str) -> Any:
         "head.matrix": ["c", "u" if kind == "hidden" else "h"],
         "head.bias": ["c"],
     }
-    others: dict[str, Shape] = {
+    before: dict[str, Shape] = {
         "pooled": ["b", "h"],
         "previous": ["b", "h"],
         "anchor": ["b", "c"],
         "prediction": ["b", 1],
         "streak": ["b", 1],
+    }
+    if first:
+        before = {} if kind == "logits" else {"pooled": ["b", "h"]}
+    others: dict[str, Shape] = {
+        **before,
         "log_length": ["b", 1],
-        "first": [],
         "share": [],
         **dict(zip(FITTED, ([1], [1, width], [1, width], [width, 1], [1]), strict=True)),
     }
-    dtypes = {"prediction": np.int64, "first": np.bool_}
+    dtypes = {"prediction": np.int64}
     inputs = {
         name: (dtypes.get(name, np.float32), shape)
         for name, shape in ({each: sizes[each] for each in READS[kind]} | others).items()
     }
     graph = Nodes()
-    probabilities, prediction, streak, score = _exit(graph, _logits(graph, kind))
+    probabilities, prediction, streak, score = _exit(graph, _logits(graph, kind), first)
     outputs: dict[str, tuple[str, Any, Shape]] = {
         "probabilities": (probabilities, np.float32, ["b", "c"]),
         "prediction_": (prediction, np.int64, ["b", 1]),
@@ -81,44 +86,63 @@ def _logits(graph: Nodes, kind: str) -> str:
     return graph.add("Gemm", x, "head.matrix", "head.bias", transB=1)
 
 
-def _exit(graph: Nodes, logits: str) -> tuple[str, str, str, str]:
+def _exit(graph: Nodes, logits: str, first: bool) -> tuple[str, str, str, str]:
     """As `measures.measure` and `Reliability` have it: the outputs. All but matrices are [b, 1]."""
     add, constant = graph.add, graph.constant
     logits = add("Div", logits, "temperature")
-    probabilities = add("Softmax", logits, axis=1)
-    best, place = graph.parts(2, "TopK", logits, constant(TWO_AT), axis=1)
+    shares = add("LogSoftmax", logits, axis=1)
+    probabilities = add("Exp", shares)
+    best, place = graph.parts(2, "TopK", shares, constant(TWO_AT), axis=1)
     prediction = add("Slice", place, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
-    log_sum = add("ReduceLogSumExp", logits, constant(ONE_AT))
-    greatest = add("Slice", best, constant(ZERO_AT), constant(ONE_AT), constant(ONE_AT))
-    top, second = graph.parts(
-        2, "Split", add("Exp", add("Sub", best, log_sum)), axis=1, num_outputs=2
-    )
-    weighed = add("Mul", probabilities, add("Sub", logits, log_sum))
-    entropy = add("Mul", add("ReduceSum", weighed, constant(ONE_AT)), "share")
-    others = add("ScatterElements", logits, prediction, add("Sub", greatest, constant(FAR)), axis=1)
-    log_odds = add("Sub", greatest, add("ReduceLogSumExp", others, constant(ONE_AT)))
-    same = add("Cast", add("Equal", prediction, "prediction"), to=FLOAT)
-    streak = add("Mul", add("Add", "streak", constant(ONE)), same)
-    anchor = add("Where", "first", probabilities, "anchor")
-    largest, choice = graph.parts(2, "TopK", anchor, constant(ONE_AT), axis=1)
+    greatest, second = graph.parts(2, "Split", best, axis=1, num_outputs=2)
+    top, next_best = graph.parts(2, "Split", add("Exp", best), axis=1, num_outputs=2)
+    zero = add("Mul", top, constant(ZERO))
+    weighed = add("ReduceSum", add("Mul", probabilities, shares), constant(ONE_AT))
+    # relative to the second best, so that the others never vanish; the first may overflow
+    relative = add("Exp", add("Sub", shares, second))
+    others = add("ScatterElements", relative, prediction, zero, axis=1)
+    rest = add("Log", add("ReduceSum", others, constant(ONE_AT)))
     measured = {
         "max_probability": top,
-        "margin": add("Sub", top, second),
-        "entropy": entropy,
-        "energy": add("Neg", log_sum),
-        "log_odds": log_odds,
-        "agrees_previous": add("Min", streak, constant(ONE)),
-        "streak": streak,
-        "saturation": _cosine(graph, "pooled", "previous"),
-        "agrees_anchor": add("Cast", add("Equal", choice, prediction), to=FLOAT),
-        "anchor_probability": add("GatherElements", anchor, prediction, axis=1),
-        "anchor_max_probability": largest,
+        "margin": add("Sub", top, next_best),
+        "entropy": add("Mul", weighed, "share"),
+        "energy": add("Sub", greatest, add("ReduceMax", logits, constant(ONE_AT))),
+        "log_odds": add("Sub", add("Sub", greatest, second), rest),
         "log_length": "log_length",
+        **(_no_others(graph, top, zero) if first else _others(graph, prediction)),
     }
     features = add("Concat", *(measured[name] for name in FEATURES), axis=1)
     standard = add("Div", add("Sub", features, "mean"), "scale")
     score = add("Sigmoid", add("Gemm", standard, "weight", "bias"))
-    return probabilities, prediction, streak, score
+    return probabilities, prediction, measured["streak"], score
+
+
+def _no_others(graph: Nodes, top: str, zero: str) -> dict[str, str]:
+    """The measures that compare with other exits, at the first of all."""
+    return {
+        "agrees_previous": zero,
+        "streak": zero,
+        "saturation": zero,
+        "agrees_anchor": graph.add("Add", zero, graph.constant(ONE)),
+        "anchor_probability": top,
+        "anchor_max_probability": top,
+    }
+
+
+def _others(graph: Nodes, prediction: str) -> dict[str, str]:
+    """The same at any later one."""
+    add, constant = graph.add, graph.constant
+    same = add("Cast", add("Equal", prediction, "prediction"), to=FLOAT)
+    streak = add("Mul", add("Add", "streak", constant(ONE)), same)
+    largest, choice = graph.parts(2, "TopK", "anchor", constant(ONE_AT), axis=1)
+    return {
+        "agrees_previous": add("Min", streak, constant(ONE)),
+        "streak": streak,
+        "saturation": _cosine(graph, "pooled", "previous"),
+        "agrees_anchor": add("Cast", add("Equal", choice, prediction), to=FLOAT),
+        "anchor_probability": add("GatherElements", "anchor", prediction, axis=1),
+        "anchor_max_probability": largest,
+    }
 
 
 def _cosine(graph: Nodes, one: str, other: str) -> str:

@@ -149,9 +149,8 @@ def _in_graph(
         head = {"logits": logits.numpy()}
     else:
         pooled = tier.backbone.pool(state)
-    past = history or History.start(len(pooled), pooled.device)
     assert log_length is not None
-    found = judge_in_graph(reliability, stage, head, pooled, past, anchor, log_length)
+    found = judge_in_graph(reliability, stage, head, pooled, history, anchor, log_length)
     probabilities, later, score = found
     return ExitOutput(probabilities, pooled, later, score)
 

@@ -31,8 +31,8 @@ def test_the_graph_says_what_torch_says(
     b: int, c: int, h: int, first: bool, size: float, stages: int, seed: int
 ) -> None:
     reliability = fitted(stages, seed)
-    seen = an_exit(b, c, h, first=first, size=size, seed=seed)
     for stage in {0, stages - 1}:
+        seen = an_exit(b, c, h, first=first or not stage, size=size, seed=seed)
         expected = judged_by_torch(reliability, stage, *seen)
         found = judged_in_graph(reliability, stage, *seen)
         for one, other in zip(found, expected, strict=True):
@@ -42,17 +42,20 @@ def test_the_graph_says_what_torch_says(
 
 @pytest.mark.parametrize("width", [None, 9])
 @pytest.mark.parametrize("b", [1, 7])
+@pytest.mark.parametrize("stage", [0, 1])
 @torch.inference_mode()
-def test_a_graph_with_the_head_in_it_says_what_torch_says(width: int | None, b: int) -> None:
+def test_a_graph_with_the_head_in_it_says_what_torch_says(
+    width: int | None, b: int, stage: int
+) -> None:
     torch.manual_seed(0)
     reliability, head = fitted(3), ExitHead(16, 5, width)
     for each in head.parameters():
         each.normal_()
-    _, pooled, *others = an_exit(b, 5, 16, first=False, size=1.0, seed=0)
+    _, pooled, *others = an_exit(b, 5, 16, first=not stage, size=1.0, seed=0)
     seen = (head(pooled), pooled, *others)
-    expected = judged_by_torch(reliability, 1, *seen)
+    expected = judged_by_torch(reliability, stage, *seen)
     for one, other in zip(
-        judged_in_graph(reliability, 1, *seen, read=head.arrays()), expected, strict=True
+        judged_in_graph(reliability, stage, *seen, read=head.arrays()), expected, strict=True
     ):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-5)
 
@@ -71,7 +74,7 @@ def test_alike_logits_go_to_the_first_class_as_in_torch() -> None:
 
 @torch.inference_mode()
 def test_what_is_fitted_anew_counts_at_once() -> None:
-    reliability, seen = fitted(1), an_exit(5, 3, 4, first=False, size=1.0, seed=0)
+    reliability, seen = fitted(1), an_exit(5, 3, 4, first=True, size=1.0, seed=0)
     judged_in_graph(reliability, 0, *seen)
     reliability.set_temperature(0, 3.0)
     reliability.set_fit(0, ([0.0] * 12, [1.0] * 12, [0.5] * 12, 0.1))
