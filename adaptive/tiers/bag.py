@@ -92,10 +92,10 @@ class Bag(nn.Module):
 
             pooled = bag_means(batch.ids, layout.ends, self.table.weight, self.score, self.pairs)
             return _one_token_each(pooled)
-        plain = batch.seen is None and batch.ids.device.type == "cpu"
-        # where there are gradients they may have to be sparse
-        if plain and len(batch.lengths) == 1 and not torch.is_grad_enabled():
-            return _one_token_each(self._of_one(batch.ids).unsqueeze(0))
+        plain = batch.seen is None and batch.ids.device.type == "cpu" and batch.lengths.all()
+        if plain and not torch.is_grad_enabled():
+            one = len(batch.lengths) == 1
+            return _one_token_each(self._of_one(batch.ids) if one else self._of_many(batch))
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:
             weight = weight * batch.seen
@@ -106,14 +106,31 @@ class Bag(nn.Module):
         return _one_token_each(pooled)
 
     def _of_one(self, ids: torch.Tensor) -> torch.Tensor:
-        """One text's vector [h], from its tokens [t] on the host: the same in half of the calls."""
+        """One text's vector [1, h], from its tokens [t] on the host: the same in few calls."""
         table = self.table.weight
         share = self.score.index_select(0, ids).float().softmax(0)
         found = share @ table.index_select(0, ids).float()
         if self.pairs is not None and len(ids) > 1:
             buckets = torch.from_numpy(self._buckets(ids.numpy()))
             found = found + self.pairs.index_select(0, buckets).float().mean(0)
-        return found.to(table.dtype)
+        return found.to(table.dtype).unsqueeze(0)
+
+    def _of_many(self, batch: TokenBatch) -> torch.Tensor:
+        """Those of several [b, h], each of a token or more: numpy's calls are cheaper."""
+        ids, lengths = batch.ids.numpy(), batch.lengths
+        stops = np.cumsum(lengths)
+        starts = stops - lengths
+        weight = np.exp(self.score.index_select(0, batch.ids).float().numpy())
+        share = weight / np.repeat(np.add.reduceat(weight, starts), lengths)
+        first = torch.from_numpy(starts)
+        pooled = _bags(self.table.weight, batch.ids, torch.from_numpy(share), first)
+        if self.pairs is None:
+            return pooled
+        # a row's last token has a pair that weighs nothing
+        share = np.repeat((1 / np.maximum(lengths - 1, 1)).astype(np.float32), lengths)
+        share[stops - 1] = 0
+        bucket = torch.from_numpy(np.append(self._buckets(ids), 0))
+        return pooled + _bags(self.pairs, bucket, torch.from_numpy(share), first).to(pooled.dtype)
 
     def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
         """One row as what each token adds to its vector: its own share, and half of each pair's.
@@ -216,8 +233,18 @@ def _sum(
     table: torch.Tensor, ids: torch.Tensor, share: torch.Tensor, layout: Packed, sparse: bool
 ) -> torch.Tensor:
     """Weighted sums of table rows, [b, h], without ever holding [t, h]."""
+    return _bags(table, ids, share, layout.starts, sparse)
+
+
+def _bags(
+    table: torch.Tensor,
+    ids: torch.Tensor,
+    share: torch.Tensor,
+    starts: torch.Tensor,
+    sparse: bool = False,
+) -> torch.Tensor:
     # mode 0 is the sum; torch.nn.functional's wrapper costs as much as a short text
     found: torch.Tensor = torch.embedding_bag(
-        table, ids, layout.starts, False, 0, sparse, share.to(table.dtype)
+        table, ids, starts, False, 0, sparse, share.to(table.dtype)
     )[0]
     return found

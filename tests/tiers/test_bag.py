@@ -123,6 +123,16 @@ def test_a_text_alone_comes_to_the_same_as_in_company(buckets: int, length: int)
     torch.testing.assert_close(alone, both)
 
 
+@pytest.mark.parametrize("buckets", [0, 7])
+@pytest.mark.parametrize("lengths", [(4,), (1, 5, 2, 9), (3, 0, 1), (0,)])
+def test_texts_come_to_the_same_with_gradients(buckets: int, lengths: tuple[int, ...]) -> None:
+    bag, ids = _bag(buckets), torch.arange(sum(lengths)) % VOCABULARY
+    batch = TokenBatch(ids, np.array(lengths))
+    expected = bag.embed(batch).hidden.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(bag.embed(batch).hidden, expected)
+
+
 @torch.inference_mode()
 def test_a_text_alone_may_have_tokens_to_be_overlooked() -> None:
     bag, ids, seen = _bag(7), torch.arange(4), torch.tensor([True, False, True, True])
