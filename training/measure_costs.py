@@ -6,9 +6,12 @@ It counts the pieces' work as well, so that later steps price policies without l
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from adaptive.measure.timing import measure_costs
 from adaptive.measure.work import work_of
@@ -17,9 +20,11 @@ from adaptive.training.parts import DTYPES, load_tiers
 from adaptive.training.record_outcomes import load_reliability, load_task
 from adaptive.training.steps import Context, Figures, Step, section
 
+CROWDED = 0.25  # share of the CPUs that other work keeps busy, from which on measurements suffer
+
 
 def _work(context: Context, folder: Path) -> Figures:
-    config = context.recipe.cost
+    config, load = context.recipe.cost, _load()
     tiers = load_tiers(context, DTYPES[config.dtype])
     table = measure_costs(
         tiers,
@@ -33,7 +38,30 @@ def _work(context: Context, folder: Path) -> Figures:
     )
     for name, each in (("costs", table), ("work", work_of(tiers))):
         (folder / f"{name}.json").write_text(json.dumps(each.to_json()), encoding="utf-8")
-    return dict(table.measured)
+    warnings = about_load(load, torch.get_num_threads(), os.cpu_count() or 1)
+    return {**table.measured, "warnings": warnings}
+
+
+def about_load(load: float, threads: int, cpus: int) -> list[str]:
+    """A warning where the machine has much else to do: two threads of one core share its units.
+
+    Args:
+        load: processes that ran or waited to, in the mean of the last minute.
+        threads: of this one.
+        cpus: of the machine.
+    """
+    others = load - threads
+    if others <= CROWDED * cpus:
+        return []
+    return [
+        f"costs were measured while other work kept about {others:.1f} of {cpus} CPUs busy: large "
+        "tiers may seem twice as dear as they are, and savings greater; measure again on a quiet "
+        "machine (`adaptive build --force costs`)"
+    ]
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _lengths(longest: int) -> list[int]:
