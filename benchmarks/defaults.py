@@ -46,7 +46,7 @@ RECIPE = {
         "max_length": 128,
     },
     "mid": {"layers": 3, "heads": 0.5, "ffn": 0.5},
-    "tiny": {"kind": "bag", "bigrams": 65536},
+    "tiny": {"kind": "bag", "width": 128, "bigrams": 262144},
     "target": {"metric": "accuracy_drop", "level": 0.01},
 }
 

@@ -11,7 +11,7 @@ from adaptive.tiers.families import family_of
 from adaptive.tiers.find import find_source
 from adaptive.tiers.source import problem_of, read_config
 
-BIGRAMS = 65536  # hash buckets of the tiny tier
+WIDTH, BIGRAMS = 128, 262144  # of the tiny tier, at most, and its hash buckets: 64 MiB
 
 
 def first_recipe(model: str, source: str, *, text: str, label: str, keep: float) -> dict[str, Any]:
@@ -37,7 +37,10 @@ def first_recipe(model: str, source: str, *, text: str, label: str, keep: float)
     # names are ASCII, so that they serve as folders anywhere; a file's own may be of any script
     stem = PurePath(source).name.split(".")[0].split(":")[-1]
     name = re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-_")
-    tiers: list[dict[str, Any]] = [{"name": "tiny", "kind": "bag", "bigrams": BIGRAMS}]
+    # a token's vector is narrower than a layer in some families
+    width = min(WIDTH, getattr(config, "embedding_size", config.hidden_size))
+    bag = {"name": "tiny", "kind": "bag", "width": width, "bigrams": BIGRAMS}
+    tiers: list[dict[str, Any]] = [bag]
     if config.num_hidden_layers > 1:
         heads = 0.5 if family_of(config).pruning.heads else 1.0
         layers = (config.num_hidden_layers + 1) // 2

@@ -45,7 +45,7 @@ def test_a_classifier_is_taken_as_it_is_and_halved_for_the_mid_tier(folder: Path
         "model": {"id": "classifier"},
         "data": {"source": "tickets.csv", "text": "body", "label": "queue"},
         "tiers": [
-            {"name": "tiny", "kind": "bag", "bigrams": 65536},
+            {"name": "tiny", "kind": "bag", "width": 32, "bigrams": 262144},
             {"name": "mid", "kind": "pruned", "layers": 3, "heads": 0.5, "ffn": 0.5},
             {"name": "full", "kind": "checkpoint", "tune": "none"},
         ],
@@ -59,6 +59,14 @@ def test_a_plain_model_is_fine_tuned_and_one_layer_is_not_halved(folder: Path) -
     recipe = yaml.safe_load((folder / "tickets.yaml").read_text())
     assert [each["name"] for each in recipe["tiers"]] == ["tiny", "full"]
     assert recipe["tiers"][1]["tune"] == "full"
+
+
+def test_vectors_of_the_tiny_tier_are_no_wider_than_the_models_tokens(folder: Path) -> None:
+    write_model(folder / "narrow", family="electra", num_hidden_layers=1)
+    code, output = start("--model", "narrow")
+    assert code == 0, output
+    recipe = yaml.safe_load((folder / "tickets.yaml").read_text())
+    assert recipe["tiers"][0]["width"] == 16
 
 
 def test_the_same_command_goes_on_with_files_of_another_folder(
