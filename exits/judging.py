@@ -50,9 +50,8 @@ def judge_in_graph(
         stage: its number in the cascade.
         read: `logits` [b, c], or the weights of a head as `ExitHead.arrays` gives them.
         pooled: [b, h] what the head reads.
-        past: of the tier's previous exit; None at its first.
-        anchor: [b, c] probabilities at the first stage; None at the first stage itself, which is
-            its tier's first exit.
+        past: of the tier's previous exit; None at its first, as at the first stage.
+        anchor: [b, c] probabilities at the first stage, which all rows pass; None at that stage.
         log_length: [b].
 
     Returns:
@@ -66,11 +65,12 @@ def judge_in_graph(
         "log_length": log_length.numpy()[:, None],
         "share": _share(classes),
     }
-    if anchor is not None:
+    if stage:
+        assert anchor is not None
         feed |= _before(pooled, past or History.start(len(pooled), "cpu"), anchor)
     elif kind != "logits":
         feed["pooled"] = pooled.numpy()
-    found = _session(graph_name(kind, first=anchor is None)).run(OUTPUTS, feed)
+    found = _session(graph_name(kind, first=stage == 0)).run(OUTPUTS, feed)
     probabilities, prediction, streak, score = map(torch.from_numpy, found)
     later = History(prediction.squeeze(1), streak.squeeze(1), pooled)
     return probabilities, later, score.squeeze(1)
