@@ -123,14 +123,14 @@ class Bag(nn.Module):
         weight = np.exp(self.score.index_select(0, batch.ids).float().numpy())
         share = weight / np.repeat(np.add.reduceat(weight, starts), lengths)
         first = torch.from_numpy(starts)
-        pooled = _bags(self.table.weight, batch.ids, torch.from_numpy(share), first)
+        pooled = _sum(self.table.weight, batch.ids, torch.from_numpy(share), first)
         if self.pairs is None:
             return pooled
         # a row's last token has a pair that weighs nothing
         share = np.repeat((1 / np.maximum(lengths - 1, 1)).astype(np.float32), lengths)
         share[stops - 1] = 0
         bucket = torch.from_numpy(np.append(self._buckets(ids), 0))
-        return pooled + _bags(self.pairs, bucket, torch.from_numpy(share), first).to(pooled.dtype)
+        return pooled + _sum(self.pairs, bucket, torch.from_numpy(share), first).to(pooled.dtype)
 
     def parted(self, batch: TokenBatch, blank: TokenBatch) -> Parted:
         """One row as what each token adds to its vector: its own share, and half of each pair's.
@@ -207,7 +207,7 @@ class Bag(nn.Module):
             return _mean(table, bucket, seen.float(), layout, self.sparse)
         count = layout.lengths.astype(np.float32)
         share = np.repeat(1 / np.maximum(count, 1), layout.lengths)
-        return _sum(table, bucket, put(share, layout.device), layout, self.sparse)
+        return _sum(table, bucket, put(share, layout.device), layout.starts, self.sparse)
 
 
 def _one_token_each(pooled: torch.Tensor) -> State:
@@ -226,23 +226,17 @@ def _mean(
     """Weighted means of table rows, [b, h]; zeros where a row has no ids or no weight."""
     total = weight.new_zeros(layout.rows).index_add(0, layout.owner, weight)
     share = weight / total.clamp(min=1e-6).index_select(0, layout.owner)
-    return _sum(table, ids, share, layout, sparse)
+    return _sum(table, ids, share, layout.starts, sparse)
 
 
 def _sum(
-    table: torch.Tensor, ids: torch.Tensor, share: torch.Tensor, layout: Packed, sparse: bool
-) -> torch.Tensor:
-    """Weighted sums of table rows, [b, h], without ever holding [t, h]."""
-    return _bags(table, ids, share, layout.starts, sparse)
-
-
-def _bags(
     table: torch.Tensor,
     ids: torch.Tensor,
     share: torch.Tensor,
     starts: torch.Tensor,
     sparse: bool = False,
 ) -> torch.Tensor:
+    """Weighted sums of table rows, [b, h], without ever holding [t, h]; `starts` [b] of each."""
     # mode 0 is the sum; torch.nn.functional's wrapper costs as much as a short text
     found: torch.Tensor = torch.embedding_bag(
         table, ids, starts, False, 0, sparse, share.to(table.dtype)
