@@ -92,9 +92,10 @@ class Bag(nn.Module):
 
             pooled = bag_means(batch.ids, layout.ends, self.table.weight, self.score, self.pairs)
             return _one_token_each(pooled)
-        plain = batch.seen is None and batch.ids.device.type == "cpu" and batch.lengths.all()
-        if plain and not torch.is_grad_enabled():
-            one = len(batch.lengths) == 1
+        plain = batch.seen is None and batch.ids.device.type == "cpu" and not told
+        rows = len(batch.lengths)
+        if plain and rows and batch.lengths.all() and not torch.is_grad_enabled():
+            one = rows == 1
             return _one_token_each(self._of_one(batch.ids) if one else self._of_many(batch))
         weight = self.score.index_select(0, batch.ids).float().exp()
         if batch.seen is not None:

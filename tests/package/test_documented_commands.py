@@ -68,6 +68,7 @@ def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_model(
         tmp_path / yaml.safe_load(recipe)["model"]["id"],
         labels=("bad", "good"),
+        hidden_size=128,  # as wide as the recipe's tiny tier
         num_hidden_layers=5,
         max_position_embeddings=128,
     )

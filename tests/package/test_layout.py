@@ -106,6 +106,7 @@ def test_wheel_holds_the_folders_under_one_name(wheel: Path) -> None:
         | {str(path.relative_to(ROOT)) for path in (ROOT / "configs" / "outcomes").iterdir()}
         | {f"adaptive/reporting/page.{kind}" for kind in ("css", "html", "js")}
         | {f"exits/graphs/{kind}.onnx" for kind in ("logits", "linear", "hidden")}
+        | {f"exits/graphs/first_{kind}.onnx" for kind in ("logits", "linear", "hidden")}
         | {"adaptive/py.typed", "adaptive/recorded/outcomes.schema.json"}
         | {"adaptive/serve/page.html"}
     }
