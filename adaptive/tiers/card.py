@@ -29,7 +29,7 @@ class Card:
     widths: list[int] = field(default_factory=list)  # feed-forward neurons of each layer
     vocabulary: int = 0  # of a bag
     buckets: int = 0  # of a bag
-    half_pairs: bool = False  # a bag's table of pairs is in float16, whatever the dtype
+    half_pairs: bool = False  # a bag's table of pairs is kept in float16
     int8: bool = False  # the layers are served in int8; the weights beside are not
     graphs: bool = False  # the layers are run by ONNX Runtime, from the graphs beside
     prefix: int = 0  # tokens of a prefix in each layer

@@ -88,7 +88,7 @@ def _bag_sizes(bag: Bag) -> dict[str, Any]:
 
 def _empty_bag(folder: Path, card: Card, dtype: torch.dtype) -> Bag:
     bag = Bag(card.vocabulary, card.hidden, card.buckets).to(dtype)
-    if card.half_pairs:
+    if card.half_pairs and dtype.itemsize > torch.float16.itemsize:
         bag.halve_pairs()
     return bag
 
