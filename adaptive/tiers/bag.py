@@ -94,6 +94,7 @@ class Bag(nn.Module):
             return _one_token_each(pooled)
         plain = batch.seen is None and batch.ids.device.type == "cpu" and not told
         rows = len(batch.lengths)
+        # where there are gradients they may have to be sparse
         if plain and rows and batch.lengths.all() and not torch.is_grad_enabled():
             one = rows == 1
             return _one_token_each(self._of_one(batch.ids) if one else self._of_many(batch))
